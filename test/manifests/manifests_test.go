@@ -1,0 +1,120 @@
+// Copyright The Fullmesh Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// The operator's account, as the guard names it.
+const account = "system:serviceaccount:fullmesh-system:fullmesh"
+
+func TestTheDefaultInstallIsComplete(t *testing.T) {
+	objects := renderDefault(t)
+	for _, want := range []string{
+		"Namespace/fullmesh-system",
+		"CustomResourceDefinition/meshpolicies.fullmesh.dev",
+		"CustomResourceDefinition/meshreports.fullmesh.dev",
+		"ServiceAccount/fullmesh",
+		"ClusterRole/fullmesh",
+		"ClusterRoleBinding/fullmesh",
+		"Deployment/fullmesh",
+		"PodDisruptionBudget/fullmesh",
+		"Service/fullmesh-metrics",
+		"ValidatingAdmissionPolicy/fullmesh-restart-only",
+		"ValidatingAdmissionPolicyBinding/fullmesh-restart-only",
+		"ValidatingAdmissionPolicy/fullmesh-pods-dry-run-only",
+		"ValidatingAdmissionPolicyBinding/fullmesh-pods-dry-run-only",
+		"ValidatingAdmissionPolicy/fullmesh-no-subresources",
+		"ValidatingAdmissionPolicyBinding/fullmesh-no-subresources",
+	} {
+		if find(objects, want) == nil {
+			t.Errorf("config/default has no %s", want)
+		}
+	}
+	if first := objects[0].GetKind(); first != "Namespace" {
+		t.Errorf("The first object is a %s; want the Namespace that the others are in", first)
+	}
+}
+
+// A guard for another account than the one that the operator runs as guards nothing.
+func TestTheGuardNamesTheAccountOfTheOperator(t *testing.T) {
+	objects := renderDefault(t)
+	deployment := find(objects, "Deployment/fullmesh")
+	name, _, _ := unstructured.NestedString(deployment.Object, "spec", "template", "spec", "serviceAccountName")
+	if got := "system:serviceaccount:" + deployment.GetNamespace() + ":" + name; got != account {
+		t.Errorf("The operator runs as %s, want %s", got, account)
+	}
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "ValidatingAdmissionPolicy":
+			conditions, _, _ := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
+			if len(conditions) != 1 {
+				t.Fatalf("Policy %s has %d match conditions, want 1", object.GetName(), len(conditions))
+			}
+			expression, _ := conditions[0].(map[string]any)["expression"].(string)
+			if want := "request.userInfo.username == '" + account + "'"; expression != want {
+				t.Errorf("Policy %s matches %q, want %q", object.GetName(), expression, want)
+			}
+			if failure, _, _ := unstructured.NestedString(object.Object, "spec", "failurePolicy"); failure != "Fail" {
+				t.Errorf("Policy %s has failurePolicy %q, want Fail", object.GetName(), failure)
+			}
+		case "ValidatingAdmissionPolicyBinding":
+			policy, _, _ := unstructured.NestedString(object.Object, "spec", "policyName")
+			if find(objects, "ValidatingAdmissionPolicy/"+policy) == nil {
+				t.Errorf("Binding %s is for the policy %q, which is not there", object.GetName(), policy)
+			}
+			actions, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "validationActions")
+			if !slices.Equal(actions, []string{"Deny"}) {
+				t.Errorf("Binding %s does %v, want [Deny]", object.GetName(), actions)
+			}
+		}
+	}
+}
+
+func TestTheOperatorsRolesHaveNoSecretsAndNoWildcards(t *testing.T) {
+	for _, object := range renderDefault(t) {
+		if kind := object.GetKind(); kind != "ClusterRole" && kind != "Role" {
+			continue
+		}
+		rules, _, _ := unstructured.NestedSlice(object.Object, "rules")
+		for _, rule := range rules {
+			for _, field := range []string{"apiGroups", "resources", "verbs"} {
+				values, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), field)
+				for _, value := range values {
+					if strings.Contains(value, "*") || value == "secrets" {
+						t.Errorf("%s %s: %s has %q", object.GetKind(), object.GetName(), field, value)
+					}
+				}
+			}
+		}
+	}
+}
+
+func renderDefault(t *testing.T) []*unstructured.Unstructured {
+	t.Helper()
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := Render(root, "config/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
+// find returns the object that is named "Kind/name", or nil.
+func find(objects []*unstructured.Unstructured, want string) *unstructured.Unstructured {
+	for _, object := range objects {
+		if object.GetKind()+"/"+object.GetName() == want {
+			return object
+		}
+	}
+	return nil
+}
