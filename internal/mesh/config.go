@@ -1,0 +1,280 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
+)
+
+const configMapName = "istio-sidecar-injector"
+
+// Istio read the value of the label and annotation sidecar.istio.io/inject generously until 1.26
+// and exactly since. Which of both holds is decided by the control plane that serves the webhook,
+// so that it is read from the injector's ConfigMap, per revision.
+const (
+	generousValuesSince = 12
+	exactValuesSince    = 27
+)
+
+// ignoredNamespaces are never injected into (pkg/kube/inject/initializer.go). The namespace of the
+// control plane is none of them.
+var ignoredNamespaces = []string{"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
+
+// config is an injector's configuration: what it decides by.
+type config struct {
+	policy        string
+	never, always []labels.Selector
+	// minor version of Istio 1; 0 where it cannot be told.
+	minor int
+	// source names the ConfigMap.
+	source string
+	// assumed says what could not be read; the policy is then taken to be enabled.
+	assumed string
+	// text and values are what the ConfigMap says, for the fingerprint.
+	text, values string
+}
+
+// configs finds an injector's configuration.
+type configs struct {
+	istioNamespace string
+	parsed         map[string]*config
+}
+
+func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs {
+	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}}
+	for _, configMap := range configMaps {
+		if strings.HasPrefix(configMap.Name, configMapName) {
+			parsed := readConfigMap(configMap)
+			found.parsed[parsed.source] = parsed
+		}
+	}
+	return found
+}
+
+// of finds the configuration of a revision's injector
+// (pilot/pkg/bootstrap/sidecarinjector.go). It lies with the control plane, which is where the
+// webhook's service is.
+func (c *configs) of(revision string, service *admissionregistrationv1.ServiceReference) *config {
+	namespace := c.istioNamespace
+	if service != nil && service.Namespace != "" {
+		namespace = service.Namespace
+	}
+	source := namespace + "/" + configMapName
+	if revision != DefaultRevision {
+		source += "-" + revision
+	}
+	found := c.parsed[source]
+	if found == nil {
+		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be enabled"}
+		c.parsed[source] = found
+	}
+	return found
+}
+
+func readConfigMap(configMap *corev1.ConfigMap) *config {
+	source := configMap.Namespace + "/" + configMap.Name
+	text, set := configMap.Data["config"]
+	if !set {
+		return &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " has no key config, its policy is taken to be enabled"}
+	}
+	parsed, err := parseConfig(text)
+	if err != nil {
+		parsed = &config{policy: "enabled", assumed: "ConfigMap " + source + " could not be understood, its policy is taken to be enabled"}
+	}
+	parsed.source = source
+	parsed.text, parsed.values = text, configMap.Data["values"]
+	parsed.minor = minorVersion(configMap)
+	return parsed
+}
+
+// parseConfig reads what decides from an injector's configuration. Selectors that are invalid or
+// empty never match there (pkg/kube/inject/inject.go, injectRequired) and are left out here.
+func parseConfig(text string) (*config, error) {
+	var content struct {
+		Policy string                 `json:"policy"`
+		Never  []metav1.LabelSelector `json:"neverInjectSelector"`
+		Always []metav1.LabelSelector `json:"alwaysInjectSelector"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &content); err != nil {
+		return nil, fmt.Errorf("parsing the injector's configuration: %w", err)
+	}
+	return &config{
+		policy: content.Policy,
+		never:  effective(content.Never),
+		always: effective(content.Always),
+	}, nil
+}
+
+func effective(selectors []metav1.LabelSelector) []labels.Selector {
+	var compiled []labels.Selector
+	for i := range selectors {
+		selector, err := metav1.LabelSelectorAsSelector(&selectors[i])
+		if err == nil && !selector.Empty() {
+			compiled = append(compiled, selector)
+		}
+	}
+	return compiled
+}
+
+// minorVersion tells the control plane's version from the image tag in its values, else from the
+// label that the charts set. Development builds have neither: 0.
+func minorVersion(configMap *corev1.ConfigMap) int {
+	var values struct {
+		Global struct {
+			Tag any `json:"tag"`
+		} `json:"global"`
+	}
+	if yaml.Unmarshal([]byte(configMap.Data["values"]), &values) == nil {
+		if tag, isText := values.Global.Tag.(string); isText {
+			if minor := minorOf(tag); minor != 0 {
+				return minor
+			}
+		}
+	}
+	return minorOf(configMap.Labels["app.kubernetes.io/version"])
+}
+
+// minorOf reads 27 from 1.27.0-distroless; 0 where it is no version that reads labels at all.
+func minorOf(version string) int {
+	rest, found := strings.CutPrefix(version, "1.")
+	if !found {
+		return 0
+	}
+	digits := rest
+	if end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = rest[:end]
+	}
+	minor, err := strconv.Atoi(digits)
+	if err != nil || minor < generousValuesSince {
+		return 0
+	}
+	return minor
+}
+
+// decide is what the injector does with a Pod that the API server sends to it
+// (pkg/kube/inject/inject.go, injectRequired).
+func (h *hook) decide(namespace Namespace, template Template) Expectation {
+	if never, applies := neverInjected(namespace, template); applies {
+		return never
+	}
+	wish, assumed := h.config.wishOf(template)
+	decided := h.config.apply(wish, template)
+	switch decided {
+	case ReasonExpected:
+		return Expectation{
+			Inject:   true,
+			Revision: h.revision,
+			Reason:   ReasonExpected,
+			Message:  h.expected,
+			Assumed:  join(h.config.assumed, assumed),
+		}
+	case ReasonPodLabelOptOut:
+		if _, labelled := template.Labels[injectKey]; !labelled {
+			decided = ReasonPodAnnotationOptOut
+		}
+	}
+	return Expectation{Reason: decided, Message: h.config.explain(decided, template), Assumed: assumed}
+}
+
+// wish is what a template asks of the injector.
+type wish uint8
+
+const (
+	wishNothing wish = iota
+	wishSidecar
+	wishNone
+)
+
+// wishOf reads what a template asks for. A label counts where it is present, also with an empty
+// value; an annotation counts where the label is absent.
+func (c *config) wishOf(template Template) (wish, string) {
+	value, _ := injectValue(template)
+	switch value {
+	case "true":
+		return wishSidecar, ""
+	case "false":
+		return wishNone, ""
+	case "":
+		return wishNothing, ""
+	}
+	switch {
+	case c.minor >= exactValuesSince:
+		return wishNothing, ""
+	case c.minor >= generousValuesSince:
+		switch strings.ToLower(value) {
+		case "y", "yes", "true", "on":
+			return wishSidecar, ""
+		}
+		return wishNone, ""
+	}
+	return wishNothing, fmt.Sprintf("the version of Istio behind ConfigMap %s could not be told; 1.27 and later read %s=%q as unset",
+		c.source, injectKey, value)
+}
+
+// injectValue returns the value that the injector reads, and whether it stands in the label.
+func injectValue(template Template) (value string, label bool) {
+	if value, labelled := template.Labels[injectKey]; labelled {
+		return value, true
+	}
+	return template.Annotations[injectKey], false
+}
+
+// apply decides by what a template asks for and by the configuration.
+func (c *config) apply(wish wish, template Template) Reason {
+	if wish == wishNothing {
+		switch {
+		case anyMatches(c.never, template.Labels):
+			return c.unlessInvalid(ReasonNeverInjectSelector)
+		case anyMatches(c.always, template.Labels):
+			wish = wishSidecar
+		}
+	}
+	switch wish {
+	case wishSidecar:
+		return c.unlessInvalid(ReasonExpected)
+	case wishNone:
+		return ReasonPodLabelOptOut
+	}
+	if c.policy == "disabled" {
+		return ReasonPolicyDisabled
+	}
+	return c.unlessInvalid(ReasonExpected)
+}
+
+// unlessInvalid: under a policy that Istio does not know nothing is injected, whatever is asked.
+func (c *config) unlessInvalid(reason Reason) Reason {
+	if c.policy != "enabled" && c.policy != "disabled" {
+		return ReasonInvalidPolicy
+	}
+	return reason
+}
+
+func anyMatches(selectors []labels.Selector, set map[string]string) bool {
+	return slices.ContainsFunc(selectors, func(selector labels.Selector) bool {
+		return selector.Matches(labels.Set(set))
+	})
+}
+
+// explain says why the injector declines, and what would change it.
+func (c *config) explain(reason Reason, template Template) string {
+	switch reason {
+	case ReasonPodLabelOptOut, ReasonPodAnnotationOptOut:
+		return optOut(template)
+	case ReasonNeverInjectSelector:
+		return fmt.Sprintf("The template's labels match a neverInjectSelector in ConfigMap %s; the template's label %s=\"true\" would override it.",
+			c.source, injectKey)
+	case ReasonPolicyDisabled:
+		return fmt.Sprintf("The injector's policy is \"disabled\" in ConfigMap %s; only a template with the label %s=\"true\" gets a sidecar.",
+			c.source, injectKey)
+	default:
+		return fmt.Sprintf("The injector's policy in ConfigMap %s is %q; Istio knows \"enabled\" and \"disabled\" and injects nothing.",
+			c.source, c.policy)
+	}
+}
