@@ -159,7 +159,7 @@ undeploy: $(filter bin/kubectl,$(KUBECTL)) ## Remove Fullmesh from the current c
 	$(KUSTOMIZE) build config/default | $(KUBECTL) delete --ignore-not-found -f -
 
 # config/ names the image "fullmesh" wherever it is pulled from.
-SET_IMAGE = sed -E 's#(image: )([^ ]*/)?fullmesh(:[^ ]*)?$$#\1$(IMG)#'
+SET_IMAGE = sed -E 's|(image: )([^ ]*/)?fullmesh(:[^ ]*)?$$|\1$(IMG)|'
 
 # golangci-lint is too large to link for every run. Built once, and again when
 # its version changes.
