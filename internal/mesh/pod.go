@@ -7,6 +7,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
+// ReasonMirrorPod: the kubelet runs the Pod from a file, and injection does not reach it.
+const ReasonMirrorPod Reason = "MirrorPod"
+
 // Pod is what is judged of a Pod, a small part of a corev1.Pod. A cluster's Pods are cut down to
 // it when they are decoded.
 type Pod struct {

@@ -1,0 +1,111 @@
+package inventory
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+// recordVersion is the format of records and causes that this version writes and reads.
+const recordVersion = 1
+
+// Cause is why a workload needs a restart. There is at most one restart per cause, ever.
+type Cause struct {
+	Finding v1alpha1.Finding
+	// Revision that injection gives now; empty where it gives none.
+	Revision string
+	// UID of the workload: the cause of another workload counts for nothing.
+	UID types.UID
+	// Newest is the creation second of the newest Pod to be replaced.
+	Newest int64
+}
+
+// String is the cause as the template carries it: 1/Missing/default/UID/1764000000.
+func (c Cause) String() string {
+	return fmt.Sprintf("%d/%s/%s/%s/%d", recordVersion, c.Finding, c.Revision, c.UID, c.Newest)
+}
+
+// ParseCause reads what String wrote. A cause of an unknown version is an error that says so.
+func ParseCause(token string) (Cause, error) {
+	parts := strings.Split(token, "/")
+	if version, err := strconv.Atoi(parts[0]); err != nil || version != recordVersion || len(parts) != 5 {
+		return Cause{}, fmt.Errorf("%q is not a cause that this version knows", token)
+	}
+	newest, err := strconv.ParseInt(parts[4], 10, 64)
+	if err != nil {
+		return Cause{}, fmt.Errorf("%q is not a cause that this version knows: %w", token, err)
+	}
+	return Cause{Finding: v1alpha1.Finding(parts[1]), Revision: parts[2], UID: types.UID(parts[3]), Newest: newest}, nil
+}
+
+// Record is the last restart of a workload, kept on the workload itself so that it outlives the
+// operator.
+type Record struct {
+	Version int    `json:"version"`
+	Cause   string `json:"cause"`
+	// Method is how it was restarted, for instance RolloutRestart.
+	Method string `json:"method"`
+	// Decided is a hash over what decided that a restart would help: the template, the
+	// namespace's injection labels, the injector. When it changes after a failure, the restart
+	// may be tried anew.
+	Decided string    `json:"decided"`
+	Start   time.Time `json:"start"`
+	// End, Result and Message are unset while the restart is in flight.
+	End     *time.Time             `json:"end,omitempty"`
+	Result  v1alpha1.RestartResult `json:"result,omitempty"`
+	Message string                 `json:"message,omitempty"`
+}
+
+// NewRecord begins a record.
+func NewRecord(cause Cause, method, decided string, start time.Time) Record {
+	return Record{Version: recordVersion, Cause: cause.String(), Method: method, Decided: decided, Start: start.UTC().Truncate(time.Second)}
+}
+
+// InFlight reports whether the restart has begun and not ended.
+func (r *Record) InFlight() bool { return r != nil && r.Result == "" }
+
+// Ended is the record with its outcome.
+func (r Record) Ended(result v1alpha1.RestartResult, message string, end time.Time) Record {
+	end = end.UTC().Truncate(time.Second)
+	r.End, r.Result, r.Message = &end, result, message
+	return r
+}
+
+// String is the record as the annotation holds it.
+func (r Record) String() string {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("a record of plain fields cannot be marshalled: %v", err))
+	}
+	return string(data)
+}
+
+// recordOf reads the record of an object. None, or one that belongs to another object (a copied
+// manifest), is nil; one that this version does not know is an error.
+func recordOf(object *Object) (*Record, error) {
+	text, set := object.Annotations[v1alpha1.LastRestartAnnotation]
+	if !set {
+		return nil, nil
+	}
+	var record Record
+	if err := json.Unmarshal([]byte(text), &record); err != nil {
+		return nil, fmt.Errorf("annotation %s is not a record: %w", v1alpha1.LastRestartAnnotation, err)
+	}
+	if record.Version != recordVersion {
+		return nil, fmt.Errorf("annotation %s has format %d and this version knows %d", v1alpha1.LastRestartAnnotation, record.Version, recordVersion)
+	}
+	cause, err := ParseCause(record.Cause)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", v1alpha1.LastRestartAnnotation, err)
+	}
+	if cause.UID != object.UID {
+		return nil, nil
+	}
+	return &record, nil
+}

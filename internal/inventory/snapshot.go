@@ -1,0 +1,316 @@
+package inventory
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unique"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// Snapshot is the picture at one moment. It is never changed.
+type Snapshot struct {
+	Injector *mesh.Injector
+	// InjectorChanged is when the injector became what it is.
+	InjectorChanged time.Time
+	// Namespaces by name.
+	Namespaces []*Namespace
+}
+
+// Namespace is the picture of one namespace.
+type Namespace struct {
+	Name        string
+	Labels      map[string]string
+	Annotations map[string]string
+	// Changed is when the labels became what they are.
+	Changed     time.Time
+	Terminating bool
+
+	// Workloads by kind and name: all of them.
+	Workloads []*Workload
+	// Open are those of them that are not complete, and those whose restart has not ended.
+	Open []*Workload
+	// Recorded are those of them that were restarted before.
+	Recorded []*Workload
+	Totals   Totals
+	Budgets  []DisruptionBudget
+}
+
+// Totals counts a namespace's running Pods and their workloads.
+type Totals struct {
+	// Eligible Pods are those that injection expects, without those of Jobs; Meshed are in the
+	// mesh.
+	Eligible, Meshed int
+	// NotExpected counts the others by reason.
+	NotExpected map[mesh.Reason]int
+	// Sidecars is how many Pods carry one, expected or not.
+	Sidecars int
+}
+
+// DisruptionBudget is what is kept of a PodDisruptionBudget.
+type DisruptionBudget struct {
+	Name     string
+	Selector labels.Selector
+	// Allowed is how many Pods may be disrupted now; Healthy are, Desired must be and Expected
+	// are at most.
+	Allowed, Healthy, Desired, Expected int
+	// Observed says that the disruption controller has seen the budget as it is now.
+	Observed bool
+}
+
+// Workload is the picture of one workload. It is never changed.
+type Workload struct {
+	Key mesh.Key
+	// Object is nil where only the Pods are known: Pods without an owner, and those whose owner is
+	// of a kind that is not read.
+	Object *Object
+	// Template is what injection looks at.
+	Template    mesh.Template
+	Expectation mesh.Expectation
+
+	// Finding is the worst among the running Pods, with its reason and sentence.
+	Finding v1alpha1.Finding
+	Reason  mesh.Reason
+	Message string
+
+	Pods Pods
+	// NewestToReplace is the creation second of the newest Pod that a restart would replace; 0
+	// where there is none. NewestMeshedReady is the second in which the newest Pod became ready
+	// in the mesh; 0 where none did.
+	NewestToReplace, NewestMeshedReady int64
+	// Failing is a Pod in the mesh that cannot become ready; nil where there is none.
+	Failing *FailingPod
+
+	// Record is of the last restart; nil where there was none. RecordError says that there is one
+	// that this version cannot read.
+	Record      *Record
+	RecordError error
+}
+
+// Pods counts a workload's running Pods.
+type Pods struct {
+	Running, Ready int
+	// Meshed carry the sidecar that injection expects, of whatever revision.
+	Meshed, MeshedReady int
+	// ToReplace are those whose finding is the workload's, where that calls for a restart.
+	ToReplace int
+	// Eligible are those that injection expects, without those of Jobs.
+	Eligible int
+}
+
+// FailingPod is a Pod that cannot become ready.
+type FailingPod struct {
+	Name    string
+	Trouble mesh.Trouble
+}
+
+// Snapshot judges what has changed and returns the picture. What has not changed since the last
+// one is shared with it.
+func (i *Inventory) Snapshot() *Snapshot {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for w := range i.unjudged {
+		w.judged = i.judge(w)
+	}
+	clear(i.unjudged)
+	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged}
+	for _, name := range slices.Sorted(maps.Keys(i.namespaces)) {
+		n := i.namespaces[name]
+		if !n.known {
+			continue
+		}
+		if n.view == nil {
+			n.view = n.look()
+		}
+		snapshot.Namespaces = append(snapshot.Namespaces, n.view)
+	}
+	return snapshot
+}
+
+func (n *namespace) look() *Namespace {
+	view := &Namespace{
+		Name:        n.name,
+		Labels:      n.labels,
+		Annotations: n.annotations,
+		Changed:     n.changed,
+		Terminating: n.terminating,
+		Totals:      Totals{NotExpected: map[mesh.Reason]int{}},
+		Budgets:     slices.SortedFunc(maps.Values(n.budgets), func(a, b DisruptionBudget) int { return strings.Compare(a.Name, b.Name) }),
+	}
+	for w := range n.workloads {
+		view.Workloads = append(view.Workloads, w.judged)
+	}
+	slices.SortFunc(view.Workloads, func(a, b *Workload) int {
+		return cmp.Or(strings.Compare(a.Key.Kind, b.Key.Kind), strings.Compare(a.Key.Name, b.Key.Name), strings.Compare(a.Key.Group, b.Key.Group))
+	})
+	for _, w := range view.Workloads {
+		view.Totals.Eligible += w.Pods.Eligible
+		if w.Pods.Eligible > 0 {
+			view.Totals.Meshed += w.Pods.Meshed
+		}
+		if others := w.Pods.Running - w.Pods.Eligible; others > 0 && !w.Expectation.Inject {
+			view.Totals.NotExpected[w.Expectation.Reason] += others
+		}
+		view.Totals.Sidecars += w.Pods.Meshed
+		if w.Finding == v1alpha1.FindingLeftover {
+			view.Totals.Sidecars += w.Pods.ToReplace
+		}
+		if w.Open() {
+			view.Open = append(view.Open, w)
+		}
+		if w.Record != nil {
+			view.Recorded = append(view.Recorded, w)
+		}
+	}
+	return view
+}
+
+// Open reports whether something is to be done or said about the workload: it is not as injection
+// would make it, or a restart of it has not ended.
+func (w *Workload) Open() bool {
+	return !w.Complete() || w.Record.InFlight() || w.RecordError != nil
+}
+
+// Complete reports whether the Pods are as injection would make them.
+func (w *Workload) Complete() bool {
+	return w.Finding == v1alpha1.FindingMeshed || w.Finding == v1alpha1.FindingNotExpected
+}
+
+// severity orders findings; the worst among a workload's Pods is the workload's.
+var severity = map[v1alpha1.Finding]int{
+	v1alpha1.FindingNotExpected: 0,
+	v1alpha1.FindingMeshed:      1,
+	v1alpha1.FindingLeftover:    2,
+	v1alpha1.FindingStale:       3,
+	v1alpha1.FindingMissing:     4,
+}
+
+func (i *Inventory) judge(w *workload) *Workload {
+	n := i.namespaces[w.key.Namespace]
+	judged := &Workload{Key: w.key, Object: w.object}
+	if w.object != nil {
+		judged.Template = w.object.Injection()
+		judged.Expectation = w.expect(i.injector, n)
+		judged.Record, judged.RecordError = recordOf(w.object)
+	}
+	groups := slices.SortedFunc(maps.Keys(w.groups), func(a, b *group) int { return strings.Compare(a.id(), b.id()) })
+	for at, g := range groups {
+		expectation := judged.Expectation
+		if w.object == nil {
+			var template mesh.Template
+			template, expectation = i.expectWithoutObject(g, n)
+			if at == 0 {
+				judged.Template, judged.Expectation = template, expectation
+			}
+		}
+		judged.countGroup(g, expectation)
+	}
+	if judged.Finding == "" {
+		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
+	}
+	return judged
+}
+
+// vacuous is the finding of a workload without running Pods.
+func vacuous(expectation mesh.Expectation) (v1alpha1.Finding, mesh.Reason, string) {
+	if expectation.Inject {
+		return v1alpha1.FindingMeshed, mesh.ReasonExpected, "No Pod runs; the next one is injected."
+	}
+	return v1alpha1.FindingNotExpected, expectation.Reason, expectation.Message
+}
+
+func (w *workload) expect(injector *mesh.Injector, n *namespace) mesh.Expectation {
+	under := expectedUnder{injector: injector, uid: w.object.UID, generation: w.object.Generation, namespace: n.generation}
+	if under != w.expectedUnder {
+		w.expectation = injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, w.object.Injection())
+		w.expectedUnder = under
+	}
+	return w.expectation
+}
+
+// expectWithoutObject judges Pods whose workload's object is not read by the ReplicaSet or Job
+// above them, or else by the labels of the Pod that is first by name.
+func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, mesh.Expectation) {
+	template := mesh.Template{}
+	pods := g.podsByName()
+	if object, found := i.objects[g.owner.UID]; found {
+		template = object.Injection()
+	} else if len(pods) > 0 && pods[0].Template != nil {
+		template = *pods[0].Template
+	}
+	if len(pods) > 0 && pods[0].Static {
+		return template, mesh.Expectation{Reason: mesh.ReasonMirrorPod, Message: "The kubelet runs this Pod from a file on its node; injection does not reach it."}
+	}
+	return template, i.injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, template)
+}
+
+// countGroup adds the Pods of one immediate owner.
+func (w *Workload) countGroup(g *group, expectation mesh.Expectation) {
+	eligible := expectation.Inject && w.Key.Group != "batch"
+	for _, observed := range g.observations() {
+		c := g.classes[observed]
+		g.refresh(observed, c)
+		judgement := mesh.Judge(expectation, observed.Value())
+		w.Pods.Running += c.running
+		w.Pods.Ready += c.ready
+		if eligible {
+			w.Pods.Eligible += c.running
+		}
+		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {
+			w.Pods.Meshed += c.running
+			w.Pods.MeshedReady += c.ready
+			w.NewestMeshedReady = max(w.NewestMeshedReady, c.newestReady)
+			if c.troubled > 0 && w.Failing == nil {
+				w.Failing = g.failing(observed)
+			}
+		}
+		w.worsen(judgement, c)
+	}
+}
+
+// worsen takes on a class's finding where it is worse than the workload's so far.
+func (w *Workload) worsen(judgement mesh.Judgement, c *class) {
+	if w.Finding == "" || severity[judgement.Finding] > severity[w.Finding] {
+		w.Finding, w.Reason, w.Message = judgement.Finding, judgement.Reason, judgement.Message
+		w.Pods.ToReplace, w.NewestToReplace = 0, 0
+	}
+	if judgement.Finding == w.Finding && !w.Complete() {
+		w.Pods.ToReplace += c.running
+		w.NewestToReplace = max(w.NewestToReplace, c.newestCreated)
+	}
+}
+
+// observations are the group's in a stable order.
+func (g *group) observations() []unique.Handle[mesh.Observation] {
+	observations := slices.Collect(maps.Keys(g.classes))
+	if len(observations) > 1 {
+		slices.SortFunc(observations, func(a, b unique.Handle[mesh.Observation]) int { return mesh.CompareObservations(a.Value(), b.Value()) })
+	}
+	return observations
+}
+
+// failing is a Pod in trouble among those that carry the same, the first by name.
+func (g *group) failing(observed unique.Handle[mesh.Observation]) *FailingPod {
+	for _, pod := range g.podsByName() {
+		if pod.Running() && pod.Observed == observed && pod.Trouble != nil {
+			return &FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
+		}
+	}
+	return nil
+}
+
+func (g *group) id() string {
+	if g.owner.Exists() {
+		return string(g.owner.UID)
+	}
+	for uid := range g.pods {
+		return string(uid)
+	}
+	return ""
+}

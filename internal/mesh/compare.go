@@ -1,0 +1,23 @@
+package mesh
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Equal reports whether two injectors decide the same for every Pod.
+func (i *Injector) Equal(other *Injector) bool { return slices.Equal(i.revisions, other.revisions) }
+
+// CompareObservations orders observations, so that what is said of them does not depend on the
+// order in which Pods were seen.
+func CompareObservations(a, b Observation) int {
+	return cmp.Or(
+		cmp.Compare(a.Proxy, b.Proxy),
+		cmp.Compare(a.Capture, b.Capture),
+		cmp.Compare(a.Ambient, b.Ambient),
+		strings.Compare(a.Revision, b.Revision),
+		strings.Compare(a.Image, b.Image),
+		strings.Compare(a.Spoofed, b.Spoofed),
+	)
+}

@@ -1,0 +1,136 @@
+package rollout
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// usage is what restarts take up at once.
+type usage struct{ workloads, pods int }
+
+func (u *usage) add(workload *inventory.Workload) {
+	u.workloads++
+	u.pods += workload.Object.Strategy.AtOnce()
+}
+
+// base is what percentages are taken of: the governed workloads that injection expects, and their
+// Pods.
+type base struct{ workloads, pods int }
+
+func baseOf(policy *Policy, namespace *inventory.Namespace) base {
+	var sum base
+	for _, workload := range namespace.Workloads {
+		if workload.Pods.Eligible > 0 && policy.Selects(workload) {
+			sum.workloads++
+			sum.pods += workload.Pods.Eligible
+		}
+	}
+	return sum
+}
+
+// ledger keeps, over one pass, what every policy and namespace has in flight against what its
+// budgets allow.
+type ledger struct {
+	policies   map[*Policy]*account
+	namespaces map[string]*account
+	// inFlight are the labels of the templates in flight, by namespace.
+	inFlight map[string][]labels.Set
+}
+
+type account struct {
+	used usage
+	base base
+}
+
+func newLedger() *ledger {
+	return &ledger{policies: map[*Policy]*account{}, namespaces: map[string]*account{}, inFlight: map[string][]labels.Set{}}
+}
+
+// open makes the accounts of a namespace and its policy.
+func (l *ledger) open(policy *Policy, namespace *inventory.Namespace) {
+	own := baseOf(policy, namespace)
+	l.namespaces[namespace.Name] = &account{base: own}
+	if l.policies[policy] == nil {
+		l.policies[policy] = &account{}
+	}
+	l.policies[policy].base.workloads += own.workloads
+	l.policies[policy].base.pods += own.pods
+}
+
+// take counts a workload that is in flight or begins to be. Where no policy governs its namespace
+// any more it counts against nobody, as nothing else starts there.
+func (l *ledger) take(policy *Policy, namespace *inventory.Namespace, workload *inventory.Workload) {
+	l.inFlight[namespace.Name] = append(l.inFlight[namespace.Name], workload.Template.Labels)
+	if policy == nil {
+		return
+	}
+	l.policies[policy].used.add(workload)
+	l.namespaces[namespace.Name].used.add(workload)
+}
+
+// sharesDisruptionBudget speaks where a workload that is in flight counts against the same
+// PodDisruptionBudget: rolling updates do not ask them.
+func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
+	for i := range s.namespace.Budgets {
+		budget := &s.namespace.Budgets[i]
+		if !budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) {
+			continue
+		}
+		for _, other := range l.inFlight[s.namespace.Name] {
+			if budget.Selector.Matches(other) {
+				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
+					message: fmt.Sprintf("PodDisruptionBudget %s covers another workload that is being restarted; one follows the other.", budget.Name)}
+			}
+		}
+	}
+	return nil
+}
+
+// leavesNoRoom speaks where a budget does not allow one more, or not this one at all.
+func (l *ledger) leavesNoRoom(s *situation) *hold {
+	cost := s.workload.Object.Strategy.AtOnce()
+	for i := range s.policy.budgets {
+		budget := &s.policy.budgets[i]
+		account := l.policies[s.policy]
+		if budget.Scope == v1alpha1.BudgetScopeNamespace {
+			account = l.namespaces[s.namespace.Name]
+		}
+		workloads := resolve(budget.Workloads, account.base.workloads)
+		pods := resolve(budget.Pods, account.base.pods)
+		switch {
+		case workloads == 0:
+			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
+				message: fmt.Sprintf("A budget of MeshPolicy %s (scope %s, workloads: %s) allows no restart at all.", s.policy.Name, budget.Scope, budget.Workloads)}
+		case pods >= 0 && cost > pods:
+			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
+				message: fmt.Sprintf("Its strategy takes %d Pods at once, and a budget of MeshPolicy %s (scope %s, pods: %s) never allows more than %d. Raise that, or lower the workload's maxSurge and maxUnavailable.", cost, s.policy.Name, budget.Scope, budget.Pods, pods)}
+		case workloads > 0 && account.used.workloads >= workloads, pods >= 0 && account.used.pods+cost > pods:
+			return &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
+				message: fmt.Sprintf("Waiting for its turn: %d workloads with %d Pods are being restarted, as many as the budget of scope %s allows.", account.used.workloads, account.used.pods, budget.Scope)}
+		}
+	}
+	return nil
+}
+
+// resolve is the limit that a budget sets, -1 where it sets none. What cannot be read allows
+// nothing.
+func resolve(limit *intstr.IntOrString, of int) int {
+	if limit == nil {
+		return -1
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(limit, of, true)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// SystemNamespaces are governed only where a label on them says so, beside those of the mesh's
+// control planes and of the operator itself.
+var SystemNamespaces = sets.New("kube-system", "kube-public", "kube-node-lease")

@@ -1,0 +1,445 @@
+package rollout
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// situation is what the checks look at: one workload in its namespace, under the policy that
+// governs it.
+type situation struct {
+	in        *Input
+	namespace *inventory.Namespace
+	policy    *Policy
+	workload  *inventory.Workload
+
+	// decidedNow is filled in by decided().
+	decidedNow string
+}
+
+// decided is the hash over what decides about this workload now.
+func (s *situation) decided() string {
+	if s.decidedNow == "" {
+		s.decidedNow = decided(s.in.Snapshot, s.namespace, s.workload)
+	}
+	return s.decidedNow
+}
+
+// check answers nil where it has nothing against a restart.
+type check struct {
+	name string
+	ask  func(*situation) *hold
+}
+
+// checks are asked in this order, and the first that speaks gives the verdict. What the owner or
+// the cluster must end comes before what the policy says, so that mode Report tells the same as
+// Enforce would, and what changes by itself comes last.
+var checks = []check{
+	{"NamespaceIsTerminating", namespaceIsTerminating},
+	{"RecordIsUnknown", recordIsUnknown},
+	{"LastRestartFailed", lastRestartFailed},
+	{"IsNotSelected", isNotSelected},
+	{"IsOptedOut", isOptedOut},
+	{"FindingIsNotRemediated", findingIsNotRemediated},
+	{"IsAJob", isAJob},
+	{"NobodyRecreatesIt", nobodyRecreatesIt},
+	{"HasNotBeenRead", hasNotBeenRead},
+	{"IsScaledToZero", isScaledToZero},
+	{"IsPaused", isPaused},
+	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
+	{"PatchRecreatesNothing", patchRecreatesNothing},
+	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
+	{"CauseWasTriedAlready", causeWasTriedAlready},
+	{"PolicyOnlyReports", policyOnlyReports},
+	{"RedButtonIsPressed", redButtonIsPressed},
+	{"GuardIsNotProven", guardIsNotProven},
+	{"IsSettling", isSettling},
+	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"IsOwnedByOperator", isOwnedByOperator},
+	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
+	{"InjectedPodsAreFailing", injectedPodsAreFailing},
+	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+}
+
+func namespaceIsTerminating(s *situation) *hold {
+	if !s.namespace.Terminating {
+		return nil
+	}
+	return &hold{reason: ReasonNamespaceTerminating, clearsBy: v1alpha1.ClearedByCluster,
+		message: "The namespace is being deleted."}
+}
+
+func recordIsUnknown(s *situation) *hold {
+	if s.workload.RecordError == nil {
+		return nil
+	}
+	return &hold{reason: ReasonUnknownRecord, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("What is written down about the last restart cannot be read (%v). Run the version of Fullmesh that wrote it, or remove the annotation.", s.workload.RecordError)}
+}
+
+func lastRestartFailed(s *situation) *hold {
+	record := s.workload.Record
+	if record == nil || record.Result != v1alpha1.ResultFailed || record.Decided != s.decided() {
+		return nil
+	}
+	return &hold{reason: ReasonRestartFailed, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("%s The workload's own controller goes on trying; Fullmesh restarts it again only after its template or the injector has changed.", record.Message)}
+}
+
+func isNotSelected(s *situation) *hold {
+	if s.policy.Selects(s.workload) {
+		return nil
+	}
+	return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("The workloadSelector of MeshPolicy %s leaves this workload out.", s.policy.Name)}
+}
+
+func isOptedOut(s *situation) *hold {
+	value, where := s.namespace.Annotations[v1alpha1.RestartAnnotation], "the namespace"
+	if s.workload.Object != nil {
+		if own := s.workload.Object.OptOut(); own != "" {
+			value, where = own, "the workload or its template"
+		}
+	} else if own := s.workload.Template.Annotations[v1alpha1.RestartAnnotation]; own != "" {
+		value, where = own, "the Pod"
+	}
+	switch value {
+	case "":
+		return nil
+	case v1alpha1.RestartDisabled:
+		return &hold{reason: ReasonOptedOut, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("Annotation %s=%s on %s asks for no restart. Restart it yourself, or remove the annotation.", v1alpha1.RestartAnnotation, value, where)}
+	default:
+		return &hold{reason: ReasonInvalidAnnotation, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("Annotation %s on %s has the value %q, and only %q is known. Set that to be left alone, or remove the annotation.", v1alpha1.RestartAnnotation, where, value, v1alpha1.RestartDisabled)}
+	}
+}
+
+func findingIsNotRemediated(s *situation) *hold {
+	if s.policy.remediate.Has(s.workload.Finding) {
+		return nil
+	}
+	return &hold{reason: ReasonNotRemediated, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("%s Policy %s does not act on %s; restart it yourself to bring it up to date.", s.workload.Message, s.policy.Name, s.workload.Finding)}
+}
+
+func isAJob(s *situation) *hold {
+	switch {
+	case s.workload.Key.Group != "batch":
+		return nil
+	case s.workload.Key.Kind == "CronJob":
+		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
+			message: "Pods of a run that has begun stay as they are; the next run is injected."}
+	default:
+		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
+			message: "A Job that has begun is not restarted; one created now is injected."}
+	}
+}
+
+func nobodyRecreatesIt(s *situation) *hold {
+	if s.workload.Key.Group != "" || s.workload.Key.Kind != "Pod" {
+		return nil
+	}
+	return &hold{reason: ReasonNobodyRecreatesPod, clearsBy: v1alpha1.ClearedByOwner,
+		message: "Nothing would recreate this Pod. Delete it and create it again, or let a Deployment run it."}
+}
+
+// hasNotBeenRead speaks where the Pods are known before their owner is.
+func hasNotBeenRead(s *situation) *hold {
+	if s.workload.Object != nil || s.workload.Key.Group != "apps" {
+		return nil
+	}
+	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("%s is named as the owner of running Pods and has not been seen.", s.workload.Key)}
+}
+
+func isScaledToZero(s *situation) *hold {
+	object := s.workload.Object
+	if object == nil || object.Replicas > 0 {
+		return nil
+	}
+	return &hold{reason: ReasonScaledToZero, clearsBy: v1alpha1.ClearedByCluster,
+		message: "It asks for no Pods; those that still run are going away, and the next ones are injected."}
+}
+
+func isPaused(s *situation) *hold {
+	if s.workload.Object == nil || !s.workload.Object.Paused {
+		return nil
+	}
+	return &hold{reason: ReasonPaused, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("The Deployment is paused, so that a restart would wait. Run: kubectl rollout resume deployment/%s -n %s", s.workload.Key.Name, s.workload.Key.Namespace)}
+}
+
+func sidecarAndAmbientAreBothAskedFor(s *situation) *hold {
+	const mode = "istio.io/dataplane-mode"
+	pod, set := s.workload.Template.Labels[mode]
+	ambient := pod == "ambient" || (s.namespace.Labels[mode] == "ambient" && (!set || pod != "none"))
+	if !s.workload.Expectation.Inject || !ambient {
+		return nil
+	}
+	return &hold{reason: ReasonMeshModeConflict, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("Both a sidecar and ambient mode are asked for. Take away either the injection label or the label %s.", mode)}
+}
+
+func patchRecreatesNothing(s *situation) *hold {
+	object := s.workload.Object
+	if object == nil || (object.Strategy.Type != inventory.StrategyNone && object.Strategy.Partition == 0) {
+		return nil
+	}
+	why := "its update strategy is OnDelete"
+	switch {
+	case object.Kind == "ReplicaSet":
+		why = "a ReplicaSet by itself does not roll out its template"
+	case object.Strategy.Partition > 0:
+		why = fmt.Sprintf("its rolling update stops at partition %d", object.Strategy.Partition)
+	}
+	return &hold{reason: ReasonPatchRecreatesNothing, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("A rollout restart would not replace every Pod: %s. Delete the Pods without a sidecar one by one; their replacements are injected.", why)}
+}
+
+func anotherRolloutIsGoingOn(s *situation) *hold {
+	object := s.workload.Object
+	switch {
+	case object == nil || !object.RollingOut():
+		return nil
+	case object.Stuck:
+		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
+			message: "A rollout of its own has exceeded its progress deadline. Mend or undo that one first."}
+	default:
+		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
+			message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are injected.", object.Updated, object.Replicas)}
+	}
+}
+
+func causeWasTriedAlready(s *situation) *hold {
+	object, record := s.workload.Object, s.workload.Record
+	if object == nil {
+		return nil
+	}
+	if record != nil && record.Decided == s.decided() {
+		switch record.Result {
+		case v1alpha1.ResultIneffective:
+			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
+				message: record.Message + " It is not tried again before its template, the namespace's labels or the injector change."}
+		case v1alpha1.ResultReverted:
+			return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
+				message: record.Message + " It is not tried again before its template, the namespace's labels or the injector change."}
+		}
+	}
+	if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != s.cause().String() {
+		return nil
+	}
+	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,
+		message: "It was restarted for this very cause already, and these Pods were not replaced."}
+}
+
+func policyOnlyReports(s *situation) *hold {
+	if s.policy.Mode == v1alpha1.ModeEnforce {
+		return nil
+	}
+	return &hold{reason: ReasonReportMode, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("%s MeshPolicy %s is in mode Report, so it is not restarted.", s.workload.Message, s.policy.Name)}
+}
+
+func redButtonIsPressed(s *situation) *hold {
+	if !s.in.Stopped {
+		return nil
+	}
+	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "Everything is stopped. Run: fullmesh stop --clear"}
+}
+
+func guardIsNotProven(s *situation) *hold {
+	switch s.in.Guard {
+	case GuardHolds:
+		return nil
+	case GuardMissing:
+		return &hold{reason: ReasonGuardMissing, clearsBy: v1alpha1.ClearedByAdmin,
+			message: "The admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded."}
+	default:
+		return &hold{reason: ReasonGuardUnknown, clearsBy: v1alpha1.ClearedByCluster,
+			message: "It has not been shown yet that the admission guard is in force; this is tried again."}
+	}
+}
+
+func isSettling(s *situation) *hold {
+	last, what := s.namespace.Changed, "the namespace's labels"
+	if changed := s.in.Snapshot.InjectorChanged; changed.After(last) {
+		last, what = changed, "the injector"
+	}
+	if object := s.workload.Object; object != nil && object.TemplateChanged.After(last) {
+		last, what = object.TemplateChanged, "the template"
+	}
+	// A clock that is ahead of ours must not hold anything for longer than the time asked for.
+	until := last.Add(s.policy.settle)
+	if latest := s.in.Now.Add(s.policy.settle); until.After(latest) {
+		until = latest
+	}
+	if !until.After(s.in.Now) {
+		return nil
+	}
+	return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
+		message: fmt.Sprintf("Waiting until %s after the last change of %s.", s.policy.settle, what)}
+}
+
+// wouldCauseDowntime speaks where a restart may take down the last Pod that is ready. Where none is
+// ready, nothing is lost.
+func wouldCauseDowntime(s *situation) *hold {
+	object := s.workload.Object
+	if object == nil || s.workload.Pods.Ready == 0 || object.Strategy.MaxUnavailable < object.Replicas || s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
+		return nil
+	}
+	why := "it may take down every Pod at once"
+	switch {
+	case object.Strategy.Type == inventory.StrategyRecreate:
+		why = "its strategy is Recreate"
+	case object.Replicas == 1:
+		why = "its only Pod goes before the new one comes"
+	}
+	return &hold{reason: ReasonWouldCauseDowntime, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("A restart leaves no Pod ready for a moment: %s. Accept it with accept: [Downtime] in MeshPolicy %s, or for this workload alone with the annotation %s=Downtime.", why, s.policy.Name, v1alpha1.AcceptAnnotation)}
+}
+
+func isOwnedByOperator(s *situation) *hold {
+	owner := s.workload.Key.String()
+	if object := s.workload.Object; object != nil {
+		if !object.Owner.Exists() {
+			return nil
+		}
+		owner = object.Owner.Key(object.Namespace).String()
+	}
+	return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("%s controls it and would undo a change of the template. Restart it by the means of that controller.", owner)}
+}
+
+func dryRunCheckSaysNo(s *situation) *hold {
+	answer, known := s.answer()
+	if !known {
+		return nil
+	}
+	verdict := &hold{clearsBy: v1alpha1.ClearedByCluster, until: answer.Retry, checkDue: !s.in.Now.Before(answer.Retry)}
+	switch answer.Outcome {
+	case CheckInjected:
+		if answer.Revision == s.workload.Expectation.Revision {
+			return nil
+		}
+		verdict.reason, verdict.clearsBy = ReasonOtherRevision, v1alpha1.ClearedByAdmin
+		verdict.message = fmt.Sprintf("A dry run shows that a new Pod would be injected by revision %q, where revision %q is expected.", answer.Revision, s.workload.Expectation.Revision)
+	case CheckNotInjected:
+		verdict.reason, verdict.clearsBy = ReasonWouldNotBeInjected, v1alpha1.ClearedByAdmin
+		verdict.message = "A dry run shows that a new Pod would come up without a sidecar, although injection is expected."
+		if s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision) {
+			verdict.reason, verdict.clearsBy = ReasonInjectorSilent, v1alpha1.ClearedByCluster
+			verdict.message = "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."
+		}
+	case CheckUnreachable:
+		verdict.reason = ReasonInjectorUnreachable
+		verdict.message = "The injector cannot be reached, so that no new Pod could be created. It is asked again. " + answer.Message
+	case CheckDenied:
+		verdict.reason, verdict.clearsBy = ReasonCreationDenied, v1alpha1.ClearedByOwner
+		verdict.message = "A dry run shows that a new Pod would be refused: " + answer.Message
+	default:
+		verdict.reason = ReasonCheckFailed
+		verdict.message = "The dry run of a new Pod had no answer; it is tried again: " + answer.Message
+	}
+	return verdict
+}
+
+// answer is the dry-run check that is good for this workload now. One that said yes is good for a
+// while, and never against newer evidence: a Pod that came up uninjected although it was expected.
+// One that said no stands until there is another.
+func (s *situation) answer() (Check, bool) {
+	if s.in.Check == nil {
+		return Check{}, false
+	}
+	answer, known := s.in.Check(s.checkKey())
+	if !known {
+		return Check{}, false
+	}
+	if answer.Outcome == CheckInjected && answer.Revision == s.workload.Expectation.Revision {
+		silent := s.in.silentSince[answer.Revision]
+		known = s.in.Now.Sub(answer.At) < checkLasts && answer.At.Unix() > silent
+	}
+	return answer, known
+}
+
+func (s *situation) checkKey() CheckKey {
+	return CheckKey{UID: s.workload.Object.UID, Decided: s.decided()}
+}
+
+func injectedPodsAreFailing(s *situation) *hold {
+	failing := s.workload.Failing
+	if failing == nil {
+		return nil
+	}
+	return &hold{reason: ReasonInjectedPodsFailing, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("Pods of this workload that are in the mesh already cannot become ready: %s. Mend that before the others follow.", describe(failing))}
+}
+
+func exceedsDisruptionBudget(s *situation) *hold {
+	object := s.workload.Object
+	if object.Strategy.MaxUnavailable == 0 || s.workload.Pods.Ready == 0 {
+		return nil
+	}
+	for i := range s.namespace.Budgets {
+		budget := &s.namespace.Budgets[i]
+		if !budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) || budget.Allowed >= object.Strategy.MaxUnavailable && budget.Observed {
+			continue
+		}
+		answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
+			message: fmt.Sprintf("Its strategy may take down %d Pods at once and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", object.Strategy.MaxUnavailable, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)}
+		if budget.Expected-budget.Desired < object.Strategy.MaxUnavailable {
+			answer.clearsBy = v1alpha1.ClearedByOwner
+			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
+		}
+		return answer
+	}
+	return nil
+}
+
+// ownerAccepts is what the owner accepts for the workload alone.
+func ownerAccepts(workload *inventory.Workload) sets.Set[v1alpha1.Risk] {
+	accepted := sets.New[v1alpha1.Risk]()
+	if workload.Object != nil {
+		for word := range strings.SplitSeq(workload.Object.Annotations[v1alpha1.AcceptAnnotation], ",") {
+			accepted.Insert(v1alpha1.Risk(strings.TrimSpace(word)))
+		}
+	}
+	return accepted
+}
+
+// cause is why the workload needs a restart now.
+func (s *situation) cause() inventory.Cause {
+	return inventory.Cause{
+		Finding:  s.workload.Finding,
+		Revision: s.workload.Expectation.Revision,
+		UID:      s.workload.Object.UID,
+		Newest:   s.workload.NewestToReplace,
+	}
+}
+
+// describe names what keeps a Pod from being ready, with the hint that helps most often.
+func describe(failing *inventory.FailingPod) string {
+	trouble := failing.Trouble
+	text := fmt.Sprintf("Pod %s, container %s: %s", failing.Name, trouble.Container, trouble.Reason)
+	if trouble.ExitCode != 0 {
+		text += fmt.Sprintf(", last exit code %d", trouble.ExitCode)
+	}
+	if trouble.Restarts > 0 {
+		text += fmt.Sprintf(", %d restarts", trouble.Restarts)
+	}
+	if trouble.Reason == "CrashLoopBackOff" && trouble.Container != "istio-proxy" {
+		text += " (where it needs the network at once, set holdApplicationUntilProxyStarts: true)"
+	}
+	return text
+}
+
+// seconds formats a time for messages.
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }

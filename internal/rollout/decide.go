@@ -1,0 +1,274 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// Guard says whether the API server holds the operator's account to restarts.
+type Guard uint8
+
+// The states.
+const (
+	GuardUnknown Guard = iota
+	GuardMissing
+	GuardHolds
+)
+
+// Input is everything that a decision depends on.
+type Input struct {
+	Now      time.Time
+	Snapshot *inventory.Snapshot
+	Policies []*Policy
+	// System are the namespaces that are governed only where a label on them says so.
+	System sets.Set[string]
+	// Stopped says that the red button is pressed.
+	Stopped bool
+	Guard   Guard
+	// Check looks up the answer of a dry-run check. Where it is nil, no check is asked for and every
+	// one is taken to say yes.
+	Check func(CheckKey) (Check, bool)
+
+	// silentSince is, by revision, when the newest Pod came up uninjected although it was
+	// expected, in seconds since 1970.
+	silentSince map[string]int64
+}
+
+// Plan is what is decided.
+type Plan struct {
+	// Namespaces that a policy governs or in which a restart is in flight, by name.
+	Namespaces []*NamespacePlan
+	// NextLook is when time alone may change the plan; zero where it may not.
+	NextLook time.Time
+}
+
+// NamespacePlan is what is decided about one namespace.
+type NamespacePlan struct {
+	*inventory.Namespace
+	// Policy that governs the namespace; nil where none does any more.
+	Policy *Policy
+	// Verdicts on the workloads that are not complete, the worst first.
+	Verdicts []Verdict
+}
+
+// candidate is a workload that no check has anything against.
+type candidate struct {
+	situation *situation
+	plan      *NamespacePlan
+}
+
+// Decide says of every workload that is not complete what is done about it, and why.
+func Decide(in Input) *Plan {
+	in.silentSince = silences(in.Snapshot)
+	ranked := Rank(in.Policies)
+	plan := &Plan{}
+	ledger := newLedger()
+	var candidates []candidate
+	for _, namespace := range in.Snapshot.Namespaces {
+		policy := Governing(ranked, in.System, namespace)
+		if policy != nil {
+			ledger.open(policy, namespace)
+		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {
+			continue
+		}
+		decision := &NamespacePlan{Namespace: namespace, Policy: policy}
+		plan.Namespaces = append(plan.Namespaces, decision)
+		candidates = append(candidates, decision.judge(&in, ledger)...)
+	}
+	for _, next := range inTurn(candidates) {
+		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
+	}
+	for _, namespace := range plan.Namespaces {
+		namespace.sortVerdicts()
+		for i := range namespace.Verdicts {
+			plan.lookAgain(namespace.Verdicts[i].Until, in.Now)
+		}
+	}
+	return plan
+}
+
+// judge gives the verdicts that do not depend on what else is restarted, and returns the workloads
+// on which it does.
+func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
+	var candidates []candidate
+	timeout := defaultProgressTimeout
+	if n.Policy != nil {
+		timeout = n.Policy.progressTimeout
+	}
+	for _, workload := range n.Open {
+		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, workload: workload}
+		if takesASlot(workload) {
+			ledger.take(n.Policy, n.Namespace, workload)
+		}
+		if workload.Record.InFlight() {
+			n.Verdicts = append(n.Verdicts, inFlight(s, timeout))
+			continue
+		}
+		if verdict, late := completedLate(s); late {
+			n.Verdicts = append(n.Verdicts, verdict)
+			continue
+		}
+		if n.Policy == nil {
+			continue
+		}
+		if spoken := firstToSpeak(s); spoken != nil {
+			verdict := spoken.verdict(workload)
+			if verdict.Step == StepCheck {
+				verdict.CheckKey = s.checkKey()
+			}
+			n.Verdicts = append(n.Verdicts, verdict)
+		} else if !workload.Complete() {
+			candidates = append(candidates, candidate{situation: s, plan: n})
+		}
+	}
+	return candidates
+}
+
+func firstToSpeak(s *situation) *hold {
+	for _, check := range checks {
+		if spoken := check.ask(s); spoken != nil {
+			return spoken
+		}
+		if s.workload.Complete() && check.name == "LastRestartFailed" {
+			return nil
+		}
+	}
+	return nil
+}
+
+// decide gives the verdict on a workload that only the others can hold.
+func (c *candidate) decide(ledger *ledger) Verdict {
+	s := c.situation
+	for _, speaks := range []func(*situation) *hold{ledger.sharesDisruptionBudget, ledger.leavesNoRoom} {
+		if spoken := speaks(s); spoken != nil {
+			return spoken.verdict(s.workload)
+		}
+	}
+	ledger.take(s.policy, s.namespace, s.workload)
+	verdict := Verdict{
+		Workload: s.workload,
+		Action:   v1alpha1.ActionRestart,
+		Reason:   ReasonRestartDue,
+		Message:  fmt.Sprintf("%s It is restarted (%s).", s.workload.Message, strategyInWords(s.workload.Object)),
+		Step:     StepRestart,
+		Record:   inventory.NewRecord(s.cause(), MethodRolloutRestart, s.decided(), s.in.Now),
+		CheckKey: s.checkKey(),
+	}
+	if _, known := s.answer(); !known && s.in.Check != nil {
+		verdict.Step = StepCheck
+	}
+	return verdict
+}
+
+// MethodRolloutRestart is a change of the template, which the kind's own controller rolls out.
+const MethodRolloutRestart = "RolloutRestart"
+
+func strategyInWords(object *inventory.Object) string {
+	if object.Strategy.Type == inventory.StrategyRecreate {
+		return "all Pods at once"
+	}
+	return fmt.Sprintf("%d down and %d on top at once", object.Strategy.MaxUnavailable, object.Strategy.MaxSurge)
+}
+
+// inTurn orders candidates: one of each namespace, then the next of each. Within a namespace those
+// that serve nothing now come first, StatefulSets last, and the small before the large.
+func inTurn(candidates []candidate) []candidate {
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(
+			strings.Compare(a.plan.Name, b.plan.Name),
+			cmp.Compare(turn(a.situation.workload), turn(b.situation.workload)),
+			cmp.Compare(a.situation.workload.Pods.Running, b.situation.workload.Pods.Running),
+			strings.Compare(a.situation.workload.Key.String(), b.situation.workload.Key.String()),
+		)
+	})
+	position := make(map[*inventory.Workload]int, len(candidates))
+	count := map[string]int{}
+	for _, c := range candidates {
+		position[c.situation.workload] = count[c.plan.Name]
+		count[c.plan.Name]++
+	}
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
+		return cmp.Compare(position[a.situation.workload], position[b.situation.workload])
+	})
+	return candidates
+}
+
+func turn(workload *inventory.Workload) int {
+	switch {
+	case workload.Pods.Ready == 0:
+		return 0
+	case workload.Key.Kind == "StatefulSet":
+		return 2
+	default:
+		return 1
+	}
+}
+
+func (p *Plan) lookAgain(at, now time.Time) {
+	if at.IsZero() {
+		return
+	}
+	if at.Before(now) {
+		at = now
+	}
+	if p.NextLook.IsZero() || at.Before(p.NextLook) {
+		p.NextLook = at
+	}
+}
+
+// sortVerdicts puts first what somebody must act on, then what is going on, then what waits.
+func (n *NamespacePlan) sortVerdicts() {
+	slices.SortStableFunc(n.Verdicts, func(a, b Verdict) int {
+		return cmp.Or(
+			cmp.Compare(urgency(&a), urgency(&b)),
+			strings.Compare(a.Workload.Key.Kind, b.Workload.Key.Kind),
+			strings.Compare(a.Workload.Key.Name, b.Workload.Key.Name),
+			strings.Compare(a.Workload.Key.Group, b.Workload.Key.Group),
+		)
+	})
+}
+
+func urgency(verdict *Verdict) int {
+	switch {
+	case verdict.NeedsAction():
+		return 0
+	case verdict.Action == v1alpha1.ActionInFlight:
+		return 1
+	case verdict.Action == v1alpha1.ActionRestart:
+		return 2
+	default:
+		return 3
+	}
+}
+
+func hasRestart(workload *inventory.Workload) bool { return workload.Record.InFlight() }
+
+// silences finds, for each revision, the newest Pod that came up without a sidecar although its
+// namespace, its template and the injector had asked for one for a while: a dry-run check that is
+// older proves nothing.
+func silences(snapshot *inventory.Snapshot) map[string]int64 {
+	since := map[string]int64{}
+	for _, namespace := range snapshot.Namespaces {
+		for _, workload := range namespace.Open {
+			if workload.Finding != v1alpha1.FindingMissing || workload.Object == nil {
+				continue
+			}
+			created := time.Unix(workload.NewestToReplace, 0)
+			if created.After(namespace.Changed.Add(graceAfterChange)) &&
+				created.After(snapshot.InjectorChanged.Add(graceAfterChange)) &&
+				created.After(workload.Object.TemplateChanged) {
+				revision := workload.Expectation.Revision
+				since[revision] = max(since[revision], workload.NewestToReplace)
+			}
+		}
+	}
+	return since
+}

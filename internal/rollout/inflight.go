@@ -1,0 +1,123 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// graceAfterChange is how long after a change of labels or webhooks API servers may still create
+// Pods by the former ones.
+const graceAfterChange = 30 * time.Second
+
+// inFlight gives the verdict on a workload whose restart has begun: that it goes on, or how it
+// ended. It does not matter whether a policy still governs it.
+func inFlight(s *situation, progressTimeout time.Duration) Verdict {
+	record, workload := s.workload.Record, s.workload
+	if workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
+		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation))
+	}
+	if rolledOut(workload) {
+		if isBroughtIn(workload) {
+			return s.finish(v1alpha1.ResultSucceeded, "")
+		}
+		if workload.Finding == v1alpha1.FindingMissing && workload.NewestToReplace >= record.Start.Unix() {
+			return s.finishIneffective()
+		}
+	}
+	deadline := lastProgress(workload).Add(progressTimeout + workload.Object.Patience())
+	if s.in.Now.After(deadline) {
+		return s.finish(v1alpha1.ResultFailed, failure(workload, progressTimeout))
+	}
+	return Verdict{
+		Workload: workload,
+		Action:   v1alpha1.ActionInFlight,
+		Reason:   ReasonRestartInProgress,
+		Message:  fmt.Sprintf("Restarting since %s: %d of %d Pods are ready in the mesh.", record.Start.Format(time.RFC3339), workload.Pods.MeshedReady, workload.Object.Replicas),
+		Until:    deadline.Add(time.Second),
+	}
+}
+
+// completedLate gives the verdict on a failed restart that came through after all.
+func completedLate(s *situation) (Verdict, bool) {
+	record := s.workload.Record
+	if record == nil || record.Result != v1alpha1.ResultFailed || s.workload.Object == nil ||
+		!rolledOut(s.workload) || !isBroughtIn(s.workload) {
+		return Verdict{}, false
+	}
+	return s.finish(v1alpha1.ResultSucceeded, "Late: it had been given up."), true
+}
+
+// rolledOut reports whether the kind's controller has replaced every Pod and all of them are known
+// here and ready.
+func rolledOut(workload *inventory.Workload) bool {
+	object := workload.Object
+	return !object.RollingOut() && workload.Pods.Running == object.Replicas && workload.Pods.Ready == workload.Pods.Running
+}
+
+// isBroughtIn reports whether nothing of what the restart was made for is left.
+func isBroughtIn(workload *inventory.Workload) bool {
+	cause, err := inventory.ParseCause(workload.Record.Cause)
+	return err == nil && workload.Finding != cause.Finding
+}
+
+// finishIneffective ends a restart whose new Pods came up without the sidecar. Where API servers
+// may not have known of a change yet, or the webhook lets Pods pass when the injector is down, it
+// is not held against the workload: what decided is left out, so that a later restart is possible.
+func (s *situation) finishIneffective() Verdict {
+	verdict := s.finish(v1alpha1.ResultIneffective, "The Pods were replaced and came up without the sidecar, although a dry run showed one.")
+	created := time.Unix(s.workload.NewestToReplace, 0)
+	changedLast := s.namespace.Changed
+	if s.in.Snapshot.InjectorChanged.After(changedLast) {
+		changedLast = s.in.Snapshot.InjectorChanged
+	}
+	switch {
+	case created.Before(changedLast.Add(graceAfterChange)):
+		verdict.Record.Decided = ""
+		verdict.Record.Message = "The Pods were created so soon after a change of labels or webhooks that they came up without the sidecar."
+	case s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
+		verdict.Record.Decided = ""
+		verdict.Record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
+	}
+	return verdict
+}
+
+func (s *situation) finish(result v1alpha1.RestartResult, message string) Verdict {
+	return Verdict{
+		Workload: s.workload,
+		Action:   v1alpha1.ActionInFlight,
+		Reason:   ReasonRestartEnded,
+		Message:  fmt.Sprintf("The restart has ended: %s.", result),
+		Step:     StepFinish,
+		Record:   s.workload.Record.Ended(result, message, s.in.Now),
+	}
+}
+
+// lastProgress is when the newest Pod became ready in the mesh, or when the restart began.
+func lastProgress(workload *inventory.Workload) time.Time {
+	if ready := time.Unix(workload.NewestMeshedReady, 0); ready.After(workload.Record.Start) {
+		return ready
+	}
+	return workload.Record.Start
+}
+
+// failure says what kept a restart from going on.
+func failure(workload *inventory.Workload, progressTimeout time.Duration) string {
+	text := fmt.Sprintf("The restart has failed: no further Pod became ready in the mesh for %s (%d of %d are)", seconds(progressTimeout+workload.Object.Patience()), workload.Pods.MeshedReady, workload.Object.Replicas)
+	if workload.Failing != nil {
+		return text + "; " + describe(workload.Failing) + "."
+	}
+	return text + "."
+}
+
+// takesASlot reports whether the workload counts against the budgets: its restart is in flight, or
+// has failed and left Pods that are not ready.
+func takesASlot(workload *inventory.Workload) bool {
+	record := workload.Record
+	if record.InFlight() {
+		return true
+	}
+	return record != nil && record.Result == v1alpha1.ResultFailed && workload.Object.RollingOut() && workload.Pods.Ready < workload.Pods.Running
+}

@@ -1,0 +1,128 @@
+package rollout
+
+import (
+	"time"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// Reason is why a verdict is what it is, as one word that does not change its meaning.
+type Reason string
+
+// Reasons of what is done.
+const (
+	ReasonRestartDue        Reason = "RestartDue"
+	ReasonRestartInProgress Reason = "RestartInProgress"
+	ReasonRestartEnded      Reason = "RestartEnded"
+)
+
+// Reasons of holds, in the order in which they are looked for.
+const (
+	ReasonNamespaceTerminating    Reason = "NamespaceTerminating"
+	ReasonUnknownRecord           Reason = "UnknownRecord"
+	ReasonRestartFailed           Reason = "RestartFailed"
+	ReasonNotSelected             Reason = "NotSelected"
+	ReasonOptedOut                Reason = "OptedOut"
+	ReasonInvalidAnnotation       Reason = "InvalidAnnotation"
+	ReasonNotRemediated           Reason = "NotRemediated"
+	ReasonNextRunIsInjected       Reason = "NextRunIsInjected"
+	ReasonNobodyRecreatesPod      Reason = "NobodyRecreatesPod"
+	ReasonNotReadYet              Reason = "NotReadYet"
+	ReasonScaledToZero            Reason = "ScaledToZero"
+	ReasonPaused                  Reason = "Paused"
+	ReasonMeshModeConflict        Reason = "MeshModeConflict"
+	ReasonPatchRecreatesNothing   Reason = "PatchRecreatesNothing"
+	ReasonRolloutInProgress       Reason = "RolloutInProgress"
+	ReasonRolloutStuck            Reason = "RolloutStuck"
+	ReasonRestartIneffective      Reason = "RestartIneffective"
+	ReasonRestartReverted         Reason = "RestartReverted"
+	ReasonAlreadyRestarted        Reason = "AlreadyRestarted"
+	ReasonReportMode              Reason = "ReportMode"
+	ReasonStopped                 Reason = "Stopped"
+	ReasonGuardMissing            Reason = "GuardMissing"
+	ReasonGuardUnknown            Reason = "GuardUnknown"
+	ReasonSettling                Reason = "Settling"
+	ReasonWouldCauseDowntime      Reason = "WouldCauseDowntime"
+	ReasonOwnedByOperator         Reason = "OwnedByOperator"
+	ReasonInjectorSilent          Reason = "InjectorSilent"
+	ReasonInjectorUnreachable     Reason = "InjectorUnreachable"
+	ReasonWouldNotBeInjected      Reason = "WouldNotBeInjected"
+	ReasonOtherRevision           Reason = "OtherRevision"
+	ReasonCreationDenied          Reason = "CreationDenied"
+	ReasonCheckFailed             Reason = "CheckFailed"
+	ReasonInjectedPodsFailing     Reason = "InjectedPodsFailing"
+	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
+	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"
+	ReasonExceedsBudget           Reason = "ExceedsBudget"
+	ReasonBudgetUsedUp            Reason = "BudgetUsedUp"
+)
+
+// Step is what is to be done about a workload, now.
+type Step uint8
+
+// The steps.
+const (
+	// StepNone: nothing.
+	StepNone Step = iota
+	// StepCheck: ask the API server, with a dry run, what a new Pod would become.
+	StepCheck
+	// StepRestart: restart it.
+	StepRestart
+	// StepFinish: write down how its restart ended.
+	StepFinish
+)
+
+// Verdict is what is decided about one workload.
+type Verdict struct {
+	Workload *inventory.Workload
+	Action   v1alpha1.Action
+	Reason   Reason
+	// Message is the reason as a sentence; of a hold it names the cure.
+	Message string
+	// ClearsBy says who ends a hold.
+	ClearsBy v1alpha1.ClearedBy
+
+	Step Step
+	// Record is what a restart or its end is written down as.
+	Record inventory.Record
+	// CheckKey names the dry-run check that this verdict rests on or asks for.
+	CheckKey CheckKey
+	// Until is when time alone may change the verdict; zero where it may not.
+	Until time.Time
+}
+
+// Waits reports whether the verdict is a hold that ends without anybody doing anything.
+func (v *Verdict) Waits() bool {
+	return v.Action == v1alpha1.ActionHold && (v.ClearsBy == v1alpha1.ClearedByTime || v.ClearsBy == v1alpha1.ClearedByCluster)
+}
+
+// NeedsAction reports whether the verdict is a hold that somebody must end.
+func (v *Verdict) NeedsAction() bool {
+	return v.Action == v1alpha1.ActionHold && !v.Waits()
+}
+
+// hold is a verdict without its workload: what a check answers.
+type hold struct {
+	reason   Reason
+	clearsBy v1alpha1.ClearedBy
+	message  string
+	until    time.Time
+	// checkKey is set where a new dry-run check may end the hold and is due.
+	checkDue bool
+}
+
+func (h *hold) verdict(workload *inventory.Workload) Verdict {
+	verdict := Verdict{
+		Workload: workload,
+		Action:   v1alpha1.ActionHold,
+		Reason:   h.reason,
+		Message:  h.message,
+		ClearsBy: h.clearsBy,
+		Until:    h.until,
+	}
+	if h.checkDue {
+		verdict.Step = StepCheck
+	}
+	return verdict
+}
