@@ -134,7 +134,7 @@ func (i *Injector) Expect(namespace Namespace, template Template) Expectation {
 		return declined
 	case skippedBy != "":
 		return no(ReasonMatchConditionFalse,
-			"Webhook "+skippedBy+" selects the Pod by its labels, but one of its matchConditions is false for it.")
+			"Webhook "+skippedBy+" selects the Pod by its labels, but one of its matchConditions is not met by it.")
 	}
 	return i.explainUnselected(namespace, template)
 }
