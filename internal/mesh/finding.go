@@ -30,6 +30,9 @@ const (
 	// ReasonAmbientPending: as InAmbientMesh, but ztunnel has not accepted the Pod, and its
 	// traffic goes nowhere.
 	ReasonAmbientPending Reason = "AmbientPending"
+	// ReasonAmbientBlocked: the Pod is labelled for the ambient mesh, and an annotation that only
+	// injection should write keeps it out.
+	ReasonAmbientBlocked Reason = "AmbientBlocked"
 )
 
 // Judge holds what is expected against what is there.
@@ -88,6 +91,9 @@ func judgeUnexpecting(expected Expectation, observed Observation) Judgement {
 	case observed.Ambient == AmbientPending:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientPending,
 			"Istio's CNI agent has redirected the Pod's traffic, but ztunnel on its node has not accepted it, and its traffic goes nowhere; look at ztunnel and the CNI agent there."}
+	case expected.Reason == ReasonAmbient && observed.Spoofed != "" && observed.Spoofed != spoofedName:
+		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientBlocked,
+			"The CNI agent leaves Pods with the annotation sidecar.istio.io/status out of the ambient mesh, and this one has no sidecar either; remove the annotation from the template."}
 	case observed.Spoofed != "":
 		return Judgement{v1alpha1.FindingNotExpected, expected.Reason, expected.Message + " Besides, " + observed.Spoofed + "."}
 	default:

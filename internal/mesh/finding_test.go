@@ -1,0 +1,103 @@
+package mesh_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+func TestJudge(t *testing.T) {
+	sidecar := mesh.Expectation{Inject: true, Revision: "default", Reason: mesh.ReasonExpected, Message: "Webhook w injects."}
+	none := mesh.Expectation{Reason: mesh.ReasonNamespaceNotLabelled, Message: "Label it."}
+	ambient := mesh.Expectation{Reason: mesh.ReasonAmbient, Message: "It is ambient."}
+	managed := mesh.Expectation{Reason: mesh.ReasonGatewayManaged, Message: "It is managed."}
+	refused := mesh.Expectation{Reason: mesh.ReasonAdmissionRefused, Message: "It is refused.", Assumed: "something"}
+
+	proxy := func(proxy mesh.Proxy, capture mesh.Capture, revision string) mesh.Observation {
+		return mesh.Observation{Proxy: proxy, Capture: capture, Revision: revision}
+	}
+	var nothing mesh.Observation
+	classic := proxy(mesh.ProxyClassic, mesh.CaptureOn, "default")
+	spoofed := mesh.Observation{Spoofed: "it looks so"}
+	captured := mesh.Observation{Ambient: mesh.AmbientEnabled}
+	pending := mesh.Observation{Ambient: mesh.AmbientPending}
+	both := classic
+	both.Ambient = mesh.AmbientEnabled
+
+	const (
+		meshed      = v1alpha1.FindingMeshed
+		missing     = v1alpha1.FindingMissing
+		stale       = v1alpha1.FindingStale
+		leftover    = v1alpha1.FindingLeftover
+		notExpected = v1alpha1.FindingNotExpected
+	)
+	tests := []struct {
+		name     string
+		expected mesh.Expectation
+		observed mesh.Observation
+		want     v1alpha1.Finding
+		reason   mesh.Reason
+	}{
+		{"expected and there", sidecar, classic, meshed, mesh.ReasonExpected},
+		{"expected and there, native", sidecar, proxy(mesh.ProxyNative, mesh.CaptureOn, "default"), meshed, mesh.ReasonExpected},
+		{"expected and there, for gRPC", sidecar, proxy(mesh.ProxyAgent, mesh.CaptureNone, "default"), meshed, mesh.ReasonExpected},
+		{"expected and there, a gateway", sidecar, proxy(mesh.ProxyGateway, mesh.CaptureNone, "default"), meshed, mesh.ReasonExpected},
+		{"expected and there, interception off", sidecar, proxy(mesh.ProxyNative, mesh.CaptureNone, "default"), meshed, mesh.ReasonExpected},
+		{"expected and there, revision unknown", sidecar, proxy(mesh.ProxyClassic, mesh.CaptureOn, ""), meshed, mesh.ReasonExpected},
+		{"expected and there, ambient as well", sidecar, both, meshed, mesh.ReasonExpected},
+		{"expected and there, of another revision", sidecar, proxy(mesh.ProxyClassic, mesh.CaptureOn, "canary"), stale, mesh.ReasonStaleRevision},
+		{"expected and there, a gateway of another revision", sidecar, proxy(mesh.ProxyGateway, mesh.CaptureNone, "canary"), stale, mesh.ReasonStaleRevision},
+		{"expected and there, traffic not redirected", sidecar, proxy(mesh.ProxyNative, mesh.CaptureBroken, "default"), missing, mesh.ReasonCaptureBroken},
+		{"broken redirection is worse than another revision", sidecar, proxy(mesh.ProxyNative, mesh.CaptureBroken, "canary"), missing, mesh.ReasonCaptureBroken},
+		{"expected and missing", sidecar, nothing, missing, mesh.ReasonSidecarMissing},
+		{"expected and pretended", sidecar, spoofed, missing, mesh.ReasonSidecarSpoofed},
+		{"expected and ambient instead", sidecar, captured, missing, mesh.ReasonAmbientInstead},
+		{"expected and ambient instead, pending", sidecar, pending, missing, mesh.ReasonAmbientInstead},
+		{"not expected and not there", none, nothing, notExpected, mesh.ReasonNamespaceNotLabelled},
+		{"not expected and pretended", none, spoofed, notExpected, mesh.ReasonNamespaceNotLabelled},
+		{"not expected and in the ambient mesh", none, captured, notExpected, mesh.ReasonInAmbientMesh},
+		{"not expected and nearly in the ambient mesh", none, pending, notExpected, mesh.ReasonAmbientPending},
+		{"ambient and not captured", ambient, nothing, notExpected, mesh.ReasonAmbient},
+		{"ambient and captured", ambient, captured, notExpected, mesh.ReasonInAmbientMesh},
+		{"not expected and there", none, classic, leftover, mesh.ReasonNamespaceNotLabelled},
+		{"not expected and there, traffic not redirected", none, proxy(mesh.ProxyNative, mesh.CaptureBroken, "default"), leftover, mesh.ReasonNamespaceNotLabelled},
+		{"not expected and there, an injected gateway", none, proxy(mesh.ProxyGateway, mesh.CaptureNone, "default"), leftover, mesh.ReasonNamespaceNotLabelled},
+		{"a managed gateway is a member, whatever its revision", managed, proxy(mesh.ProxyGateway, mesh.CaptureNone, "canary"), meshed, mesh.ReasonGatewayManaged},
+		{"a sidecar under a managed gateway's labels is not", managed, classic, leftover, mesh.ReasonGatewayManaged},
+		{"a managed gateway's labels alone make no member", managed, nothing, notExpected, mesh.ReasonGatewayManaged},
+		{"refused and there: nothing is gained by replacing it", refused, classic, meshed, mesh.ReasonAdmissionRefused},
+		{"refused and not there: nothing is gained by replacing it", refused, nothing, notExpected, mesh.ReasonAdmissionRefused},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := mesh.Judge(test.expected, test.observed)
+			want := mesh.Judgement{Finding: test.want, Reason: test.reason}
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(mesh.Judgement{}, "Message")); diff != "" {
+				t.Errorf("Judge (-want +got):\n%s", diff)
+			}
+			if !strings.HasSuffix(got.Message, ".") {
+				t.Errorf("message %q is no sentence", got.Message)
+			}
+		})
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	expected := mesh.Expectation{Inject: true, Revision: "default", Reason: mesh.ReasonExpected, Message: "Webhook w injects."}
+	for name, observed := range map[string]mesh.Observation{
+		"meshed":  {Proxy: mesh.ProxyNative, Capture: mesh.CaptureOn, Revision: "default"},
+		"missing": {},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				mesh.Judge(expected, observed)
+			}
+		})
+	}
+}
