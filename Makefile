@@ -33,6 +33,9 @@ GOLANGCI_LINT := bin/golangci-lint
 # are then compiled once, not once for each.
 RACE := CGO_ENABLED=1 GOFLAGS="$$GOFLAGS -race"
 
+# What generate, manifests and api-docs write to.
+GENERATED := api config/crd $(wildcard docs/api.md)
+
 # The test cluster's parts: cluster-binaries, cluster-up, cluster-down.
 include hack/cluster/cluster.mk
 
@@ -58,6 +61,11 @@ generate: ## Generate the deep copies of the API types.
 manifests: ## Generate the CustomResourceDefinitions.
 	$(CONTROLLER_GEN) crd:omitToolVersion=true paths=./api/... output:crd:dir=config/crd
 
+.PHONY: api-docs
+api-docs: ## Generate the API reference, docs/api.md.
+	@mkdir -p docs
+	$(CRD_REF_DOCS) --log-level=ERROR --source-path=api --config=hack/tools/crd-ref-docs.yaml --renderer=markdown --output-path=docs/api.md
+
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the Go code and sort its imports.
 	$(GOLANGCI_LINT) fmt ./...
@@ -82,10 +90,10 @@ verify: verify-generated verify-format verify-modules vet lint ## Check all that
 .PHONY: verify-generated
 verify-generated:
 	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
-	cp -r api config/crd "$$before"; \
-	$(MAKE) --no-print-directory generate manifests; \
-	diff -r "$$before/api" api && diff -r "$$before/crd" config/crd || { \
-		echo 'The generated files were out of date. They are up to date now: commit them.' >&2; exit 1; }
+	cp -r --parents $(GENERATED) "$$before"; \
+	$(MAKE) --no-print-directory generate manifests $(if $(wildcard docs/api.md),api-docs); \
+	fresh=yes; for path in $(GENERATED); do diff -ruN "$$before/$$path" "$$path" || fresh=no; done; \
+	[[ $$fresh == yes ]] || { echo 'The generated files were out of date. They are up to date now: commit them.' >&2; exit 1; }
 
 .PHONY: verify-format
 verify-format:
