@@ -46,6 +46,7 @@ type MeshReportList struct {
 type MeshReportStatus struct {
 	// policy is the name of the MeshPolicy that the namespace follows.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Policy string `json:"policy,omitempty"`
 
@@ -123,6 +124,7 @@ type NotExpectedPods struct {
 type WorkloadReference struct {
 	// group is the API group; when unset, the core group.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Group string `json:"group,omitempty"`
 	// kind is the kind, for instance Deployment.
@@ -209,6 +211,7 @@ type RecentRestart struct {
 	Result RestartResult `json:"result,omitempty"`
 	// message says what happened, as a sentence; unset where there is nothing to add.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 }
