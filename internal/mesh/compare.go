@@ -4,7 +4,16 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 )
+
+// IsIstioWebhook reports whether the configuration has a webhook of Istio's sidecar injection.
+func IsIstioWebhook(configuration *admissionregistrationv1.MutatingWebhookConfiguration) bool {
+	return slices.ContainsFunc(configuration.Webhooks, func(webhook admissionregistrationv1.MutatingWebhook) bool {
+		return strings.HasSuffix(webhook.Name, webhookSuffix)
+	})
+}
 
 // Equal reports whether two injectors decide the same for every Pod.
 func (i *Injector) Equal(other *Injector) bool { return slices.Equal(i.revisions, other.revisions) }
