@@ -163,7 +163,7 @@ deploy: $(filter bin/kubectl,$(KUBECTL)) ## Install Fullmesh with the image IMG 
 	$(KUSTOMIZE) build config/default | $(SET_IMAGE) | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: $(filter bin/kubectl,$(KUBECTL)) ## Remove Fullmesh from the current cluster.
+undeploy: $(filter bin/kubectl,$(KUBECTL)) ## Remove Fullmesh from the current cluster, with every policy and report.
 	$(KUSTOMIZE) build config/default | $(KUBECTL) delete --ignore-not-found -f -
 
 # config/ names the image "fullmesh" wherever it is pulled from.
