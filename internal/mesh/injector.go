@@ -344,7 +344,10 @@ type hookDigest struct {
 	URL                 *string
 }
 
-type configDigest struct{ Assumed, Config, Values string }
+type configDigest struct {
+	Assumed, Config, Values string
+	Minor                   int
+}
 
 func (d *digest) add(hook *hook, webhook *admissionregistrationv1.MutatingWebhook) {
 	d.Hooks = append(d.Hooks, hookDigest{
@@ -358,7 +361,12 @@ func (d *digest) add(hook *hook, webhook *admissionregistrationv1.MutatingWebhoo
 		Service:       webhook.ClientConfig.Service,
 		URL:           webhook.ClientConfig.URL,
 	})
-	config := configDigest{Assumed: hook.config.assumed, Config: hook.config.text, Values: hook.config.values}
+	config := configDigest{
+		Assumed: hook.config.assumed,
+		Config:  hook.config.text,
+		Values:  hook.config.values,
+		Minor:   hook.config.minor,
+	}
 	if !slices.Contains(d.Configs, config) {
 		d.Configs = append(d.Configs, config)
 	}

@@ -154,6 +154,10 @@ func TestTheFingerprintChangesWithWhatDecides(t *testing.T) {
 			s.canary.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "helm"}}
 		}, false},
 		{"labels of the ConfigMap", func(s *state) { s.config.Labels = set{"a": "b"} }, false},
+		{"the chart's version, where it decides how values are read", func(s *state) {
+			s.config.Data["values"] = ""
+			s.config.Labels = set{"app.kubernetes.io/version": "1.26.0"}
+		}, true},
 		{"the default failure policy made explicit", func(s *state) { s.canary.Webhooks[0].FailurePolicy = nil }, false},
 		{"the failure policy", func(s *state) { s.canary.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) }, true},
 		{"a selector of namespaces", func(s *state) { s.canary.Webhooks[0].NamespaceSelector = nil }, true},

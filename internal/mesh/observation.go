@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -259,26 +260,15 @@ func readStatus(text string) injectionStatus {
 func (s injectionStatus) empty() bool { return len(s.Containers) == 0 && len(s.InitContainers) == 0 }
 
 func (s injectionStatus) lists(name string) bool {
-	for _, list := range [][]string{s.InitContainers, s.Containers} {
-		for _, listed := range list {
-			if listed == name {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.Contains(s.InitContainers, name) || slices.Contains(s.Containers, name)
 }
 
 // standsIn reports whether every container that is listed exists. Templates may list none.
 func (s injectionStatus) standsIn(spec *corev1.PodSpec) bool {
-	for _, list := range [][]string{s.InitContainers, s.Containers} {
-		for _, name := range list {
-			if findContainer(spec.Containers, name) == nil && findContainer(spec.InitContainers, name) == nil {
-				return false
-			}
-		}
+	missing := func(name string) bool {
+		return findContainer(spec.Containers, name) == nil && findContainer(spec.InitContainers, name) == nil
 	}
-	return true
+	return !slices.ContainsFunc(s.InitContainers, missing) && !slices.ContainsFunc(s.Containers, missing)
 }
 
 // revisionOf tells the revision that injected a Pod: the annotation that injection writes since
