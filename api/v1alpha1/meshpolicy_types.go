@@ -405,4 +405,5 @@ const (
 	ReasonGuardMissing    = "GuardMissing"
 	ReasonGuardUnknown    = "GuardUnknown"
 	ReasonNothingLeft     = "NothingLeft"
+	ReasonInvalidSpec     = "InvalidSpec"
 )

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -26,12 +27,10 @@ type Inventory struct {
 
 	namespaces map[string]*namespace
 	workloads  map[mesh.Key]*workload
-	// groups are the Pods of one immediate owner, by that owner's UID, or one Pod without an
-	// owner, by its own.
-	groups  map[types.UID]*group
-	pods    map[types.UID]*mesh.Pod
-	objects map[types.UID]*Object
-	links   map[types.UID]*Link
+	groups     map[groupKey]*group
+	pods       map[types.UID]*mesh.Pod
+	objects    map[types.UID]*Object
+	links      map[types.UID]*Link
 
 	// unjudged are the workloads that have changed since the picture was looked at.
 	unjudged map[*workload]struct{}
@@ -47,10 +46,19 @@ type namespace struct {
 	// generation counts the changes of the labels.
 	generation int64
 
-	workloads map[*workload]struct{}
+	// workloads by kind, name and group, as the picture lists them.
+	workloads []*workload
 	budgets   map[string]DisruptionBudget
 	// view is what Snapshot gave last; nil when something has changed since.
 	view *Namespace
+}
+
+// groupKey names the Pods of one immediate owner by that owner's UID, or one Pod without an owner by
+// its own. The namespace is part of it because owner references can be forged: nobody's Pods count
+// for a workload of another namespace.
+type groupKey struct {
+	namespace string
+	uid       types.UID
 }
 
 type group struct {
@@ -94,7 +102,7 @@ func New() *Inventory {
 		injector:   mesh.NewInjector(nil, nil, mesh.Options{}),
 		namespaces: map[string]*namespace{},
 		workloads:  map[mesh.Key]*workload{},
-		groups:     map[types.UID]*group{},
+		groups:     map[groupKey]*group{},
 		pods:       map[types.UID]*mesh.Pod{},
 		objects:    map[types.UID]*Object{},
 		links:      map[types.UID]*Link{},
@@ -123,12 +131,12 @@ func (i *Inventory) SetNamespace(object *corev1.Namespace, now time.Time) {
 	defer i.mu.Unlock()
 	n := i.namespace(object.Name)
 	if !n.known || !maps.Equal(n.labels, object.Labels) {
-		n.changed = lastWritten(object, "f:labels")
+		n.changed = LastWritten(object, "f:labels")
 		if n.known || n.changed.After(now) {
 			n.changed = now
 		}
 		n.generation++
-		for w := range n.workloads {
+		for _, w := range n.workloads {
 			i.touch(w)
 		}
 	}
@@ -145,7 +153,7 @@ func (i *Inventory) DeleteNamespace(name string) {
 	if n, found := i.namespaces[name]; found {
 		n.known, n.view, n.labels, n.annotations = false, nil, nil, nil
 		n.generation++
-		for w := range n.workloads {
+		for _, w := range n.workloads {
 			i.touch(w)
 		}
 		i.dropNamespace(n)
@@ -159,11 +167,12 @@ func (i *Inventory) SetObject(object *Object) {
 	delete(i.links, object.UID)
 	if standsBetween(object) {
 		i.objects[object.UID] = object
-		i.regroup(object.UID)
+		i.regroup(object.Namespace, object.UID)
+		i.takeDown(object)
 		return
 	}
 	w := i.workload(object.Key())
-	if w.object != nil && w.object.UID == object.UID && newerThan(w.object.ResourceVersion, object.ResourceVersion) {
+	if w.object != nil && Newer(w.object.ResourceVersion, object.ResourceVersion) {
 		return
 	}
 	if w.object != nil && w.object.UID != object.UID {
@@ -172,7 +181,7 @@ func (i *Inventory) SetObject(object *Object) {
 	w.object = object
 	i.objects[object.UID] = object
 	i.touch(w)
-	i.regroup(object.UID)
+	i.regroup(object.Namespace, object.UID)
 }
 
 // DeleteObject forgets a workload's object. One that has been made anew under the same name
@@ -185,7 +194,12 @@ func (i *Inventory) DeleteObject(object *Object) {
 
 func (i *Inventory) deleteObject(object *Object) {
 	delete(i.objects, object.UID)
-	i.regroup(object.UID)
+	i.regroup(object.Namespace, object.UID)
+	i.takeDown(object)
+}
+
+// takeDown takes the object from the workload of its name, where it stands for itself.
+func (i *Inventory) takeDown(object *Object) {
 	w, found := i.workloads[object.Key()]
 	if !found || w.object == nil || w.object.UID != object.UID {
 		return
@@ -203,15 +217,17 @@ func (i *Inventory) SetLink(link *Link) {
 		i.deleteObject(object)
 	}
 	i.links[link.UID] = link
-	i.regroup(link.UID)
+	i.regroup(link.Namespace, link.UID)
 }
 
 // DeleteLink forgets what stood between Pods and their workload.
 func (i *Inventory) DeleteLink(uid types.UID) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.links, uid)
-	i.regroup(uid)
+	if link, found := i.links[uid]; found {
+		delete(i.links, uid)
+		i.regroup(link.Namespace, uid)
+	}
 }
 
 // SetPod takes in a Pod.
@@ -220,7 +236,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 	defer i.mu.Unlock()
 	if old, found := i.pods[pod.UID]; found {
 		if old.Owner == pod.Owner {
-			g := i.groups[groupID(old)]
+			g := i.groups[groupOf(old)]
 			g.remove(old)
 			g.add(pod)
 			i.pods[pod.UID] = pod
@@ -230,7 +246,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 		i.removePod(old)
 	}
 	i.pods[pod.UID] = pod
-	id := groupID(pod)
+	id := groupOf(pod)
 	g, found := i.groups[id]
 	if !found {
 		g = &group{
@@ -238,7 +254,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 			pods:      map[types.UID]*mesh.Pod{},
 			classes:   map[unique.Handle[mesh.Observation]]*class{},
 		}
-		if id != pod.UID {
+		if id.uid != pod.UID {
 			g.owner = pod.Owner
 		}
 		i.groups[id] = g
@@ -312,7 +328,7 @@ func (i *Inventory) ResourceVersionOf(uid types.UID) (string, bool) {
 func (i *Inventory) namespace(name string) *namespace {
 	n, found := i.namespaces[name]
 	if !found {
-		n = &namespace{name: name, workloads: map[*workload]struct{}{}, budgets: map[string]DisruptionBudget{}}
+		n = &namespace{name: name, budgets: map[string]DisruptionBudget{}}
 		i.namespaces[name] = n
 	}
 	return n
@@ -323,7 +339,9 @@ func (i *Inventory) workload(key mesh.Key) *workload {
 	if !found {
 		w = &workload{key: key, groups: map[*group]struct{}{}}
 		i.workloads[key] = w
-		i.namespace(key.Namespace).workloads[w] = struct{}{}
+		n := i.namespace(key.Namespace)
+		at, _ := slices.BinarySearchFunc(n.workloads, key, compareKey)
+		n.workloads = slices.Insert(n.workloads, at, w)
 	}
 	return w
 }
@@ -342,9 +360,15 @@ func (i *Inventory) dropWorkload(w *workload) {
 	n := i.namespaces[w.key.Namespace]
 	delete(i.workloads, w.key)
 	delete(i.unjudged, w)
-	delete(n.workloads, w)
+	at, _ := slices.BinarySearchFunc(n.workloads, w.key, compareKey)
+	n.workloads = slices.Delete(n.workloads, at, at+1)
 	n.view = nil
 	i.dropNamespace(n)
+}
+
+// compareKey orders the workloads of a namespace.
+func compareKey(w *workload, key mesh.Key) int {
+	return cmp.Or(strings.Compare(w.key.Kind, key.Kind), strings.Compare(w.key.Name, key.Name), strings.Compare(w.key.Group, key.Group))
 }
 
 func (i *Inventory) dropNamespace(n *namespace) {
@@ -355,7 +379,7 @@ func (i *Inventory) dropNamespace(n *namespace) {
 
 func (i *Inventory) removePod(pod *mesh.Pod) {
 	delete(i.pods, pod.UID)
-	id := groupID(pod)
+	id := groupOf(pod)
 	g := i.groups[id]
 	g.remove(pod)
 	i.touch(g.workload)
@@ -367,8 +391,8 @@ func (i *Inventory) removePod(pod *mesh.Pod) {
 }
 
 // regroup finds the workload of an owner's Pods again, after what is known of the owner changed.
-func (i *Inventory) regroup(owner types.UID) {
-	g, found := i.groups[owner]
+func (i *Inventory) regroup(namespace string, owner types.UID) {
+	g, found := i.groups[groupKey{namespace, owner}]
 	if !found {
 		return
 	}
@@ -396,13 +420,21 @@ func (i *Inventory) rootOf(g *group) mesh.Key {
 			return mesh.Key{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
 		}
 	}
-	if link, found := i.links[g.owner.UID]; found && link.Owner().Exists() {
+	if link, found := i.links[g.owner.UID]; found && link.Namespace == g.namespace && link.Owner().Exists() {
 		return link.Owner().Key(g.namespace)
 	}
-	if object, found := i.objects[g.owner.UID]; found && standsBetween(object) {
+	if object := i.ownerOf(g); object != nil && standsBetween(object) {
 		return object.Owner.Key(g.namespace)
 	}
 	return g.owner.Key(g.namespace)
+}
+
+// ownerOf is the object of the group's immediate owner; nil where it is not known.
+func (i *Inventory) ownerOf(g *group) *Object {
+	if object, found := i.objects[g.owner.UID]; found && object.Namespace == g.namespace {
+		return object
+	}
+	return nil
 }
 
 // standsBetween reports whether an object is a ReplicaSet or Job that something else controls.
@@ -410,13 +442,13 @@ func standsBetween(object *Object) bool {
 	return (object.Kind == "ReplicaSet" || object.Kind == "Job") && object.Owner.Exists()
 }
 
-// groupID is the UID of the Pod's owner, or the Pod's own where nothing recreates it: no owner, or
+// groupOf is the group of the Pod's owner, or the Pod's own where nothing recreates it: no owner, or
 // the Node whose kubelet runs it from a file.
-func groupID(pod *mesh.Pod) types.UID {
+func groupOf(pod *mesh.Pod) groupKey {
 	if !pod.Owner.Exists() || (pod.Owner.Group == "" && pod.Owner.Kind == "Node") {
-		return pod.UID
+		return groupKey{pod.Namespace, pod.UID}
 	}
-	return pod.Owner.UID
+	return groupKey{pod.Namespace, pod.Owner.UID}
 }
 
 func (g *group) add(pod *mesh.Pod) {

@@ -240,23 +240,26 @@ func (o *Object) OptOut() string {
 	return cmp.Or(o.Annotations[v1alpha1.RestartAnnotation], o.Template.Annotations[v1alpha1.RestartAnnotation])
 }
 
-// newerThan compares resource versions, which are numbers that grow with every write
-// (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions).
-func newerThan(version, than string) bool {
+// Newer reports whether one resource version is newer than another. They are numbers that grow with every write
+// (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions). What is no
+// number is newer than nothing.
+func Newer(version, than string) bool {
 	a, errA := strconv.ParseUint(version, 10, 64)
 	b, errB := strconv.ParseUint(than, 10, 64)
-	return errA != nil || errB != nil || a > b
+	return errA == nil && errB == nil && a > b
 }
 
 // templateChanged is when somebody last wrote the fields of the template, from the record that the
 // API server keeps of every writer. It is an upper bound: a writer's time moves with any of its
 // fields.
 func templateChanged(object metav1.Object) time.Time {
-	return lastWritten(object, "f:template")
+	return LastWritten(object, "f:template")
 }
 
-// lastWritten is the newest time of a writer, other than of the status, that owns the field.
-func lastWritten(object metav1.Object, field string) time.Time {
+// LastWritten is when the newest of an object's writers that own the field (as managedFields name
+// it, for instance f:labels) last wrote anything but the status; the object's creation where none
+// does.
+func LastWritten(object metav1.Object, field string) time.Time {
 	newest := object.GetCreationTimestamp().Time
 	for _, entry := range object.GetManagedFields() {
 		if entry.Subresource == "" && entry.Time != nil && entry.FieldsV1 != nil &&

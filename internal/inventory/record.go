@@ -70,6 +70,9 @@ func NewRecord(cause Cause, method, decided string, start time.Time) Record {
 // InFlight reports whether the restart has begun and not ended.
 func (r *Record) InFlight() bool { return r != nil && r.Result == "" }
 
+// Failed reports whether the restart was given up.
+func (r *Record) Failed() bool { return r != nil && r.Result == v1alpha1.ResultFailed }
+
 // Ended is the record with its outcome.
 func (r Record) Ended(result v1alpha1.RestartResult, message string, end time.Time) Record {
 	end = end.UTC().Truncate(time.Second)

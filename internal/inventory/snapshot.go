@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -34,7 +33,8 @@ type Namespace struct {
 
 	// Workloads by kind and name: all of them.
 	Workloads []*Workload
-	// Open are those of them that are not complete, and those whose restart has not ended.
+	// Open are those of them that are not complete, and those whose restart has not ended or has
+	// failed.
 	Open []*Workload
 	// Recorded are those of them that were restarted before.
 	Recorded []*Workload
@@ -44,6 +44,8 @@ type Namespace struct {
 
 // Totals counts a namespace's running Pods and their workloads.
 type Totals struct {
+	// Workloads is how many workloads have eligible Pods.
+	Workloads int
 	// Eligible Pods are those that injection expects, without those of Jobs; Meshed are in the
 	// mesh.
 	Eligible, Meshed int
@@ -143,13 +145,13 @@ func (n *namespace) look() *Namespace {
 		Totals:      Totals{NotExpected: map[mesh.Reason]int{}},
 		Budgets:     slices.SortedFunc(maps.Values(n.budgets), func(a, b DisruptionBudget) int { return strings.Compare(a.Name, b.Name) }),
 	}
-	for w := range n.workloads {
-		view.Workloads = append(view.Workloads, w.judged)
-	}
-	slices.SortFunc(view.Workloads, func(a, b *Workload) int {
-		return cmp.Or(strings.Compare(a.Key.Kind, b.Key.Kind), strings.Compare(a.Key.Name, b.Key.Name), strings.Compare(a.Key.Group, b.Key.Group))
-	})
-	for _, w := range view.Workloads {
+	view.Workloads = make([]*Workload, 0, len(n.workloads))
+	for _, known := range n.workloads {
+		w := known.judged
+		view.Workloads = append(view.Workloads, w)
+		if w.Pods.Eligible > 0 {
+			view.Totals.Workloads++
+		}
 		view.Totals.Eligible += w.Pods.Eligible
 		if w.Pods.Eligible > 0 {
 			view.Totals.Meshed += w.Pods.Meshed
@@ -172,9 +174,9 @@ func (n *namespace) look() *Namespace {
 }
 
 // Open reports whether something is to be done or said about the workload: it is not as injection
-// would make it, or a restart of it has not ended.
+// would make it, or a restart of it has not ended or not ended well.
 func (w *Workload) Open() bool {
-	return !w.Complete() || w.Record.InFlight() || w.RecordError != nil
+	return !w.Complete() || w.Record.InFlight() || w.Record.Failed() || w.RecordError != nil
 }
 
 // Complete reports whether the Pods are as injection would make them.
@@ -239,7 +241,7 @@ func (w *workload) expect(injector *mesh.Injector, n *namespace) mesh.Expectatio
 func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, mesh.Expectation) {
 	template := mesh.Template{}
 	pods := g.podsByName()
-	if object, found := i.objects[g.owner.UID]; found {
+	if object := i.ownerOf(g); object != nil {
 		template = object.Injection()
 	} else if len(pods) > 0 && pods[0].Template != nil {
 		template = *pods[0].Template

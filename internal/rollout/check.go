@@ -39,7 +39,14 @@ const (
 	CheckDenied
 	// CheckFailed: there was no answer.
 	CheckFailed
+	// CheckRefused: the Pod would be injected, but admission refused the restart itself.
+	CheckRefused
 )
+
+// String is the outcome as metrics and messages name it.
+func (o CheckOutcome) String() string {
+	return [...]string{"injected", "not_injected", "unreachable", "denied", "failed", "refused"}[o]
+}
 
 // Check is the answer of a dry-run check.
 type Check struct {

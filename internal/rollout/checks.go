@@ -345,6 +345,9 @@ func dryRunCheckSaysNo(s *situation) *hold {
 	case CheckDenied:
 		verdict.reason, verdict.clearsBy = ReasonCreationDenied, v1alpha1.ClearedByOwner
 		verdict.message = "A dry run shows that a new Pod would be refused: " + answer.Message
+	case CheckRefused:
+		verdict.reason, verdict.clearsBy = ReasonRefusedByAdmission, v1alpha1.ClearedByAdmin
+		verdict.message = "Admission refuses the restart: " + answer.Message
 	default:
 		verdict.reason = ReasonCheckFailed
 		verdict.message = "The dry run of a new Pod had no answer; it is tried again: " + answer.Message

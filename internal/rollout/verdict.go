@@ -51,6 +51,7 @@ const (
 	ReasonOtherRevision           Reason = "OtherRevision"
 	ReasonCreationDenied          Reason = "CreationDenied"
 	ReasonCheckFailed             Reason = "CheckFailed"
+	ReasonRefusedByAdmission      Reason = "RefusedByAdmission"
 	ReasonInjectedPodsFailing     Reason = "InjectedPodsFailing"
 	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
 	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"

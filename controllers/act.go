@@ -1,0 +1,143 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// FieldOwner is the operator's field manager. It must not begin with "kubectl": Flux takes what
+// such managers wrote for its own and removes it
+// (https://github.com/fluxcd/kustomize-controller/pull/527).
+const FieldOwner = "fullmesh"
+
+// operation is one of a JSON patch (RFC 6902).
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// actor writes to workloads.
+type actor struct {
+	client    client.Client
+	inventory *inventory.Inventory
+}
+
+// written is what became of a write.
+type written uint8
+
+const (
+	// writtenDone: it is in the cluster.
+	writtenDone written = iota
+	// writtenStale: the object has moved on, and so will the picture.
+	writtenStale
+	// writtenRefused: admission refuses it, and will again.
+	writtenRefused
+)
+
+// restart sets the cause on the template and the record on the object, in one patch that the API
+// server refuses when the spec has changed since it was looked at.
+func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written, error) {
+	object := verdict.Workload.Object
+	patch := []operation{
+		{"test", "/metadata/uid", object.UID},
+		{"test", "/metadata/generation", object.Generation},
+	}
+	if len(object.Template.Annotations) == 0 {
+		patch = append(patch, operation{"add", "/spec/template/metadata/annotations", map[string]string{}})
+	}
+	patch = append(patch, operation{"add", "/spec/template/metadata/annotations/" + pointer(v1alpha1.RestartCauseAnnotation), verdict.Record.Cause})
+	return a.write(ctx, object, append(patch, recordOperations(object, verdict.Record)...))
+}
+
+// finish writes down how a restart ended, unless somebody else did.
+func (a *actor) finish(ctx context.Context, verdict *rollout.Verdict) (written, error) {
+	object := verdict.Workload.Object
+	path := "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation)
+	return a.write(ctx, object, []operation{
+		{"test", "/metadata/uid", object.UID},
+		{"test", path, object.Annotations[v1alpha1.LastRestartAnnotation]},
+		{"replace", path, verdict.Record.String()},
+	})
+}
+
+// recordOperations set the record. Where the object has no annotation yet the map is made first,
+// and that is tied to the resource version: it would wipe out one that somebody has made since.
+func recordOperations(object *inventory.Object, record inventory.Record) []operation {
+	var patch []operation
+	if len(object.Annotations) == 0 {
+		patch = []operation{
+			{"test", "/metadata/resourceVersion", object.ResourceVersion},
+			{"add", "/metadata/annotations", map[string]string{}},
+		}
+	}
+	return append(patch, operation{"add", "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation), record.String()})
+}
+
+// write patches a workload and takes the answer into the picture, so that the next decision knows
+// of it before the informer does.
+func (a *actor) write(ctx context.Context, object *inventory.Object, patch []operation) (written, error) {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return writtenStale, fmt.Errorf("marshalling a patch: %w", err)
+	}
+	target, err := emptyWorkload(object)
+	if err != nil {
+		return writtenStale, err
+	}
+	err = a.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data))
+	switch {
+	case err == nil:
+		cut, err := cutDown(target)
+		if err != nil {
+			return writtenDone, err
+		}
+		a.inventory.SetObject(cut.(*inventory.Object))
+		return writtenDone, nil
+	case isAdmissionRefusal(err):
+		return writtenRefused, err
+	case apierrors.IsInvalid(err), apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return writtenStale, nil
+	default:
+		return writtenStale, fmt.Errorf("patching %s: %w", object.Key(), err)
+	}
+}
+
+// isAdmissionRefusal tells a refusal by an admission policy or webhook from one by a test of the
+// patch; both may come as the same status.
+func isAdmissionRefusal(err error) bool {
+	return apierrors.IsForbidden(err) || strings.Contains(err.Error(), "ValidatingAdmissionPolicy") ||
+		strings.Contains(err.Error(), "admission webhook")
+}
+
+// emptyWorkload is an object of the kind, with no more than its name.
+func emptyWorkload(object *inventory.Object) (client.Object, error) {
+	meta := metav1.ObjectMeta{Namespace: object.Namespace, Name: object.Name}
+	switch object.Kind {
+	case "Deployment":
+		return &appsv1.Deployment{ObjectMeta: meta}, nil
+	case "StatefulSet":
+		return &appsv1.StatefulSet{ObjectMeta: meta}, nil
+	case "DaemonSet":
+		return &appsv1.DaemonSet{ObjectMeta: meta}, nil
+	default:
+		return nil, fmt.Errorf("patching %s: this kind is never restarted", object.Key())
+	}
+}
+
+// pointer escapes a key for a JSON pointer (RFC 6901).
+func pointer(key string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+}

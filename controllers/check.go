@@ -1,0 +1,190 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// Dry-run checks: how many are asked at once, how long one may take, how long an answer other than
+// yes stands at first and at most, and how long answers are kept that nobody asks for.
+const (
+	checksAtOnce  = 8
+	checkTimeout  = 15 * time.Second
+	firstRetry    = 2 * time.Second
+	lastRetry     = time.Minute
+	checksAreKept = time.Hour
+)
+
+// checker asks the API server, by dry run, what a new Pod of a template would become, and remembers
+// the answers.
+type checker struct {
+	client client.Client
+	now    func() time.Time
+	// answered is called when there is a new answer.
+	answered func()
+
+	slots   chan struct{}
+	mu      sync.Mutex
+	answers map[rollout.CheckKey]rollout.Check
+	refused map[rollout.CheckKey]int
+	asking  map[rollout.CheckKey]bool
+}
+
+func newChecker(c client.Client, now func() time.Time, answered func()) *checker {
+	return &checker{
+		client:   c,
+		now:      now,
+		answered: answered,
+		slots:    make(chan struct{}, checksAtOnce),
+		answers:  map[rollout.CheckKey]rollout.Check{},
+		refused:  map[rollout.CheckKey]int{},
+		asking:   map[rollout.CheckKey]bool{},
+	}
+}
+
+// Answer is the newest answer.
+func (c *checker) Answer(key rollout.CheckKey) (rollout.Check, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer, known := c.answers[key]
+	return answer, known
+}
+
+// Ask asks in the background, unless that is being done already.
+func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, object *inventory.Object) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asking[key] {
+		return
+	}
+	c.asking[key] = true
+	go func() {
+		c.slots <- struct{}{}
+		defer func() { <-c.slots }()
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		c.Remember(key, c.dryRun(ctx, object))
+		c.answered()
+	}()
+}
+
+// Remember keeps an answer. One that is not yes is worth asking again after a time that doubles with
+// each such answer.
+func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check) {
+	checksAnswered.WithLabelValues(answer.Outcome.String()).Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.asking, key)
+	now := c.now()
+	if answer.At.IsZero() {
+		answer.At = now
+	}
+	if answer.Outcome == rollout.CheckInjected {
+		delete(c.refused, key)
+	} else {
+		wait := min(firstRetry<<min(c.refused[key], 16), lastRetry)
+		answer.Retry = now.Add(wait)
+		c.refused[key]++
+	}
+	c.answers[key] = answer
+	maps.DeleteFunc(c.answers, func(old rollout.CheckKey, answer rollout.Check) bool {
+		forgotten := now.Sub(answer.At) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
+		if forgotten {
+			delete(c.refused, old)
+		}
+		return forgotten
+	})
+}
+
+func (c *checker) dryRun(ctx context.Context, object *inventory.Object) rollout.Check {
+	pod := podOf(object)
+	if err := c.client.Create(ctx, pod, client.DryRunAll); err != nil {
+		return rollout.Check{Outcome: outcomeOf(err), Message: err.Error()}
+	}
+	// The answer is as new as the Pod would be, by the API server's own clock.
+	answer := rollout.Check{Outcome: rollout.CheckNotInjected, At: pod.CreationTimestamp.Time}
+	if observed := mesh.Observe(pod); observed.Proxy != mesh.ProxyNone {
+		answer.Outcome, answer.Revision = rollout.CheckInjected, observed.Revision
+	}
+	return answer
+}
+
+// outcomeOf tells apart why a Pod would not be created.
+func outcomeOf(err error) rollout.CheckOutcome {
+	switch {
+	case apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook") && strings.Contains(err.Error(), "sidecar-injector.istio.io"):
+		return rollout.CheckUnreachable
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return rollout.CheckDenied
+	default:
+		return rollout.CheckFailed
+	}
+}
+
+// podOf builds a Pod as the workload's controller would: with its owner, its hash label and, for a
+// StatefulSet, its name and a volume per claim template, without which the API server would refuse
+// what works.
+func podOf(object *inventory.Object) *corev1.Pod {
+	template := object.Template.DeepCopy()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:       object.Namespace,
+			GenerateName:    object.Name + "-",
+			Labels:          template.Labels,
+			Annotations:     template.Annotations,
+			Finalizers:      template.Finalizers,
+			OwnerReferences: []metav1.OwnerReference{controllerOf(object)},
+		},
+		Spec: template.Spec,
+	}
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	switch object.Kind {
+	case "Deployment":
+		pod.Labels["pod-template-hash"] = "dryrun"
+	case "StatefulSet":
+		pod.Labels["statefulset.kubernetes.io/pod-name"] = object.Name + "-0"
+		pod.Labels["controller-revision-hash"] = "dryrun"
+		addClaims(pod, object)
+	case "DaemonSet":
+		pod.Labels["controller-revision-hash"] = "dryrun"
+	}
+	return pod
+}
+
+func addClaims(pod *corev1.Pod, object *inventory.Object) {
+	for _, claim := range object.Claims {
+		pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(volume corev1.Volume) bool { return volume.Name == claim })
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
+			Name: claim,
+			VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+				ClaimName: fmt.Sprintf("%s-%s-0", claim, object.Name),
+			}},
+		})
+	}
+}
+
+func controllerOf(object *inventory.Object) metav1.OwnerReference {
+	return metav1.OwnerReference{
+		APIVersion: object.Group + "/v1",
+		Kind:       object.Kind,
+		Name:       object.Name,
+		UID:        object.UID,
+		Controller: new(true),
+	}
+}

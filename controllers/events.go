@@ -1,0 +1,71 @@
+package controllers
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// announcer sends Events, on the workload and on the policy. It is called after the write that an
+// Event is about has succeeded.
+type announcer struct {
+	recorder events.EventRecorder
+}
+
+// Started says that a workload was restarted.
+func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", "Restart", verdict.Message)
+}
+
+// Ended says how a restart ended.
+func (a announcer) Ended(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+	record := verdict.Record
+	if record.Result == v1alpha1.ResultSucceeded {
+		a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "InMesh", "Restart", "Every Pod is ready in the mesh.")
+		return
+	}
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "Restart"+string(record.Result), "Restart", record.Message)
+}
+
+// Refused says that admission refused a restart.
+func (a announcer) Refused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy, err error) {
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "RefusedByAdmission", "Restart", err.Error())
+}
+
+// Held says that somebody must act before a workload can be brought in.
+func (a announcer) Held(verdict *rollout.Verdict) {
+	if object := verdict.Workload.Object; object != nil {
+		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message, 1024))
+	}
+}
+
+func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, action, message string) {
+	a.recorder.Eventf(referenceTo(object), nil, kind, reason, action, "%s", shorten(message, 1024))
+	if policy != nil {
+		a.recorder.Eventf(policy, referenceTo(object), kind, reason, action, "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message), 1024))
+	}
+}
+
+func referenceTo(object *inventory.Object) *corev1.ObjectReference {
+	return &corev1.ObjectReference{
+		APIVersion:      object.Group + "/v1",
+		Kind:            object.Kind,
+		Namespace:       object.Namespace,
+		Name:            object.Name,
+		UID:             object.UID,
+		ResourceVersion: object.ResourceVersion,
+	}
+}
+
+// shorten cuts a text to at most limit bytes, where the API bounds it.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return text[:limit-3] + "..."
+}

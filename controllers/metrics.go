@@ -1,0 +1,111 @@
+package controllers
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+var (
+	restartsStarted = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fullmesh_restarts_started_total",
+		Help: "Restarts that were started, by finding.",
+	}, []string{"finding"})
+	restartsEnded = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fullmesh_restarts_ended_total",
+		Help: "Restarts that ended, by result.",
+	}, []string{"result"})
+	checksAnswered = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fullmesh_dry_run_checks_total",
+		Help: "Dry-run checks that were answered, by outcome.",
+	}, []string{"outcome"})
+
+	newestPlan = &planCollector{}
+)
+
+func init() {
+	metrics.Registry.MustRegister(restartsStarted, restartsEnded, checksAnswered, newestPlan)
+}
+
+// planCollector gives the gauges of the newest plan when they are asked for, so that the series of
+// a policy go with it.
+type planCollector struct {
+	plan atomic.Pointer[rollout.Plan]
+}
+
+var (
+	podsDesc = prometheus.NewDesc("fullmesh_pods",
+		"Running Pods in the namespaces that follow a policy: eligible (injection expects them), meshed (of those, in the mesh), not_expected.",
+		[]string{"policy", "state"}, nil)
+	workloadsDesc = prometheus.NewDesc("fullmesh_workloads",
+		"Workloads in the namespaces that follow a policy, by what is done about them: complete, in_flight, will_restart, waiting, needs_action.",
+		[]string{"policy", "state"}, nil)
+	heldDesc = prometheus.NewDesc("fullmesh_held_workloads",
+		"Workloads that need a restart and do not get one now, by reason and by who clears it.",
+		[]string{"policy", "reason", "clears_by"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *planCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- podsDesc
+	descriptions <- workloadsDesc
+	descriptions <- heldDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c *planCollector) Collect(series chan<- prometheus.Metric) {
+	plan := c.plan.Load()
+	if plan == nil {
+		return
+	}
+	gauge := func(desc *prometheus.Desc, value int, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+	}
+	for policy, sum := range summariseByPolicy(plan) {
+		gauge(podsDesc, sum.Eligible, policy, "eligible")
+		gauge(podsDesc, sum.Meshed, policy, "meshed")
+		gauge(podsDesc, sum.NotExpectedPods(), policy, "not_expected")
+		gauge(workloadsDesc, sum.Complete, policy, "complete")
+		gauge(workloadsDesc, sum.InFlight, policy, "in_flight")
+		gauge(workloadsDesc, sum.WillRestart, policy, "will_restart")
+		gauge(workloadsDesc, sum.Waiting, policy, "waiting")
+		gauge(workloadsDesc, sum.NeedsAction, policy, "needs_action")
+	}
+	for held, workloads := range countHolds(plan) {
+		gauge(heldDesc, workloads, held.policy, string(held.reason), string(held.clearsBy))
+	}
+}
+
+type heldBy struct {
+	policy   string
+	reason   rollout.Reason
+	clearsBy v1alpha1.ClearedBy
+}
+
+func countHolds(plan *rollout.Plan) map[heldBy]int {
+	counts := map[heldBy]int{}
+	for _, namespace := range plan.Namespaces {
+		for i := range namespace.Verdicts {
+			if verdict := &namespace.Verdicts[i]; verdict.Action == v1alpha1.ActionHold && namespace.Policy != nil {
+				counts[heldBy{namespace.Policy.Name, verdict.Reason, verdict.ClearsBy}]++
+			}
+		}
+	}
+	return counts
+}
+
+func summariseByPolicy(plan *rollout.Plan) map[string]rollout.Summary {
+	sums := map[string]rollout.Summary{}
+	for _, namespace := range plan.Namespaces {
+		if namespace.Policy != nil {
+			sum := sums[namespace.Policy.Name]
+			sum.Add(namespace.Summarise())
+			sums[namespace.Policy.Name] = sum
+		}
+	}
+	return sums
+}

@@ -1,0 +1,317 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// gather is how long events are gathered before the picture is looked at.
+const gather = 50 * time.Millisecond
+
+// thePicture is the one request there is.
+var thePicture = reconcile.Request{}
+
+// Observer keeps the picture up to date.
+type Observer struct {
+	Inventory *inventory.Inventory
+	// Options are for reading the injector.
+	Options mesh.Options
+	// Now is the clock.
+	Now func() time.Time
+
+	mu         sync.Mutex
+	webhooks   map[string]*admissionregistrationv1.MutatingWebhookConfiguration
+	configMaps map[client.ObjectKey]*corev1.ConfigMap
+	// gatheringInjector puts off reading the injector until all of its objects are listed.
+	gatheringInjector bool
+}
+
+// NewObserver makes an observer with an empty picture.
+func NewObserver(options mesh.Options, now func() time.Time) *Observer {
+	return &Observer{
+		Inventory:  inventory.New(),
+		Options:    options,
+		Now:        now,
+		webhooks:   map[string]*admissionregistrationv1.MutatingWebhookConfiguration{},
+		configMaps: map[client.ObjectKey]*corev1.ConfigMap{},
+	}
+}
+
+// observed are the kinds that the picture is made of, and of which the inventory keeps no more than
+// is judged.
+func observed() []client.Object {
+	return []client.Object{
+		&corev1.Namespace{}, &corev1.Pod{},
+		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{}, &appsv1.ReplicaSet{},
+		&batchv1.Job{}, &batchv1.CronJob{},
+		&policyv1.PodDisruptionBudget{},
+		&admissionregistrationv1.MutatingWebhookConfiguration{},
+	}
+}
+
+// byObject says how each observed kind is kept by the informers.
+func byObject() map[client.Object]cache.ByObject {
+	settings := map[client.Object]cache.ByObject{}
+	for _, object := range observed() {
+		settings[object] = cache.ByObject{Transform: cutDown}
+	}
+	return settings
+}
+
+// cutDown keeps of an object what is judged. Informers call it on what it returned before as well.
+func cutDown(object any) (any, error) {
+	switch object := object.(type) {
+	case *corev1.Pod:
+		return mesh.CutDown(object), nil
+	case *appsv1.Deployment:
+		return inventory.FromDeployment(object), nil
+	case *appsv1.StatefulSet:
+		return inventory.FromStatefulSet(object), nil
+	case *appsv1.DaemonSet:
+		return inventory.FromDaemonSet(object), nil
+	case *appsv1.ReplicaSet:
+		if owner := mesh.OwnerOf(object); owner.Group == "apps" && owner.Kind == "Deployment" {
+			return inventory.LinkTo(object), nil
+		}
+		return inventory.FromReplicaSet(object), nil
+	case *batchv1.Job:
+		if owner := mesh.OwnerOf(object); owner.Group == "batch" && owner.Kind == "CronJob" {
+			return inventory.LinkTo(object), nil
+		}
+		return inventory.FromJob(object), nil
+	case *batchv1.CronJob:
+		return inventory.FromCronJob(object), nil
+	default:
+		return object, nil
+	}
+}
+
+// take takes in an object as the informers keep it.
+func (o *Observer) take(object any) {
+	switch object := object.(type) {
+	case *mesh.Pod:
+		o.Inventory.SetPod(object)
+	case *inventory.Object:
+		o.Inventory.SetObject(object)
+	case *inventory.Link:
+		o.Inventory.SetLink(object)
+	case *corev1.Namespace:
+		o.Inventory.SetNamespace(object, o.Now())
+	case *policyv1.PodDisruptionBudget:
+		o.Inventory.SetDisruptionBudget(object)
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		o.changeInjector(func() { o.webhooks[object.Name] = object })
+	case *corev1.ConfigMap:
+		o.changeInjector(func() { o.configMaps[client.ObjectKeyFromObject(object)] = object })
+	}
+}
+
+// drop forgets an object.
+func (o *Observer) drop(object any) {
+	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+		object = gone.Obj
+	}
+	switch object := object.(type) {
+	case *mesh.Pod:
+		o.Inventory.DeletePod(object.UID)
+	case *inventory.Object:
+		o.Inventory.DeleteObject(object)
+	case *inventory.Link:
+		o.Inventory.DeleteLink(object.UID)
+	case *corev1.Namespace:
+		o.Inventory.DeleteNamespace(object.Name)
+	case *policyv1.PodDisruptionBudget:
+		o.Inventory.DeleteDisruptionBudget(object.Namespace, object.Name)
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		o.changeInjector(func() { delete(o.webhooks, object.Name) })
+	case *corev1.ConfigMap:
+		o.changeInjector(func() { delete(o.configMaps, client.ObjectKeyFromObject(object)) })
+	}
+}
+
+// changeInjector changes what the injector is read from, and reads it.
+func (o *Observer) changeInjector(change func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change()
+	if !o.gatheringInjector {
+		o.readInjector(o.Now())
+	}
+}
+
+func (o *Observer) readInjector(changed time.Time) {
+	webhooks := slices.Collect(maps.Values(o.webhooks))
+	configMaps := slices.Collect(maps.Values(o.configMaps))
+	o.Inventory.SetInjector(mesh.NewInjector(webhooks, configMaps, o.Options), changed)
+}
+
+// gatherInjector puts off reading the injector; the function that it returns reads it, as changed
+// when the writers of its objects say.
+func (o *Observer) gatherInjector() func() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gatheringInjector = true
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.gatheringInjector = false
+		changed := time.Time{}
+		for _, webhook := range o.webhooks {
+			if mesh.IsIstioWebhook(webhook) {
+				changed = latest(changed, inventory.LastWritten(webhook, "f:webhooks"))
+			}
+		}
+		for _, configMap := range o.configMaps {
+			changed = latest(changed, inventory.LastWritten(configMap, "f:data"))
+		}
+		o.readInjector(changed)
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// source feeds a controller's queue with a request for every event, after the picture has taken it
+// in. The controller's workers start when the picture is complete.
+type source struct {
+	observer *Observer
+	cache    cache.Cache
+	// kinds beside the observed ones whose events matter.
+	kinds []client.Object
+	// wake lets others ask for a pass.
+	wake *waker
+
+	registrations []toolscache.ResourceEventHandlerRegistration
+	injectorRead  func()
+}
+
+// Start implements source.Source. The cache that it registers with is started beside it.
+func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	s.wake.start(queue)
+	s.injectorRead = s.observer.gatherInjector()
+	for _, kind := range append(observed(), s.kinds...) {
+		informer, err := s.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(object any) { s.observer.take(object); s.wake.Wake() },
+			UpdateFunc: func(_, object any) { s.observer.take(object); s.wake.Wake() },
+			DeleteFunc: func(object any) { s.observer.drop(object); s.wake.Wake() },
+		})
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+		s.registrations = append(s.registrations, registration)
+	}
+	return nil
+}
+
+// WaitForSync implements source.SyncingSource: it waits until every kind's first list is in the
+// picture.
+func (s *source) WaitForSync(ctx context.Context) error {
+	synced := make([]toolscache.InformerSynced, 0, len(s.registrations))
+	for _, registration := range s.registrations {
+		synced = append(synced, registration.HasSynced)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return errors.New("reading the cluster took too long; see the log for kinds that cannot be listed")
+	}
+	s.injectorRead()
+	return nil
+}
+
+// waker asks for passes over the picture.
+type waker struct {
+	mu    sync.Mutex
+	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+}
+
+func (w *waker) start(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = queue
+}
+
+// Wake asks for a pass soon. What asks until then is served by the same one.
+func (w *waker) Wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.queue != nil {
+		w.queue.AddAfter(thePicture, gather)
+	}
+}
+
+// ReadOnce reads the whole cluster into the picture, without watching it: namespaces, webhooks,
+// workloads and Pods, and the injector's ConfigMaps in istioNamespace where that is allowed.
+func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioNamespace string) error {
+	injectorRead := o.gatherInjector()
+	defer injectorRead()
+	lists := []client.ObjectList{
+		&corev1.NamespaceList{},
+		&admissionregistrationv1.MutatingWebhookConfigurationList{},
+		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
+		&batchv1.JobList{}, &batchv1.CronJobList{},
+		&policyv1.PodDisruptionBudgetList{},
+		&corev1.PodList{},
+	}
+	for _, list := range lists {
+		if err := o.readList(ctx, reader, list); err != nil {
+			return err
+		}
+	}
+	err := o.readList(ctx, reader, &corev1.ConfigMapList{}, client.InNamespace(istioNamespace))
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	return err
+}
+
+func (o *Observer) readList(ctx context.Context, reader client.Reader, list client.ObjectList, options ...client.ListOption) error {
+	for {
+		page := append([]client.ListOption{client.Limit(500), client.Continue(list.GetContinue())}, options...)
+		if err := reader.List(ctx, list, page...); err != nil {
+			return fmt.Errorf("listing %T: %w", list, err)
+		}
+		err := meta.EachListItemWithAlloc(list, func(object runtime.Object) error {
+			cut, err := cutDown(object)
+			if err != nil {
+				return err
+			}
+			o.take(cut)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading %T: %w", list, err)
+		}
+		if list.GetContinue() == "" {
+			return nil
+		}
+	}
+}

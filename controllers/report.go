@@ -1,0 +1,254 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// How fast reports are written: overall in writes a second, and how often where nothing but counts
+// has changed.
+const (
+	reportWrites    = 20
+	countsEvery     = time.Minute
+	writeAgainAfter = 250 * time.Millisecond
+)
+
+// reporter writes MeshReports and the status of policies, where they have changed.
+type reporter struct {
+	client    client.Client // reads from the informers, writes to the API server
+	now       func() time.Time
+	announcer announcer
+	limit     *rate.Limiter
+
+	// What was written last, which the informers may not know of yet, and when.
+	reports   map[string]*v1alpha1.MeshReport
+	policies  map[string]*v1alpha1.MeshPolicy
+	writtenAt map[client.ObjectKey]time.Time
+}
+
+func newReporter(c client.Client, now func() time.Time, announcer announcer) *reporter {
+	return &reporter{
+		client:    c,
+		now:       now,
+		announcer: announcer,
+		limit:     rate.NewLimiter(reportWrites, reportWrites),
+		reports:   map[string]*v1alpha1.MeshReport{},
+		policies:  map[string]*v1alpha1.MeshPolicy{},
+		writtenAt: map[client.ObjectKey]time.Time{},
+	}
+}
+
+// Report writes what the plan says. It returns how soon it wants to be called again for what it put
+// off; 0 where it put off nothing.
+func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []policyInForce, global globalState) (time.Duration, error) {
+	var known v1alpha1.MeshReportList
+	if err := r.client.List(ctx, &known); err != nil {
+		return 0, fmt.Errorf("listing MeshReports: %w", err)
+	}
+	existing := map[string]*v1alpha1.MeshReport{}
+	for i := range known.Items {
+		existing[known.Items[i].Namespace] = &known.Items[i]
+	}
+	var again time.Duration
+	var errs []error
+	putOff := func(wait time.Duration, err error) {
+		errs = append(errs, err)
+		if wait > 0 && (again == 0 || wait < again) {
+			again = wait
+		}
+	}
+	worth := map[string]bool{}
+	for _, namespace := range plan.Namespaces {
+		if namespace.WorthReporting() {
+			worth[namespace.Name] = true
+			putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
+		}
+	}
+	for namespace, report := range existing {
+		if !worth[namespace] {
+			putOff(r.deleteReport(ctx, report))
+		}
+	}
+	for i := range policies {
+		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], global)))
+	}
+	return again, errors.Join(errs...)
+}
+
+func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespacePlan, known *v1alpha1.MeshReport) (time.Duration, error) {
+	report := newer(known, r.reports[plan.Name])
+	before := v1alpha1.MeshReportStatus{}
+	if report != nil {
+		before = report.Status
+	} else {
+		report = &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: plan.Name, Name: v1alpha1.ReportName}}
+	}
+	status := reportStatus(plan, before, report.Generation, r.now())
+	if equality.Semantic.DeepEqual(before, status) {
+		return 0, nil
+	}
+	key := client.ObjectKeyFromObject(report)
+	if wait := r.wait(key, sameButCounts(before.Conditions, status.Conditions) && sameRows(before, status)); wait > 0 {
+		return wait, nil
+	}
+	fresh := report.DeepCopy()
+	if fresh.ResourceVersion == "" {
+		if err := r.client.Create(ctx, fresh); err != nil {
+			return writeAgainAfter, ignoreStale(err, "creating a MeshReport")
+		}
+	}
+	fresh.Status = status
+	if err := r.client.Status().Update(ctx, fresh); err != nil {
+		delete(r.reports, plan.Name)
+		return writeAgainAfter, ignoreStale(err, "writing a MeshReport")
+	}
+	r.reports[plan.Name] = fresh
+	r.writtenAt[key] = r.now()
+	r.announceHolds(plan, before)
+	return 0, nil
+}
+
+// announceHolds sends an Event for every hold that somebody must end and that was not reported
+// before.
+func (r *reporter) announceHolds(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus) {
+	for i := range plan.Verdicts {
+		verdict := &plan.Verdicts[i]
+		if verdict.NeedsAction() && plan.Policy.Mode == v1alpha1.ModeEnforce &&
+			!slices.ContainsFunc(before.Workloads, func(row v1alpha1.ReportedWorkload) bool {
+				return row.WorkloadReference == reference(verdict.Workload.Key) && row.Reason == string(verdict.Reason)
+			}) {
+			r.announcer.Held(verdict)
+		}
+	}
+}
+
+func (r *reporter) deleteReport(ctx context.Context, report *v1alpha1.MeshReport) (time.Duration, error) {
+	if !r.limit.Allow() {
+		return writeAgainAfter, nil
+	}
+	delete(r.reports, report.Namespace)
+	delete(r.writtenAt, client.ObjectKeyFromObject(report))
+	err := r.client.Delete(ctx, report, client.Preconditions{UID: &report.UID})
+	return 0, ignoreStale(err, "deleting a MeshReport")
+}
+
+func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, state policyState) (time.Duration, error) {
+	object := newer(policy.object, r.policies[policy.object.Name])
+	status := policyStatus(&state, object, r.now())
+	if equality.Semantic.DeepEqual(object.Status, status) {
+		return 0, nil
+	}
+	key := client.ObjectKeyFromObject(object)
+	if wait := r.wait(key, sameButCounts(object.Status.Conditions, status.Conditions)); wait > 0 {
+		return wait, nil
+	}
+	fresh := object.DeepCopy()
+	fresh.Status = status
+	if err := r.client.Status().Update(ctx, fresh); err != nil {
+		delete(r.policies, object.Name)
+		return writeAgainAfter, ignoreStale(err, "writing the status of a MeshPolicy")
+	}
+	r.policies[object.Name] = fresh
+	r.writtenAt[key] = r.now()
+	return 0, nil
+}
+
+// wait is how long a write has to be put off.
+func (r *reporter) wait(key client.ObjectKey, countsOnly bool) time.Duration {
+	if countsOnly {
+		if due := r.writtenAt[key].Add(countsEvery).Sub(r.now()); due > 0 {
+			return due
+		}
+	}
+	if !r.limit.Allow() {
+		return writeAgainAfter
+	}
+	return 0
+}
+
+// newer is what was written, unless the informer knows something newer; nil where neither is.
+func newer[T interface {
+	comparable
+	client.Object
+}](known, written T) T {
+	var none T
+	switch {
+	case written == none:
+		return known
+	case known == none:
+		return known
+	case known.GetUID() == written.GetUID() && inventory.Newer(written.GetResourceVersion(), known.GetResourceVersion()):
+		return written
+	default:
+		return known
+	}
+}
+
+// sameButCounts reports whether conditions differ in no more than sentences.
+func sameButCounts(before, after []metav1.Condition) bool {
+	return len(before) == len(after) && !slices.ContainsFunc(after, func(condition metav1.Condition) bool {
+		old := meta.FindStatusCondition(before, condition.Type)
+		return old == nil || old.Status != condition.Status || old.Reason != condition.Reason || old.ObservedGeneration != condition.ObservedGeneration
+	})
+}
+
+// sameRows reports whether a report lists the same workloads for the same reasons, and the same
+// restarts.
+func sameRows(before, after v1alpha1.MeshReportStatus) bool {
+	return before.Policy == after.Policy &&
+		slices.EqualFunc(before.Workloads, after.Workloads, func(a, b v1alpha1.ReportedWorkload) bool {
+			return a.WorkloadReference == b.WorkloadReference && a.Action == b.Action && a.Reason == b.Reason && a.Finding == b.Finding
+		}) &&
+		equality.Semantic.DeepEqual(before.Recent, after.Recent)
+}
+
+// ignoreStale leaves out errors that say that the object has moved on or gone: the informers bring
+// what is true.
+func ignoreStale(err error, doing string) error {
+	switch {
+	case err == nil, apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
+		return nil
+	case apierrors.HasStatusCause(err, "NamespaceTerminating"):
+		return nil
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}
+
+// stateOf sums up what a policy's status says.
+func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) policyState {
+	state := policyState{invalid: policy.invalid, stopped: global.stopped, guard: global.guard}
+	if policy.policy == nil {
+		return state
+	}
+	state.enforcing = policy.policy.Mode == v1alpha1.ModeEnforce
+	for _, namespace := range plan.Namespaces {
+		if namespace.Policy == nil || namespace.Policy.Name != policy.object.Name {
+			continue
+		}
+		sum := namespace.Summarise()
+		state.sum.Add(sum)
+		state.matched++
+		if sum.Meshed == sum.Eligible {
+			state.complete++
+		}
+		if state.worst == "" {
+			state.worst = worst(namespace.Verdicts)
+		}
+	}
+	return state
+}

@@ -1,0 +1,134 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// readingMayTake is how long reading the cluster may take before the operator gives up and is
+// started anew.
+const readingMayTake = 10 * time.Minute
+
+// Options are what the operator is told at start-up.
+type Options struct {
+	// Namespace is the operator's own.
+	Namespace string
+	// IstioNamespace is where the injector's ConfigMaps are.
+	IstioNamespace string
+	// AllowUnguarded restarts workloads though the admission guard is not in force.
+	AllowUnguarded bool
+}
+
+// Setup adds the operator to a manager.
+//
+// Its informers start when the lease is held, not before: their first lists are then newer than
+// everything that a former leader wrote, so that nothing is decided from a picture in which a
+// restart is missing. A standby costs next to nothing, and taking over costs the time of the lists.
+func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
+	informers, err := newInformers(ctx, manager, options)
+	if err != nil {
+		return err
+	}
+	if err := manager.Add(whenLeading{informers}); err != nil {
+		return fmt.Errorf("adding the informers: %w", err)
+	}
+	reads, err := client.New(manager.GetConfig(), client.Options{
+		HTTPClient: manager.GetHTTPClient(),
+		Scheme:     manager.GetScheme(),
+		Mapper:     manager.GetRESTMapper(),
+		Cache:      &client.CacheOptions{Reader: informers},
+		FieldOwner: FieldOwner,
+	})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace}, time.Now)
+	wake := &waker{}
+	announcer := announcer{recorder: manager.GetEventRecorder(FieldOwner)}
+	reconciler := &Reconciler{
+		client:    reads,
+		inventory: observer.Inventory,
+		now:       time.Now,
+		namespace: options.Namespace,
+		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
+		checker:   newChecker(reads, time.Now, wake.Wake),
+		actor:     &actor{client: reads, inventory: observer.Inventory},
+		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
+		announcer: announcer,
+		reporter:  newReporter(reads, time.Now, announcer),
+	}
+	watched := &source{
+		observer: observer,
+		cache:    informers,
+		kinds:    []client.Object{&v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}, &corev1.ConfigMap{}},
+		wake:     wake,
+	}
+	err = ctrl.NewControllerManagedBy(manager).Named("rollout").WatchesRawSource(watched).
+		WithOptions(controller.Options{CacheSyncTimeout: readingMayTake}).Complete(reconciler)
+	if err != nil {
+		return fmt.Errorf("adding the controller: %w", err)
+	}
+	return nil
+}
+
+func newInformers(ctx context.Context, manager ctrl.Manager, options Options) (cache.Cache, error) {
+	kinds := byObject()
+	namespaces := map[string]cache.Config{options.Namespace: {}}
+	allowed, err := canRead(ctx, manager, options.IstioNamespace)
+	if err != nil {
+		return nil, err
+	}
+	if allowed {
+		namespaces[options.IstioNamespace] = cache.Config{}
+	} else {
+		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled", "namespace", options.IstioNamespace)
+	}
+	kinds[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: namespaces}
+	informers, err := cache.New(manager.GetConfig(), cache.Options{
+		HTTPClient:                  manager.GetHTTPClient(),
+		Scheme:                      manager.GetScheme(),
+		Mapper:                      manager.GetRESTMapper(),
+		ByObject:                    kinds,
+		ReaderFailOnMissingInformer: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the informers: %w", err)
+	}
+	return informers, nil
+}
+
+// canRead asks whether this account may list and watch ConfigMaps in a namespace.
+func canRead(ctx context.Context, manager ctrl.Manager, namespace string) (bool, error) {
+	for _, verb := range []string{"list", "watch"} {
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: "configmaps"},
+		}}
+		if err := manager.GetClient().Create(ctx, review); err != nil {
+			return false, fmt.Errorf("asking whether ConfigMaps in %s may be read: %w", namespace, err)
+		}
+		if !review.Status.Allowed {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// whenLeading starts a cache when the lease is held.
+type whenLeading struct{ cache.Cache }
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (whenLeading) NeedLeaderElection() bool { return true }

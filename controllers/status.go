@@ -1,0 +1,232 @@
+package controllers
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// reportStatus says how far a namespace is. What was reported before gives the times since when
+// things are as they are.
+func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, now time.Time) v1alpha1.MeshReportStatus {
+	sum := plan.Summarise()
+	status := v1alpha1.MeshReportStatus{
+		Policy:     plan.Policy.Name,
+		Conditions: slices.Clone(before.Conditions),
+		Pods: &v1alpha1.ReportedPods{
+			Eligible:    new(int32(sum.Eligible)),
+			Meshed:      new(int32(sum.Meshed)),
+			NotExpected: notExpected(sum.NotExpected),
+		},
+		OmittedWorkloads: new(int32(max(0, len(plan.Verdicts)-v1alpha1.MaxReportedWorkloads))),
+		Recent:           recentRestarts(plan.Recorded),
+	}
+	since := map[v1alpha1.WorkloadReference]v1alpha1.ReportedWorkload{}
+	for _, row := range before.Workloads {
+		since[row.WorkloadReference] = row
+	}
+	for i := range plan.Verdicts[:min(len(plan.Verdicts), v1alpha1.MaxReportedWorkloads)] {
+		row := reportedWorkload(&plan.Verdicts[i], now)
+		if old, found := since[row.WorkloadReference]; found && old.Action == row.Action && old.Reason == row.Reason {
+			row.Since = old.Since
+		}
+		status.Workloads = append(status.Workloads, row)
+	}
+	set := conditionSetter(&status.Conditions, generation, now)
+	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The namespace is being watched.")
+	setProgress(set, &status.Conditions, &sum, worst(plan.Verdicts))
+	if sum.Settled() {
+		set(v1alpha1.ConditionSettled, metav1.ConditionTrue, v1alpha1.ReasonNothingLeft, "Nothing is left that Fullmesh will do by itself.")
+	} else {
+		set(v1alpha1.ConditionSettled, metav1.ConditionFalse, v1alpha1.ReasonInProgress, inWords(&sum, ""))
+	}
+	return status
+}
+
+// policyState is what the status of a policy is made of.
+type policyState struct {
+	sum       rollout.Summary
+	matched   int
+	complete  int
+	worst     string
+	invalid   error
+	stopped   bool
+	guard     rollout.Guard
+	enforcing bool
+}
+
+// policyStatus says how far a policy's namespaces are.
+func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time) v1alpha1.MeshPolicyStatus {
+	status := v1alpha1.MeshPolicyStatus{
+		ObservedGeneration: new(object.Generation),
+		Conditions:         slices.Clone(object.Status.Conditions),
+		Namespaces:         &v1alpha1.NamespaceCounts{Matched: new(int32(state.matched)), Complete: new(int32(state.complete))},
+		Workloads: &v1alpha1.WorkloadCounts{
+			Complete:    new(int32(state.sum.Complete)),
+			InFlight:    new(int32(state.sum.InFlight)),
+			WillRestart: new(int32(state.sum.WillRestart)),
+			Waiting:     new(int32(state.sum.Waiting)),
+			NeedsAction: new(int32(state.sum.NeedsAction)),
+		},
+		Pods: &v1alpha1.PodCounts{
+			Eligible:    new(int32(state.sum.Eligible)),
+			Meshed:      new(int32(state.sum.Meshed)),
+			NotExpected: new(int32(state.sum.NotExpectedPods())),
+		},
+	}
+	set := conditionSetter(&status.Conditions, object.Generation, now)
+	if state.invalid != nil {
+		message := "The policy cannot be used and governs nothing: " + state.invalid.Error()
+		set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
+		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, message)
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonInvalidSpec, message)
+		set(v1alpha1.ConditionRestartsAllowed, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
+		return status
+	}
+	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")
+	setProgress(set, &status.Conditions, &state.sum, state.worst)
+	setRestartsAllowed(set, state)
+	return status
+}
+
+func setRestartsAllowed(set setCondition, state *policyState) {
+	const condition = v1alpha1.ConditionRestartsAllowed
+	switch {
+	case !state.enforcing:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonReportMode, "The policy is in mode Report and restarts nothing.")
+	case state.stopped:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; what is in flight ends. Run: fullmesh stop --clear")
+	case state.guard == rollout.GuardMissing:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, "Enforce is refused: the admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded.")
+	case state.guard == rollout.GuardUnknown:
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, "It has not been shown yet that the admission guard is in force.")
+	default:
+		set(condition, metav1.ConditionTrue, v1alpha1.ReasonEnforcing, "Workloads are restarted where that helps and is safe.")
+	}
+}
+
+// setProgress sets FullMesh, and Reconciling and Stalled while they are true.
+func setProgress(set setCondition, conditions *[]metav1.Condition, sum *rollout.Summary, worst string) {
+	switch {
+	case sum.FullMesh():
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionTrue, v1alpha1.ReasonAllMeshed, inWords(sum, ""))
+	case sum.Eligible == 0:
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionFalse, v1alpha1.ReasonNoneExpected, "Injection expects no Pod here.")
+	case sum.Settled():
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionFalse, v1alpha1.ReasonWorkloadsHeld, inWords(sum, worst))
+	default:
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionFalse, v1alpha1.ReasonInProgress, inWords(sum, worst))
+	}
+	if sum.Settled() {
+		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionReconciling)
+	} else {
+		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonInProgress, inWords(sum, worst))
+	}
+	if sum.Settled() && sum.NeedsAction > 0 {
+		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkloadsHeld, inWords(sum, worst))
+	} else {
+		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionStalled)
+	}
+}
+
+type setCondition func(kind string, status metav1.ConditionStatus, reason, message string)
+
+func conditionSetter(conditions *[]metav1.Condition, generation int64, now time.Time) setCondition {
+	return func(kind string, status metav1.ConditionStatus, reason, message string) {
+		meta.SetStatusCondition(conditions, metav1.Condition{
+			Type: kind, Status: status, Reason: reason, Message: message,
+			ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
+		})
+	}
+}
+
+// inWords says how far things are: how many Pods are in and what is done about the rest.
+func inWords(sum *rollout.Summary, worst string) string {
+	text := fmt.Sprintf("%d of %d Pods are in the mesh", sum.Meshed, sum.Eligible)
+	for _, part := range []struct {
+		workloads int
+		what      string
+	}{
+		{sum.InFlight, "being restarted"}, {sum.WillRestart, "next"}, {sum.Waiting, "waiting"}, {sum.NeedsAction, "held until somebody acts"},
+	} {
+		if part.workloads > 0 {
+			text += fmt.Sprintf(", %d %s", part.workloads, part.what)
+		}
+	}
+	if worst != "" {
+		text += ", first " + worst
+	}
+	return text + "."
+}
+
+// worst names the workload that needs somebody most.
+func worst(verdicts []rollout.Verdict) string {
+	for i := range verdicts {
+		if verdict := &verdicts[i]; verdict.NeedsAction() {
+			return fmt.Sprintf("%s (%s)", verdict.Workload.Key, verdict.Reason)
+		}
+	}
+	return ""
+}
+
+func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.ReportedWorkload {
+	workload := verdict.Workload
+	return v1alpha1.ReportedWorkload{
+		WorkloadReference: reference(workload.Key),
+		Pods:              new(int32(workload.Pods.Running)),
+		Meshed:            new(int32(workload.Pods.Meshed)),
+		Finding:           workload.Finding,
+		Action:            verdict.Action,
+		Reason:            string(verdict.Reason),
+		ClearsBy:          verdict.ClearsBy,
+		Since:             metav1.NewTime(now.Truncate(time.Second)),
+		Message:           shorten(verdict.Message, 1024),
+	}
+}
+
+func reference(key mesh.Key) v1alpha1.WorkloadReference {
+	return v1alpha1.WorkloadReference{Group: key.Group, Kind: key.Kind, Name: key.Name}
+}
+
+func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
+	var rows []v1alpha1.NotExpectedPods
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		rows = append(rows, v1alpha1.NotExpectedPods{Reason: string(reason), Pods: int32(counts[reason])})
+	}
+	return rows
+}
+
+// recentRestarts are the newest records, the newest first.
+func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
+	newest := slices.SortedFunc(slices.Values(recorded), func(a, b *inventory.Workload) int {
+		return cmp.Or(b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
+	})
+	var rows []v1alpha1.RecentRestart
+	for _, workload := range newest[:min(len(newest), v1alpha1.MaxRecentRestarts)] {
+		record := workload.Record
+		row := v1alpha1.RecentRestart{
+			WorkloadReference: reference(workload.Key),
+			Cause:             record.Cause,
+			StartTime:         metav1.NewTime(record.Start),
+			Result:            record.Result,
+			Message:           shorten(record.Message, 1024),
+		}
+		if record.End != nil {
+			row.EndTime = new(metav1.NewTime(*record.End))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}

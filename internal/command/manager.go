@@ -1,0 +1,100 @@
+package command
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/fullmesh/fullmesh/controllers"
+)
+
+const (
+	defaultNamespace      = "fullmesh-system"
+	defaultIstioNamespace = "istio-system"
+	leaseName             = "fullmesh-leader"
+)
+
+// managerOptions are the flags of the manager.
+type managerOptions struct {
+	controllers.Options
+	leaderElect            bool
+	leaseDuration          time.Duration
+	metricsAddr, probeAddr string
+	log                    zap.Options
+}
+
+func newManager() *cobra.Command {
+	options := &managerOptions{}
+	command := &cobra.Command{
+		Use:   "manager",
+		Short: "Run the operator",
+		Long: `Run the operator: watch the cluster, restart what a restart brings into the mesh where a
+MeshPolicy in mode Enforce says so, and report.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return runManager(command, options) },
+	}
+	flags := command.Flags()
+	flags.StringVar(&options.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace), "the operator's own namespace, where its lease and the red button are")
+	flags.StringVar(&options.IstioNamespace, "istio-namespace", defaultIstioNamespace, "the namespace of Istio's control plane")
+	flags.BoolVar(&options.AllowUnguarded, "allow-unguarded", false, "restart workloads though the admission guard is not in force")
+	flags.BoolVar(&options.leaderElect, "leader-elect", false, "act only while holding the lease; needed where more than one replica runs")
+	flags.DurationVar(&options.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long the lease is good after its holder was last heard of, at least 3s")
+	flags.StringVar(&options.metricsAddr, "metrics-bind-address", ":8443", "where metrics are served, over TLS and with authentication; 0 for nowhere")
+	flags.StringVar(&options.probeAddr, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 for nowhere")
+	goFlags := flag.NewFlagSet("", flag.ContinueOnError)
+	options.log.BindFlags(goFlags)
+	config.RegisterFlags(goFlags)
+	flags.AddGoFlagSet(goFlags)
+	return command
+}
+
+func runManager(command *cobra.Command, options *managerOptions) error {
+	ctx := command.Context()
+	if options.leaseDuration < 3*time.Second {
+		return fmt.Errorf("--leader-elect-lease-duration is %s; set it to 3s or more", options.leaseDuration)
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&options.log)))
+	restConfig, err := config.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w; set --kubeconfig or KUBECONFIG", err)
+	}
+	manager, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:                        newScheme(),
+		LeaderElection:                options.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       options.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &options.leaseDuration,
+		RenewDeadline:                 new(options.leaseDuration * 2 / 3),
+		RetryPeriod:                   new(options.leaseDuration / 7),
+		HealthProbeBindAddress:        options.probeAddr,
+		Metrics: metricsserver.Options{
+			BindAddress:    options.metricsAddr,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := controllers.Setup(ctx, manager, options.Options); err != nil {
+		return err
+	}
+	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return manager.Start(ctx)
+}
