@@ -1,0 +1,337 @@
+// Copyright The Fullmesh Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+// testAllowed does with the operator's token what the operator does.
+func testAllowed(t *testing.T, w *world) {
+	t.Run("observe", func(t *testing.T) { testReads(t, w) })
+	t.Run("check", func(t *testing.T) { testDryRunPod(t, w) })
+	t.Run("act", func(t *testing.T) { testRestarts(t, w) })
+	t.Run("report", func(t *testing.T) { testReports(t, w) })
+	t.Run("lead", func(t *testing.T) { testLease(t, w) })
+	t.Run("authenticate scrapers", func(t *testing.T) { testReviews(t, w) })
+}
+
+func testReads(t *testing.T, w *world) {
+	everywhere := []client.ObjectList{
+		&corev1.NamespaceList{}, &corev1.PodList{},
+		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
+		&batchv1.JobList{}, &batchv1.CronJobList{}, &policyv1.PodDisruptionBudgetList{},
+		&admissionregistrationv1.MutatingWebhookConfigurationList{},
+		&v1alpha1.MeshPolicyList{}, &v1alpha1.MeshReportList{},
+	}
+	reader, err := client.NewWithWatch(w.operator.config, client.Options{Scheme: w.operator.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(list client.ObjectList, namespace string) {
+		t.Run(fmt.Sprintf("%T in %q", list, namespace), func(t *testing.T) {
+			if err := reader.List(t.Context(), list, client.InNamespace(namespace)); err != nil {
+				t.Error(err)
+			}
+			events, err := reader.Watch(t.Context(), list, client.InNamespace(namespace))
+			if err != nil {
+				t.Fatal(err)
+			}
+			events.Stop()
+		})
+	}
+	for _, list := range everywhere {
+		read(list, "")
+	}
+	for _, namespace := range []string{operatorNamespace, injectorNamespace} {
+		read(&corev1.ConfigMapList{}, namespace)
+	}
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}, pod("web-0"), deployment(), statefulSet(), daemonSet(),
+		meshPolicy(), webhookConfiguration(),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: v1alpha1.StopConfigMap}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: injectorNamespace, Name: "istio-sidecar-injector"}},
+	} {
+		t.Run(fmt.Sprintf("one %T", object), func(t *testing.T) {
+			if err := reader.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func testDryRunPod(t *testing.T, w *world) {
+	if err := w.operator.Create(t.Context(), pod("check"), client.DryRunAll); err != nil {
+		t.Fatal(err)
+	}
+	pods := &corev1.PodList{}
+	if err := w.admin.List(t.Context(), pods, client.InNamespace(shop)); err != nil {
+		t.Fatal(err)
+	}
+	if len(pods.Items) != 1 {
+		t.Errorf("There are %d Pods, want the 1 from before", len(pods.Items))
+	}
+}
+
+// testRestarts restarts each kind the way the operator does: a JSON patch that tests the UID and
+// the generation, sets the cause on the template and the record on the object.
+func testRestarts(t *testing.T, w *world) {
+	for _, test := range []struct {
+		name     string
+		workload client.Object
+		// template and object say whether there are annotations already.
+		template, object bool
+	}{
+		{name: "Deployment", workload: deployment(), template: true, object: true},
+		{name: "StatefulSet", workload: statefulSet(), template: false, object: true},
+		{name: "DaemonSet", workload: daemonSet(), template: false, object: false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			workload := test.workload
+			read := func() {
+				t.Helper()
+				if err := w.operator.Get(t.Context(), client.ObjectKeyFromObject(workload), workload); err != nil {
+					t.Fatal(err)
+				}
+			}
+			read()
+			operation := func(op, path string, present bool, key, value string) string {
+				if present {
+					return fmt.Sprintf(`{"op":%q,"path":"%s/fullmesh.dev~1%s","value":%q}`, op, path, key, value)
+				}
+				return fmt.Sprintf(`{"op":"add","path":%q,"value":{"fullmesh.dev/%s":%q}}`, path, key, value)
+			}
+			restart := func(cause string, template, object bool) string {
+				return fmt.Sprintf(`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"test","path":"/metadata/generation","value":%d},%s,%s]`,
+					workload.GetUID(), workload.GetGeneration(),
+					operation("add", "/spec/template/metadata/annotations", template, "restart-cause", cause),
+					operation("add", "/metadata/annotations", object, "last-restart", "{}"))
+			}
+			check := func(wantCause string) {
+				t.Helper()
+				read()
+				if got := causeOf(workload); got != wantCause {
+					t.Errorf("The cause on the template is %q, want %q", got, wantCause)
+				}
+				if _, found := workload.GetAnnotations()[v1alpha1.LastRestartAnnotation]; !found {
+					t.Error("The record of the last restart is missing")
+				}
+			}
+
+			if err := jsonPatch(t.Context(), w.operator, workload, restart("one", test.template, test.object)); err != nil {
+				t.Fatalf("Restarting: %v", err)
+			}
+			check("one")
+
+			if err := jsonPatch(t.Context(), w.operator, workload, restart("two", true, true)); err != nil {
+				t.Fatalf("Restarting again: %v", err)
+			}
+			check("two")
+
+			outcome := `[{"op":"replace","path":"/metadata/annotations/fullmesh.dev~1last-restart","value":"{\"outcome\":\"Succeeded\"}"}]`
+			if err := jsonPatch(t.Context(), w.operator, workload, outcome); err != nil {
+				t.Fatalf("Recording the outcome: %v", err)
+			}
+			check("two")
+
+			if err := jsonPatch(t.Context(), w.operator, workload,
+				`[{"op":"remove","path":"/spec/template/metadata/annotations/fullmesh.dev~1restart-cause"}]`); err != nil {
+				t.Fatalf("Removing the cause: %v", err)
+			}
+			check("")
+		})
+	}
+}
+
+func causeOf(workload client.Object) string {
+	switch workload := workload.(type) {
+	case *appsv1.Deployment:
+		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+	case *appsv1.StatefulSet:
+		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+	case *appsv1.DaemonSet:
+		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+	default:
+		return fmt.Sprintf("none is known in a %T", workload)
+	}
+}
+
+func testReports(t *testing.T, w *world) {
+	c := w.operator
+	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName}}
+	if err := c.Create(t.Context(), report); err != nil {
+		t.Fatalf("Creating a report: %v", err)
+	}
+	report.Status.Policy = "policy"
+	if err := c.Status().Update(t.Context(), report); err != nil {
+		t.Errorf("Updating a report's status: %v", err)
+	}
+	if err := jsonStatusPatch(t.Context(), c, report, `{"status":{"omittedWorkloads":1}}`); err != nil {
+		t.Errorf("Patching a report's status: %v", err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(report), report); err != nil {
+		t.Errorf("Reading a report: %v", err)
+	}
+	if err := c.Delete(t.Context(), report); err != nil {
+		t.Errorf("Deleting a report: %v", err)
+	}
+
+	policy := meshPolicy()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
+		t.Fatal(err)
+	}
+	policy.Status.ObservedGeneration = new(policy.Generation)
+	if err := c.Status().Update(t.Context(), policy); err != nil {
+		t.Errorf("Updating a policy's status: %v", err)
+	}
+	if err := jsonStatusPatch(t.Context(), c, policy, `{"status":{"observedGeneration":1}}`); err != nil {
+		t.Errorf("Patching a policy's status: %v", err)
+	}
+
+	// Events about workloads, policies and the lease.
+	now := metav1.NowMicro()
+	for _, namespace := range []string{shop, metav1.NamespaceDefault} {
+		event := &eventsv1.Event{
+			ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: "restarted"},
+			EventTime:           now,
+			ReportingController: "fullmesh",
+			ReportingInstance:   "fullmesh-0",
+			Action:              "Restart",
+			Reason:              "Restarted",
+			Type:                corev1.EventTypeNormal,
+			Regarding:           corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: namespace, Name: "web"},
+		}
+		if err := c.Create(t.Context(), event); err != nil {
+			t.Errorf("Creating an Event in %s: %v", namespace, err)
+			continue
+		}
+		if err := c.Patch(t.Context(), event, client.RawPatch("application/merge-patch+json",
+			[]byte(fmt.Sprintf(`{"series":{"count":2,"lastObservedTime":%q}}`, now.UTC().Format(metav1.RFC3339Micro))))); err != nil {
+			t.Errorf("Patching an Event in %s: %v", namespace, err)
+		}
+	}
+	led := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: operatorNamespace, Name: "leads"},
+		InvolvedObject: corev1.ObjectReference{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Namespace: operatorNamespace, Name: "fullmesh"},
+		Reason:         "LeaderElection",
+		Message:        "fullmesh-0 became leader",
+	}
+	if err := c.Create(t.Context(), led); err != nil {
+		t.Errorf("Creating an Event of leader election: %v", err)
+	}
+}
+
+func jsonStatusPatch(ctx context.Context, c caller, object client.Object, patch string) error {
+	return c.Status().Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(patch)))
+}
+
+func testLease(t *testing.T, w *world) {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "fullmesh"}}
+	if err := w.operator.Create(t.Context(), lease); err != nil {
+		t.Fatalf("Creating the lease: %v", err)
+	}
+	if err := w.operator.Get(t.Context(), client.ObjectKeyFromObject(lease), lease); err != nil {
+		t.Fatalf("Reading the lease: %v", err)
+	}
+	lease.Spec.HolderIdentity = new("fullmesh-0")
+	lease.Spec.RenewTime = new(metav1.NewMicroTime(time.Now()))
+	if err := w.operator.Update(t.Context(), lease); err != nil {
+		t.Errorf("Renewing the lease: %v", err)
+	}
+}
+
+func testReviews(t *testing.T, w *world) {
+	token := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: w.operator.config.BearerToken}}
+	if err := w.operator.Create(t.Context(), token); err != nil {
+		t.Errorf("Reviewing a token: %v", err)
+	}
+	access := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:                  "prometheus",
+		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: "/metrics", Verb: "get"},
+	}}
+	if err := w.operator.Create(t.Context(), access); err != nil {
+		t.Errorf("Reviewing an access: %v", err)
+	}
+}
+
+// testTemplateGeneration is about an annotation from before apps/v1, in which a DaemonSet still
+// shows how often its template has changed. The policy must let it change, so this shows that the
+// API server does not take it from the client.
+func testTemplateGeneration(t *testing.T, w *world) {
+	const annotation = "deprecated.daemonset.template.generation"
+	agent := daemonSet()
+	if err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(agent), agent); err != nil {
+		t.Fatal(err)
+	}
+	want := agent.Annotations[annotation]
+	if want == "" {
+		t.Fatalf("Annotation %s is missing: the policy need not allow it any more", annotation)
+	}
+	if err := jsonPatch(t.Context(), w.operator, agent,
+		`[{"op":"add","path":"/metadata/annotations/deprecated.daemonset.template.generation","value":"99"}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(agent), agent); err != nil {
+		t.Fatal(err)
+	}
+	if got := agent.Annotations[annotation]; got != want {
+		t.Errorf("Annotation %s is %q, want %q", annotation, got, want)
+	}
+}
+
+// testRollouts is for the day when a role lets the operator patch them: the policy is there.
+func testRollouts(t *testing.T, w *world) {
+	for _, allowed := range []struct{ name, patch string }{
+		{"restartAt", `[{"op":"add","path":"/spec/restartAt","value":"2026-01-02T03:04:05Z"}]`},
+		{"a later restartAt", `[{"op":"replace","path":"/spec/restartAt","value":"2026-01-02T03:04:06Z"}]`},
+		{"the cause on a template without metadata", `[{"op":"add","path":"/spec/template/metadata","value":{"annotations":{"fullmesh.dev/restart-cause":"x"}}}]`},
+		{"the record", `[{"op":"add","path":"/metadata/annotations","value":{"fullmesh.dev/last-restart":"{}"}}]`},
+		{"no cause", `[{"op":"remove","path":"/spec/template/metadata"}]`},
+	} {
+		t.Run("allowed: "+allowed.name, func(t *testing.T) {
+			if err := jsonPatch(t.Context(), w.operator, rollout(), allowed.patch); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	canary := func() client.Object { return rollout() }
+	testAttacks(t, w, []attack{
+		patching(canary, "another image", "replace", "/spec/template/spec/containers/0/image", `"example.com/evil"`, templateMessage),
+		patching(canary, "no template", "remove", "/spec/template", "", templateMessage),
+		patching(canary, "labels on a template without metadata", "add", "/spec/template/metadata", `{"labels":{"evil":"true"}}`, templateMessage),
+		patching(canary, "an annotation on a template without metadata", "add", "/spec/template/metadata", `{"annotations":{"sidecar.istio.io/proxyImage":"example.com/evil"}}`, tAnnotationMessage),
+		patching(canary, "a field of the spec that there was not", "add", "/spec/paused", "true", specMessage),
+		patching(canary, "a field of the spec removed", "remove", "/spec/replicas", "", specMessage),
+		patching(canary, "another template by reference", "add", "/spec/workloadRef", `{"apiVersion":"apps/v1","kind":"Deployment","name":"web"}`, specMessage),
+		patching(canary, "a label", "add", "/metadata/labels", `{"evil":"true"}`, metaMessage),
+		patching(canary, "an annotation", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
+		patching(canary, "what others applied made nobody's", "add", "/metadata/managedFields", `[{}]`, managedMessage),
+	})
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(rollout().GroupVersionKind())
+	if err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(rollout()), object); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _ := unstructured.NestedString(object.Object, "spec", "restartAt"); got != "2026-01-02T03:04:06Z" {
+		t.Errorf("spec.restartAt is %q, want the later one", got)
+	}
+}
