@@ -35,6 +35,8 @@ func TestStories(t *testing.T) {
 		Annotations: set{"sidecar.istio.io/status": `{"containers":["istio-proxy"],"revision":"default"}`},
 	}})
 
+	named := mesh.Observe(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "istio-proxy"}}}})
+
 	tests := []struct {
 		name      string
 		webhooks  []*webhookConfiguration
@@ -145,6 +147,10 @@ func TestStories(t *testing.T) {
 			name: "an annotation was copied into an ambient namespace", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
 			observed:  copied, want: notExpected, reason: mesh.ReasonAmbientBlocked,
+		}, {
+			name: "a container was named istio-proxy in an ambient namespace", webhooks: withCanary(),
+			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
+			observed:  named, want: notExpected, reason: mesh.ReasonAmbient,
 		}, {
 			name: "a native sidecar", webhooks: plain(),
 			namespace: namespace(set{"istio-injection": "enabled"}),

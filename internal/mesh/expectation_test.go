@@ -284,6 +284,12 @@ func TestWhyNoSidecarIsExpected(t *testing.T) {
 			namespace: namespace(set{"istio-injection": "enabled"}),
 			want:      mesh.ReasonPodNotSelected,
 		}, {
+			name: "webhooks of a revision that leave the Pod out",
+			webhooks: []*webhookConfiguration{configuration("istio-sidecar-injector-canary", "canary",
+				webhook("", selector(in("istio.io/rev", "canary")), selector(in("tier", "web"))))},
+			namespace: namespace(set{"istio.io/rev": "canary"}),
+			want:      mesh.ReasonPodNotSelected,
+		}, {
 			name: "a webhook that does not cover Pods",
 			webhooks: []*webhookConfiguration{configuration("istio-sidecar-injector", "default",
 				admissionregistrationv1.MutatingWebhook{Name: "sidecar-injector.istio.io"})},

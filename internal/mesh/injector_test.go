@@ -50,7 +50,7 @@ func TestRevisionsAreThoseThatAWebhookLeadsTo(t *testing.T) {
 
 func TestFailurePolicyIgnoreIsToldPerRevision(t *testing.T) {
 	ignoring := revisioned("canary")
-	ignoring.Webhooks[1].FailurePolicy = new(admissionregistrationv1.Ignore)
+	ignoring.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 	unset := helm()
 	for i := range unset.Webhooks {
 		unset.Webhooks[i].FailurePolicy = nil
@@ -111,6 +111,16 @@ func TestRulesCoverTheCreationOfPods(t *testing.T) {
 	}
 }
 
+func TestNamespacesCanBeSelectedByName(t *testing.T) {
+	one := webhook("", selector(in("kubernetes.io/metadata.name", "shop")), nil)
+	istio := injector([]*webhookConfiguration{configuration("istio-sidecar-injector", "default", one)})
+	for name, want := range map[string]bool{"shop": true, "bank": false} {
+		if got := istio.Expect(mesh.Namespace{Name: name}, mesh.Template{}).Inject; got != want {
+			t.Errorf("namespace %s: injected %t, want %t", name, got, want)
+		}
+	}
+}
+
 func TestTheOrderOfWhatWasListedDoesNotMatter(t *testing.T) {
 	webhooks := append(webhooksFrom(t, filepath.Join("testdata", "injection-truth-mwc.yaml")), tagged("default", "canary"))
 	configMaps := []*corev1.ConfigMap{
@@ -154,10 +164,6 @@ func TestTheFingerprintChangesWithWhatDecides(t *testing.T) {
 			s.canary.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "helm"}}
 		}, false},
 		{"labels of the ConfigMap", func(s *state) { s.config.Labels = set{"a": "b"} }, false},
-		{"the chart's version, where it decides how values are read", func(s *state) {
-			s.config.Data["values"] = ""
-			s.config.Labels = set{"app.kubernetes.io/version": "1.26.0"}
-		}, true},
 		{"the default failure policy made explicit", func(s *state) { s.canary.Webhooks[0].FailurePolicy = nil }, false},
 		{"the failure policy", func(s *state) { s.canary.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) }, true},
 		{"a selector of namespaces", func(s *state) { s.canary.Webhooks[0].NamespaceSelector = nil }, true},
@@ -167,6 +173,9 @@ func TestTheFingerprintChangesWithWhatDecides(t *testing.T) {
 			s.canary.Webhooks[0].MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "a", Expression: "true"}}
 		}, true},
 		{"the service", func(s *state) { s.canary.Webhooks[0].ClientConfig.Service.Name = "other" }, true},
+		{"the address", func(s *state) {
+			s.canary.Webhooks[0].ClientConfig.URL = new("https://istiod.example.com/inject")
+		}, true},
 		{"deactivation", func(s *state) { deactivated(s.canary) }, true},
 		{"the tag was moved away", func(s *state) { s.prod.Labels["istio.io/rev"] = "stable" }, true},
 		{"the configuration", func(s *state) { s.config.Data["config"] = "policy: disabled" }, true},
@@ -192,6 +201,21 @@ func TestTheFingerprintChangesWithWhatDecides(t *testing.T) {
 	}
 	if got := injector(nil).Fingerprint("default"); got != "" {
 		t.Errorf("fingerprint of nothing is %q", got)
+	}
+}
+
+func TestTheFingerprintChangesWithTheVersionThatReadsValues(t *testing.T) {
+	of := func(version string) string {
+		config := settings("istio-sidecar-injector", enabled)
+		config.Data["values"] = ""
+		config.Labels = set{"app.kubernetes.io/version": version}
+		return injector([]*webhookConfiguration{helm()}, config).Fingerprint("")
+	}
+	if of("1.26.0") == of("1.27.0") {
+		t.Error("1.26 and 1.27 read values differently")
+	}
+	if of("") != of("1.0.0") {
+		t.Error("a development build tells no version")
 	}
 }
 

@@ -89,6 +89,9 @@ func TestObserveIsNotFooled(t *testing.T) {
 		{name: "a gateway's labels alone", pod: running(nil, set{"gateway.istio.io/managed": "istio.io-gateway-controller"}, app)},
 		{name: "a gateway's labels and a container of that name", pod: running(nil, set{"gateway.istio.io/managed": "istio.io-gateway-controller"}, busybox), spoofed: true},
 		{name: "an agentgateway without a gateway's labels", pod: running(nil, nil, corev1.Container{Name: "agentgateway"})},
+		{name: "an agent for gRPC", pod: running(status("istio-proxy"), nil, app, corev1.Container{
+			Name: "istio-proxy", Args: envoy.Args, Env: []corev1.EnvVar{{Name: "ISTIO_META_GENERATOR", Value: "grpc"}},
+		}), want: mesh.ProxyAgent},
 		{name: "a sidecar without Envoy", pod: running(status("istio-proxy"), nil, app, corev1.Container{
 			Name: "istio-proxy", Args: envoy.Args, Env: []corev1.EnvVar{{Name: "DISABLE_ENVOY", Value: "true"}},
 		}), want: mesh.ProxyAgent},
@@ -129,6 +132,13 @@ func TestObserveTheRevision(t *testing.T) {
 			delete(pod.Annotations, "istio.io/rev")
 			pod.Annotations["sidecar.istio.io/status"] = nothing
 			pod.Labels["istio.io/rev"] = "1-10"
+		}},
+		{name: "a label beside an unreadable status may be a tag", want: "", edit: func(pod *corev1.Pod) {
+			delete(pod.Annotations, "istio.io/rev")
+			pod.Annotations["sidecar.istio.io/status"] = "injected"
+			pod.Labels["istio.io/rev"] = "prod"
+			setEnv(pod, "CA_ADDR", "")
+			setEnv(pod, "PROXY_CONFIG", "")
 		}},
 		{name: "else the certificate authority's address tells", want: "canary", edit: func(pod *corev1.Pod) {
 			delete(pod.Annotations, "istio.io/rev")
