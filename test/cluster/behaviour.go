@@ -47,6 +47,8 @@ const (
 var (
 	//go:embed stages/node.yaml
 	nodeStages string
+	//go:embed stages/volume.yaml
+	volumeStages string
 	//go:embed stages/pod-status.yaml.tmpl
 	podStatus string
 )
@@ -76,8 +78,10 @@ var podStages = []struct {
 	state string // the state that podStatus describes; "" deletes the Pod
 }{
 	{
+		// A grace period of zero means that it is going already. Deleting it
+		// twice could hit its successor of the same name.
 		name:  "pod-gone",
-		when:  `deleted`,
+		when:  `deleted and .metadata.deletionGracePeriodSeconds != 0`,
 		after: TerminateAfter,
 	},
 	{
@@ -107,14 +111,16 @@ var podStages = []struct {
 func stages(kubeletVersion string) ([]byte, error) {
 	var out bytes.Buffer
 	out.WriteString(strings.ReplaceAll(nodeStages, "KUBELET_VERSION", kubeletVersion))
+	out.WriteString("---\n" + volumeStages)
 	for _, s := range podStages {
 		type object = map[string]any
 		step := object{"delete": true}
 		if s.state != "" {
 			step = object{"patch": object{
 				"subresource": "status",
-				"root":        "status",
-				"template":    fmt.Sprintf("{{ $state := %q }}\n%s", s.state, podStatus),
+				// The uid keeps it off a successor of the same name.
+				"template": fmt.Sprintf("{{ $state := %q }}\nmetadata: {uid: {{ .metadata.uid }}}\nstatus:\n%s",
+					s.state, strings.ReplaceAll("\n"+podStatus, "\n", "\n  ")),
 			}}
 		}
 		spec := object{

@@ -109,6 +109,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.addNodes(ctx); err != nil {
 		return err
 	}
+	if err := c.addStorage(ctx); err != nil {
+		return err
+	}
 	if !c.options.WithoutIstio {
 		if err := c.InstallRevision(ctx, DefaultRevision); err != nil {
 			return err

@@ -33,6 +33,7 @@ const (
 
 // revision is one control plane of Istio.
 type revision struct {
+	name   string
 	istiod *part
 	// selectors are the values of the label istio.io/rev that lead to it: its
 	// name and its tags.
@@ -43,6 +44,9 @@ type revision struct {
 // that point to it. It waits until Pods are injected through the revision and
 // through each tag.
 func (c *Cluster) InstallRevision(ctx context.Context, name string, tags ...string) error {
+	if _, err := c.revision(name); err == nil {
+		return fmt.Errorf("the cluster has revision %s of Istio already", name)
+	}
 	istiod, err := c.part("istiod-"+name, "pilot-discovery", 4)
 	if err != nil {
 		return err
@@ -74,7 +78,7 @@ func (c *Cluster) InstallRevision(ctx context.Context, name string, tags ...stri
 	istiod.ready = func(ctx context.Context) error {
 		return get(ctx, "http://"+loopback(istiod.ports[1])+"/ready")
 	}
-	r := &revision{istiod: istiod, selectors: append([]string{name}, tags...)}
+	r := &revision{name: name, istiod: istiod, selectors: append([]string{name}, tags...)}
 
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: IstioNamespace}}
 	_, err = c.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
@@ -120,10 +124,6 @@ type rendered struct {
 
 // render has istioctl render a revision. The charts are part of istioctl.
 func (c *Cluster) render(ctx context.Context, name string, tags []string) (rendered, error) {
-	istioctl, err := c.program("istioctl")
-	if err != nil {
-		return rendered{}, err
-	}
 	args := []string{
 		"manifest", "generate",
 		"--set", "profile=minimal",
@@ -138,13 +138,9 @@ func (c *Cluster) render(ctx context.Context, name string, tags []string) (rende
 	for _, value := range c.options.Istio {
 		args = append(args, "--set", value)
 	}
-	cmd := exec.CommandContext(ctx, istioctl, args...)
-	cmd.Dir, cmd.Env = c.dir, []string{"HOME=" + c.dir}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	manifest, err := cmd.Output()
+	manifest, err := c.istioctl(ctx, args...)
 	if err != nil {
-		return rendered{}, fmt.Errorf("running istioctl: %w\n%s", err, &stderr)
+		return rendered{}, err
 	}
 
 	var r rendered
@@ -170,6 +166,42 @@ func (c *Cluster) render(ctx context.Context, name string, tags []string) (rende
 			return rendered{}, fmt.Errorf("reading the %s that istioctl rendered: %w", object.Kind, err)
 		}
 	}
+}
+
+// istioctl runs istioctl and returns what it prints.
+func (c *Cluster) istioctl(ctx context.Context, args ...string) ([]byte, error) {
+	program, err := c.program("istioctl")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = c.dir, []string{"HOME=" + c.dir}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("running istioctl: %w\n%s", err, &stderr)
+	}
+	return out, nil
+}
+
+// SetTag makes a tag point to a revision, as istioctl does, and waits until
+// Pods that ask for the tag are injected by that revision.
+func (c *Cluster) SetTag(ctx context.Context, tag, revision string) error {
+	r, err := c.revision(revision)
+	if err != nil {
+		return err
+	}
+	if _, err := c.istioctl(ctx, "tag", "set", tag, "--revision="+revision, "--overwrite", "--kubeconfig="+c.Kubeconfig()); err != nil {
+		return fmt.Errorf("setting tag %s to revision %s: %w", tag, revision, err)
+	}
+	c.mu.Lock()
+	for _, other := range c.revisions {
+		other.selectors = slices.DeleteFunc(slices.Clone(other.selectors), func(s string) bool { return s == tag })
+	}
+	r.selectors = append(r.selectors, tag)
+	c.mu.Unlock()
+	return c.awaitInjection(ctx, r)
 }
 
 // StopIstiod kills the istiod of a revision and waits until that shows: Pods
@@ -250,6 +282,9 @@ func (c *Cluster) awaitInjection(ctx context.Context, r *revision) error {
 			if !injected(pod) {
 				return errors.New("a Pod is not injected")
 			}
+			if by := pod.Annotations[revisionLabel]; by != r.name {
+				return fmt.Errorf("a Pod is injected by revision %s", by)
+			}
 			return nil
 		})
 	})
@@ -259,12 +294,15 @@ func (c *Cluster) awaitInjection(ctx context.Context, r *revision) error {
 // through every API server and by every one of the revision's names, and has
 // each result judged.
 func (c *Cluster) tryInjection(ctx context.Context, r *revision, judge func(*corev1.Pod, error) error) error {
+	c.mu.Lock()
+	selectors := r.selectors
+	c.mu.Unlock()
 	for i := range c.apiServers {
 		client, err := kubernetes.NewForConfig(c.ConfigFor(i))
 		if err != nil {
 			return err
 		}
-		for _, selector := range r.selectors {
+		for _, selector := range selectors {
 			pod := probePod()
 			pod.Labels = map[string]string{revisionLabel: selector}
 			pod, err := client.CoreV1().Pods(IstioNamespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})

@@ -19,6 +19,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -268,6 +269,21 @@ func (c *Cluster) addNodes(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// addStorage creates the default StorageClass, whose volumes kwok makes.
+func (c *Cluster) addStorage(ctx context.Context) error {
+	class := &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        "simulated",
+			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
+		},
+		Provisioner: "test.fullmesh.dev/simulated",
+	}
+	if _, err := c.client.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating StorageClass %s: %w", class.Name, err)
+	}
+	return nil
 }
 
 // runPod runs a Pod, to see that one can.
