@@ -1,0 +1,373 @@
+package inventory_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// objects are a cluster's objects as they are now. The picture of them is computed here from
+// scratch, in the plainest way: for each Pod its owners are walked, what is expected is held
+// against what it carries, and the answers are summed up.
+type objects struct {
+	injector        *mesh.Injector
+	injectorChanged time.Time
+	namespaces      map[string]*corev1.Namespace
+	changed         map[string]time.Time
+	pods            map[types.UID]*mesh.Pod
+	workloads       map[types.UID]*inventory.Object
+	links           map[types.UID]*inventory.Link
+	budgets         map[types.UID]*policyv1.PodDisruptionBudget
+}
+
+func noObjects() *objects {
+	return &objects{
+		injector:   mesh.NewInjector(nil, nil, mesh.Options{}),
+		namespaces: map[string]*corev1.Namespace{},
+		changed:    map[string]time.Time{},
+		pods:       map[types.UID]*mesh.Pod{},
+		workloads:  map[types.UID]*inventory.Object{},
+		links:      map[types.UID]*inventory.Link{},
+		budgets:    map[types.UID]*policyv1.PodDisruptionBudget{},
+	}
+}
+
+// picture is what Snapshot has to say of the objects.
+func (o *objects) picture() *inventory.Snapshot {
+	snapshot := &inventory.Snapshot{Injector: o.injector, InjectorChanged: o.injectorChanged}
+	for name, namespace := range o.namespaces {
+		view := &inventory.Namespace{
+			Name:        name,
+			Labels:      namespace.Labels,
+			Annotations: namespace.Annotations,
+			Changed:     o.changed[name],
+			Terminating: namespace.DeletionTimestamp != nil,
+			Totals:      inventory.Totals{NotExpected: map[mesh.Reason]int{}},
+		}
+		for key := range o.keys(name) {
+			workload := o.judge(key)
+			view.Workloads = append(view.Workloads, workload)
+		}
+		slices.SortFunc(view.Workloads, func(a, b *inventory.Workload) int {
+			return cmp.Or(strings.Compare(a.Key.Kind, b.Key.Kind), strings.Compare(a.Key.Name, b.Key.Name), strings.Compare(a.Key.Group, b.Key.Group))
+		})
+		for _, workload := range view.Workloads {
+			sumUp(&view.Totals, workload)
+			incomplete := workload.Finding != v1alpha1.FindingMeshed && workload.Finding != v1alpha1.FindingNotExpected
+			record := workload.Record
+			if incomplete || workload.RecordError != nil || record != nil && (record.Result == "" || record.Result == v1alpha1.ResultFailed) {
+				view.Open = append(view.Open, workload)
+			}
+			if record != nil {
+				view.Recorded = append(view.Recorded, workload)
+			}
+		}
+		for _, budget := range o.budgets {
+			if budget.Namespace != name {
+				continue
+			}
+			selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+			if err != nil {
+				selector = labels.Nothing()
+			}
+			view.Budgets = append(view.Budgets, inventory.DisruptionBudget{
+				Name: budget.Name, Selector: selector,
+				Allowed: int(budget.Status.DisruptionsAllowed), Healthy: int(budget.Status.CurrentHealthy),
+				Desired: int(budget.Status.DesiredHealthy), Expected: int(budget.Status.ExpectedPods),
+				Observed: budget.Status.ObservedGeneration >= budget.Generation,
+			})
+		}
+		slices.SortFunc(view.Budgets, func(a, b inventory.DisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
+		snapshot.Namespaces = append(snapshot.Namespaces, view)
+	}
+	slices.SortFunc(snapshot.Namespaces, func(a, b *inventory.Namespace) int { return strings.Compare(a.Name, b.Name) })
+	return snapshot
+}
+
+func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
+	if workload.Pods.Eligible > 0 {
+		totals.Workloads++
+		totals.Meshed += workload.Pods.Meshed
+	}
+	totals.Eligible += workload.Pods.Eligible
+	if !workload.Expectation.Inject && workload.Pods.Running > workload.Pods.Eligible {
+		totals.NotExpected[workload.Expectation.Reason] += workload.Pods.Running - workload.Pods.Eligible
+	}
+	totals.Sidecars += workload.Pods.Meshed
+	if workload.Finding == v1alpha1.FindingLeftover {
+		totals.Sidecars += workload.Pods.ToReplace
+	}
+}
+
+// keys are the workloads of a namespace: those that have an object, and those that a Pod leads to.
+func (o *objects) keys(namespace string) map[mesh.Key]bool {
+	keys := map[mesh.Key]bool{}
+	for _, object := range o.workloads {
+		if object.Namespace == namespace && !belongsToAnother(object) {
+			keys[object.Key()] = true
+		}
+	}
+	for _, pod := range o.pods {
+		if pod.Namespace == namespace {
+			keys[o.root(pod)] = true
+		}
+	}
+	return keys
+}
+
+func belongsToAnother(object *inventory.Object) bool {
+	return (object.Kind == "ReplicaSet" || object.Kind == "Job") && object.Owner.UID != ""
+}
+
+// root walks up from a Pod.
+func (o *objects) root(pod *mesh.Pod) mesh.Key {
+	owner := pod.Owner
+	if owner.UID == "" || owner.Kind == "Node" {
+		return mesh.Key{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
+	}
+	if link := o.links[owner.UID]; link != nil && link.Namespace == pod.Namespace && link.Owner().UID != "" {
+		owner = link.Owner()
+	} else if object := o.ownerObject(pod); object != nil && belongsToAnother(object) {
+		owner = object.Owner
+	}
+	return mesh.Key{Group: owner.Group, Kind: owner.Kind, Namespace: pod.Namespace, Name: owner.Name}
+}
+
+func (o *objects) ownerObject(pod *mesh.Pod) *inventory.Object {
+	if object := o.workloads[pod.Owner.UID]; object != nil && object.Namespace == pod.Namespace {
+		return object
+	}
+	return nil
+}
+
+// sibling is what Pods that stand and fall together share.
+func sibling(pod *mesh.Pod) string {
+	if pod.Owner.UID == "" || pod.Owner.Kind == "Node" {
+		return string(pod.UID)
+	}
+	return string(pod.Owner.UID)
+}
+
+var worst = []v1alpha1.Finding{"", v1alpha1.FindingNotExpected, v1alpha1.FindingMeshed, v1alpha1.FindingLeftover, v1alpha1.FindingStale, v1alpha1.FindingMissing}
+
+func (o *objects) judge(key mesh.Key) *inventory.Workload {
+	namespace := mesh.Namespace{Name: key.Namespace, Labels: o.namespaces[key.Namespace].Labels}
+	workload := &inventory.Workload{Key: key}
+	for _, object := range o.workloads {
+		if object.Key() == key && !belongsToAnother(object) {
+			workload.Object = object
+			workload.Template = object.Injection()
+			workload.Expectation = o.injector.Expect(namespace, workload.Template)
+			workload.Record, workload.RecordError = readRecord(object)
+		}
+	}
+	var pods []*mesh.Pod
+	for _, pod := range o.pods {
+		if o.root(pod) == key {
+			pods = append(pods, pod)
+		}
+	}
+	slices.SortFunc(pods, func(a, b *mesh.Pod) int {
+		return cmp.Or(strings.Compare(sibling(a), sibling(b)),
+			mesh.CompareObservations(a.Observed.Value(), b.Observed.Value()), strings.Compare(a.Name, b.Name))
+	})
+	if workload.Object == nil {
+		workload.Template, workload.Expectation = o.expectOfPod(pods, pods[0], namespace)
+	}
+
+	// First the worst finding, then what is counted of it.
+	judgements := map[*mesh.Pod]mesh.Judgement{}
+	for _, pod := range pods {
+		expectation := workload.Expectation
+		if workload.Object == nil {
+			_, expectation = o.expectOfPod(pods, pod, namespace)
+		}
+		if !pod.Running() {
+			continue
+		}
+		judgement := mesh.Judge(expectation, pod.Observed.Value())
+		judgements[pod] = judgement
+		if slices.Index(worst, judgement.Finding) > slices.Index(worst, workload.Finding) {
+			workload.Finding, workload.Reason, workload.Message = judgement.Finding, judgement.Reason, judgement.Message
+		}
+		workload.Pods.Running++
+		if pod.Ready() {
+			workload.Pods.Ready++
+		}
+		if expectation.Inject && key.Group != "batch" {
+			workload.Pods.Eligible++
+		}
+		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {
+			workload.Pods.Meshed++
+			if pod.Ready() {
+				workload.Pods.MeshedReady++
+				workload.NewestMeshedReady = max(workload.NewestMeshedReady, pod.ReadySince)
+			}
+			if pod.Trouble != nil && workload.Failing == nil {
+				workload.Failing = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
+			}
+		}
+	}
+	for pod, judgement := range judgements {
+		if judgement.Finding == workload.Finding && slices.Index(worst, workload.Finding) > 2 {
+			workload.Pods.ToReplace++
+			workload.NewestToReplace = max(workload.NewestToReplace, pod.Created)
+		}
+	}
+	switch {
+	case workload.Finding != "":
+	case workload.Expectation.Inject:
+		workload.Finding, workload.Reason, workload.Message = v1alpha1.FindingMeshed, mesh.ReasonExpected, "No Pod runs; the next one is injected."
+	default:
+		workload.Finding, workload.Reason, workload.Message = v1alpha1.FindingNotExpected, workload.Expectation.Reason, workload.Expectation.Message
+	}
+	return workload
+}
+
+// expectOfPod is what is expected of a Pod of which no workload's template is known: by the template
+// of its owner, else by what the first of its siblings has itself.
+func (o *objects) expectOfPod(pods []*mesh.Pod, pod *mesh.Pod, namespace mesh.Namespace) (mesh.Template, mesh.Expectation) {
+	first := pod
+	for _, other := range pods {
+		if sibling(other) == sibling(pod) && other.Name < first.Name {
+			first = other
+		}
+	}
+	var template mesh.Template
+	if object := o.ownerObject(pod); object != nil {
+		template = object.Injection()
+	} else if first.Template != nil {
+		template = *first.Template
+	}
+	if first.Static {
+		return template, mesh.Expectation{Reason: mesh.ReasonMirrorPod, Message: "The kubelet runs this Pod from a file on its node; injection does not reach it."}
+	}
+	return template, o.injector.Expect(namespace, template)
+}
+
+// readRecord reads a record only as far as these tests write them.
+func readRecord(object *inventory.Object) (*inventory.Record, error) {
+	text, found := object.Annotations[v1alpha1.LastRestartAnnotation]
+	if !found {
+		return nil, nil
+	}
+	var record inventory.Record
+	if err := json.Unmarshal([]byte(text), &record); err != nil || record.Version != 1 {
+		return nil, errUnreadable
+	}
+	if !strings.Contains(record.Cause, string(object.UID)) {
+		return nil, nil
+	}
+	return &record, nil
+}
+
+type unreadable struct{}
+
+func (unreadable) Error() string { return "unreadable" }
+
+var errUnreadable = unreadable{}
+
+// feed takes the objects into a new inventory, in an order that shuffle gives.
+func (o *objects) feed(shuffle func([]func(*inventory.Inventory))) *inventory.Inventory {
+	events := []func(*inventory.Inventory){
+		func(i *inventory.Inventory) { i.SetInjector(o.injector, o.injectorChanged) },
+	}
+	for _, object := range o.namespaces {
+		events = append(events, func(i *inventory.Inventory) { i.SetNamespace(object, o.changed[object.Name]) })
+	}
+	for _, object := range o.pods {
+		events = append(events, func(i *inventory.Inventory) { i.SetPod(object) })
+	}
+	for _, object := range o.workloads {
+		events = append(events, func(i *inventory.Inventory) { i.SetObject(object) })
+	}
+	for _, object := range o.links {
+		events = append(events, func(i *inventory.Inventory) { i.SetLink(object) })
+	}
+	for _, object := range o.budgets {
+		events = append(events, func(i *inventory.Inventory) { i.SetDisruptionBudget(object) })
+	}
+	shuffle(events)
+	fed := inventory.New()
+	for _, event := range events {
+		event(fed)
+	}
+	return fed
+}
+
+// fatal is a testing.T, of whatever kind.
+type fatal interface{ Fatal(...any) }
+
+// describe writes down everything that a snapshot says, so that two can be compared, also when one
+// of them was taken long ago.
+func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
+	type workload struct {
+		*inventory.Workload
+		Object, RecordError string
+	}
+	type budget struct {
+		inventory.DisruptionBudget
+		Selector string
+	}
+	type namespace struct {
+		*inventory.Namespace
+		Workloads      []workload
+		Open, Recorded []string
+		Budgets        []budget
+	}
+	keys := func(list []*inventory.Workload) []string {
+		var keys []string
+		for _, w := range list {
+			keys = append(keys, w.Key.String())
+		}
+		return keys
+	}
+	var described struct {
+		InjectorChanged time.Time
+		Revisions       []string
+		Namespaces      []namespace
+	}
+	described.Revisions = snapshot.Injector.Revisions()
+	if !ignoreTimes {
+		described.InjectorChanged = snapshot.InjectorChanged
+	}
+	for _, n := range snapshot.Namespaces {
+		copied := *n
+		if ignoreTimes {
+			copied.Changed = time.Time{}
+		}
+		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded)}
+		for _, w := range n.Workloads {
+			described := workload{Workload: w}
+			if w.Object != nil {
+				described.Object = string(w.Object.UID) + "@" + w.Object.ResourceVersion
+			}
+			if w.RecordError != nil {
+				described.RecordError = "unreadable"
+			}
+			view.Workloads = append(view.Workloads, described)
+		}
+		for _, b := range n.Budgets {
+			described := budget{DisruptionBudget: b, Selector: b.Selector.String()}
+			view.Budgets = append(view.Budgets, described)
+		}
+		described.Namespaces = append(described.Namespaces, view)
+	}
+	text, err := json.MarshalIndent(described, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
