@@ -105,7 +105,8 @@ func (s supervisor) up() error {
 	}
 	if running {
 		fmt.Println("The cluster runs already.")
-		return s.explain()
+		s.explain()
+		return nil
 	}
 
 	begin := time.Now()
@@ -145,12 +146,13 @@ func (s supervisor) up() error {
 		return fmt.Errorf("the cluster did not start: %s(the log is %s)", message, s.logFile())
 	}
 	fmt.Printf("The cluster is ready after %s.\n", time.Since(begin).Round(time.Second))
-	return s.explain()
+	s.explain()
+	return nil
 }
 
 const ready = "ready"
 
-func (s supervisor) explain() error {
+func (s supervisor) explain() {
 	fmt.Printf(`
   export KUBECONFIG=%[1]s
   bin/kubectl get nodes
@@ -161,7 +163,6 @@ func (s supervisor) explain() error {
 
 Logs are in %[2]s; testcluster down (make cluster-down) stops it.
 `, filepath.Join(s.absolute(), "kubeconfig"), filepath.Join(s.dir, "logs"))
-	return nil
 }
 
 func (s supervisor) absolute() string {
@@ -206,7 +207,7 @@ func (s supervisor) down() error {
 	return fmt.Errorf("the supervisor (%d) does not end; the log is %s", pid, s.logFile())
 }
 
-// supervise runs the cluster until it is told to stop or a part of it ends.
+// supervise runs the cluster until it is told to stop.
 func (s supervisor) supervise() error {
 	const inherited = 3 // the first of up's ExtraFiles
 	syscall.CloseOnExec(inherited)

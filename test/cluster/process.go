@@ -189,7 +189,7 @@ func (p *part) await(ctx context.Context, condition func(context.Context) error)
 		case err == nil:
 			return nil
 		case proc.ended():
-			return fmt.Errorf("it ended (%v)\n%s", proc.err, p.tail())
+			return fmt.Errorf("it ended (%v)\n%s", proc.cmd.ProcessState, p.tail())
 		case ctx.Err() != nil:
 			return fmt.Errorf("it is not ready in time: %w\n%s", err, p.tail())
 		}
@@ -215,7 +215,7 @@ func (p *part) failure() error {
 	if p.proc == nil || p.stopped || !p.proc.ended() {
 		return nil
 	}
-	return fmt.Errorf("%s ended by itself (%v)\n%s", p.name, p.proc.err, p.tail())
+	return fmt.Errorf("%s ended by itself (%v)\n%s", p.name, p.proc.cmd.ProcessState, p.tail())
 }
 
 // tail is the end of the part's log, with a headline.
