@@ -82,7 +82,8 @@ func attacksOnWorkloads() []attack {
 		patching(web, "a node", "add", spec+"nodeName", `"node"`, templateMessage),
 
 		patching(web, "a label on the template", "add", "/spec/template/metadata/labels/sidecar.istio.io~1inject", `"false"`, templateMessage),
-		patching(web, "a finalizer on the template", "add", "/spec/template/metadata/finalizers", `["example.com/hold"]`, templateMessage),
+		patching(web, "a finalizer on the template", "add", "/spec/template/metadata/finalizers/-", `"example.com/forever"`, templateMessage),
+		patching(web, "the finalizers of the template removed", "remove", "/spec/template/metadata/finalizers", "", templateMessage),
 		patching(web, "a foreign annotation on the template", "add", annotations+"/sidecar.istio.io~1proxyImage", image, tAnnotationMessage),
 		patching(web, "a foreign annotation of the template changed", "replace", annotations+"/prometheus.io~1scrape", `"false"`, tAnnotationMessage),
 		patching(web, "a foreign annotation of the template removed", "remove", annotations+"/prometheus.io~1scrape", "", tAnnotationMessage),

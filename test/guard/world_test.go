@@ -136,13 +136,15 @@ func (w *world) create(t *testing.T, object client.Object) {
 // The workloads that are attacked. Each has what an attack would change or take away.
 
 func deployment() *appsv1.Deployment {
+	template := template("web", map[string]string{"prometheus.io/scrape": "true"})
+	template.Finalizers = []string{"example.com/hold"}
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: workloadMeta("web"),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: new(int32(2)),
 			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
-			Template: template("web", map[string]string{"prometheus.io/scrape": "true"}),
+			Template: template,
 		},
 	}
 }
