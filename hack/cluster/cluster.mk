@@ -6,7 +6,7 @@ CLUSTER_DIR := bin/cluster
 
 # Clients and istiod refuse an API server that reports no version, so what the
 # release scripts of Kubernetes stamp is stamped here too.
-CLUSTER_KUBERNETES := $(shell sed -n 's|^[[:space:]]*k8s.io/kubernetes v|v|p' hack/cluster/go.mod)
+CLUSTER_KUBERNETES := $(shell sed -n 's|^[[:space:]]*k8s.io/kubernetes \(v[^ ]*\).*|\1|p' hack/cluster/go.mod)
 CLUSTER_MINOR := $(word 2,$(subst ., ,$(CLUSTER_KUBERNETES)))
 CLUSTER_LDFLAGS := -s -w $(foreach pkg,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(pkg).gitVersion=$(CLUSTER_KUBERNETES) -X $(pkg).gitMajor=1 -X $(pkg).gitMinor=$(CLUSTER_MINOR))
@@ -17,22 +17,22 @@ CLUSTER_ASSETS = $(if $(KUBEBUILDER_ASSETS),$(notdir $(wildcard $(addprefix $(KU
 CLUSTER_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pilot-discovery istioctl
 
 # $(1) program, $(2) package, $(3) how long it takes cold.
-# The times hold when the programs are built in the order above, as what they
-# share is compiled once.
+# The times were taken in the order above, downloads apart: what the programs
+# share is compiled with the first that needs it.
 define cluster-program
 bin/$(1): hack/cluster/go.mod hack/cluster/go.sum
-	@echo "Building $$@ from $(2): about $(3) with a cold build cache on two cores, seconds with a warm one"
+	@echo "Building $$@ from $(2): about $(3) on two cores with a cold build cache"
 	@CGO_ENABLED=0 go build -C hack/cluster -ldflags '$$(CLUSTER_LDFLAGS)' -o '$$(CURDIR)/$$@' $(2)
 	@touch $$@
 endef
 $(eval $(call cluster-program,etcd,go.etcd.io/etcd/server/v3,1 minute))
 $(eval $(call cluster-program,kube-apiserver,k8s.io/kubernetes/cmd/kube-apiserver,5 minutes))
-$(eval $(call cluster-program,kube-controller-manager,k8s.io/kubernetes/cmd/kube-controller-manager,2 minutes))
-$(eval $(call cluster-program,kube-scheduler,k8s.io/kubernetes/cmd/kube-scheduler,1 minute))
-$(eval $(call cluster-program,kubectl,k8s.io/kubernetes/cmd/kubectl,1 minute))
-$(eval $(call cluster-program,kwok,sigs.k8s.io/kwok/cmd/kwok,1 minute))
+$(eval $(call cluster-program,kube-controller-manager,k8s.io/kubernetes/cmd/kube-controller-manager,1 minute))
+$(eval $(call cluster-program,kube-scheduler,k8s.io/kubernetes/cmd/kube-scheduler,20 seconds))
+$(eval $(call cluster-program,kubectl,k8s.io/kubernetes/cmd/kubectl,20 seconds))
+$(eval $(call cluster-program,kwok,sigs.k8s.io/kwok/cmd/kwok,20 seconds))
 $(eval $(call cluster-program,pilot-discovery,istio.io/istio/pilot/cmd/pilot-discovery,4 minutes))
-$(eval $(call cluster-program,istioctl,istio.io/istio/istioctl/cmd/istioctl,2 minutes))
+$(eval $(call cluster-program,istioctl,istio.io/istio/istioctl/cmd/istioctl,40 seconds))
 
 .PHONY: cluster-binaries
 cluster-binaries: $(addprefix bin/,$(filter-out $(CLUSTER_ASSETS),$(CLUSTER_PROGRAMS))) ## Build what is missing of the test cluster's programs into bin/.
