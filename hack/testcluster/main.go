@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -226,7 +227,8 @@ func (s supervisor) hold(result *os.File) (err error) {
 	if !ok {
 		return errors.New("another one runs already")
 	}
-	defer lock.Close()
+	// Not closed, so that it is held until this process is gone.
+	defer runtime.KeepAlive(lock)
 	if err := errors.Join(lock.Truncate(0), os.WriteFile(s.lockFile(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)); err != nil {
 		return err
 	}
