@@ -243,7 +243,7 @@ func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) poli
 		sum := namespace.Summarise()
 		state.sum.Add(sum)
 		state.matched++
-		if sum.Meshed == sum.Eligible {
+		if sum.FullMesh() || sum.Eligible == 0 {
 			state.complete++
 		}
 		if state.worst == "" {

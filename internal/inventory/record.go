@@ -56,6 +56,9 @@ type Record struct {
 	// may be tried anew.
 	Decided string    `json:"decided"`
 	Start   time.Time `json:"start"`
+	// Excused counts how often in a row a restart was ineffective for a reason that is not held
+	// against the workload.
+	Excused int `json:"excused,omitempty"`
 	// End, Result and Message are unset while the restart is in flight.
 	End     *time.Time             `json:"end,omitempty"`
 	Result  v1alpha1.RestartResult `json:"result,omitempty"`

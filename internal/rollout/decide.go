@@ -162,6 +162,9 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Record:   inventory.NewRecord(s.cause(), MethodRolloutRestart, s.decided(), s.in.Now),
 		CheckKey: s.checkKey(),
 	}
+	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
+		verdict.Record.Excused = last.Excused
+	}
 	if _, known := s.answer(); !known && s.in.Check != nil {
 		verdict.Step = StepCheck
 	}

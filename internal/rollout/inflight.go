@@ -12,6 +12,10 @@ import (
 // Pods by the former ones.
 const graceAfterChange = 30 * time.Second
 
+// excusedAtMost is how often in a row an ineffective restart is excused. An injector that is silent
+// to controllers and not to dry runs would otherwise have a workload restarted for ever.
+const excusedAtMost = 3
+
 // inFlight gives the verdict on a workload whose restart has begun: that it goes on, or how it
 // ended. It does not matter whether a policy still governs it.
 func inFlight(s *situation, progressTimeout time.Duration) Verdict {
@@ -73,13 +77,17 @@ func (s *situation) finishIneffective() Verdict {
 	if s.in.Snapshot.InjectorChanged.After(changedLast) {
 		changedLast = s.in.Snapshot.InjectorChanged
 	}
+	record := &verdict.Record
 	switch {
+	case record.Excused == excusedAtMost:
 	case created.Before(changedLast.Add(graceAfterChange)):
-		verdict.Record.Decided = ""
-		verdict.Record.Message = "The Pods were created so soon after a change of labels or webhooks that they came up without the sidecar."
+		record.Excused++
+		record.Decided = ""
+		record.Message = "The Pods were created so soon after a change of labels or webhooks that they came up without the sidecar."
 	case s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
-		verdict.Record.Decided = ""
-		verdict.Record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
+		record.Excused++
+		record.Decided = ""
+		record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
 	}
 	return verdict
 }

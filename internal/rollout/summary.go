@@ -62,8 +62,11 @@ func (s *Summary) NotExpectedPods() int {
 	return total
 }
 
-// FullMesh reports whether every eligible Pod is in the mesh, and there is one.
-func (s *Summary) FullMesh() bool { return s.Eligible > 0 && s.Meshed == s.Eligible }
+// FullMesh reports whether every eligible Pod is in the mesh, and there is one. While something is
+// restarted it is not yet so: Pods that are gone for a moment do not count as brought in.
+func (s *Summary) FullMesh() bool {
+	return s.Eligible > 0 && s.Meshed == s.Eligible && s.InFlight == 0 && s.WillRestart == 0
+}
 
 // Settled reports whether nothing is left that Fullmesh will do by itself.
 func (s *Summary) Settled() bool { return s.InFlight == 0 && s.WillRestart == 0 && s.Waiting == 0 }

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/test/builder"
+	"github.com/fullmesh/fullmesh/test/cluster"
+)
+
+// From the label to full mesh the operator asks the API server for little: per restarted workload
+// one dry-run Pod, one change of the template and one outcome. It reads from its watches only.
+func TestRequestsPerRestart(t *testing.T) {
+	const shop, size = "requests", 8
+	var want []string
+	var workloads []client.Object
+	for i := range size {
+		want = append(want, fmt.Sprintf("app-%02d", i))
+		workloads = append(workloads, builder.Deployment(shop, want[i]).Replicas(2).Build())
+	}
+	startShop(t, shop, workloads...)
+	startOperator(t)
+	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
+	awaitPolicy(t, shop, v1alpha1.ConditionRestartsAllowed, metav1.ConditionTrue, v1alpha1.ReasonEnforcing)
+
+	begin := serverTime()
+	label(t, shop, "istio-injection", "enabled")
+	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+	requests := operatorRequests(t, begin)
+
+	counts := map[string]int{}
+	for i := range requests {
+		if what := classify(&requests[i]); what != "" {
+			counts[what]++
+		}
+	}
+	t.Logf("requests from the label to full mesh of %d workloads: %v", size, counts)
+	for what, count := range map[string]int{"dry-run Pod": size, "template change": size, "outcome": size} {
+		if counts[what] != count {
+			t.Errorf("%d requests of the sort %q, want %d", counts[what], what, count)
+		}
+	}
+	for what, count := range counts {
+		if strings.HasPrefix(what, "read") {
+			t.Errorf("%d requests of the sort %q, want none", count, what)
+		}
+	}
+	changes := templateChanges(requests, shop)
+	var changed []string
+	for name, count := range changes {
+		if count != 1 {
+			t.Errorf("%d template changes of %s", count, name)
+		}
+		changed = append(changed, strings.TrimPrefix(name, "deployments/"))
+	}
+	slices.Sort(changed)
+	if diff := cmp.Diff(want, changed); diff != "" {
+		t.Errorf("restarted workloads (-want +got):\n%s", diff)
+	}
+}
+
+// classify names the sort of a request; the lease is left out.
+func classify(request *cluster.AuditEvent) string {
+	switch {
+	case request.Resource == "leases", request.Verb == "watch":
+		return ""
+	case request.Verb == "get", request.Verb == "list":
+		return "read " + request.Resource
+	case request.Resource == "pods" && request.DryRun:
+		return "dry-run Pod"
+	case request.Verb == "patch" && request.DryRun:
+		return "guard probe"
+	case request.Verb == "patch" && strings.Contains(string(request.Object), "/spec/template"):
+		return "template change"
+	case request.Verb == "patch" && slices.Contains(workloadKinds, request.Resource):
+		return "outcome"
+	default:
+		return request.Verb + " " + strings.TrimSuffix(request.Resource+"/"+request.Subresource, "/")
+	}
+}

@@ -1,0 +1,270 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/test/builder"
+	"github.com/fullmesh/fullmesh/test/cluster"
+)
+
+// patience bounds every wait. It is generous, because a loaded machine is no reason to fail.
+const patience = 4 * time.Minute
+
+// eventually waits until condition returns nil, and fails the test with its last error.
+func eventually(t *testing.T, what string, condition func(ctx context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = condition(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting until %s: %v", what, last)
+	}
+}
+
+// create makes objects, and deletes those without a namespace when the test ends.
+func create(t *testing.T, objects ...client.Object) {
+	t.Helper()
+	for _, object := range objects {
+		if err := shared.admin.Create(t.Context(), object); err != nil {
+			t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
+		}
+		if object.GetNamespace() == "" {
+			t.Cleanup(func() { remove(t, object) })
+		}
+	}
+}
+
+// remove deletes an object and waits until it is gone, so that no test meets another's.
+func remove(t *testing.T, object client.Object) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		err := shared.admin.Delete(ctx, object)
+		return apierrors.IsNotFound(err), nil
+	})
+	if err != nil {
+		t.Errorf("deleting %T %s: %v", object, object.GetName(), err)
+	}
+}
+
+// modify changes an object in the cluster.
+func modify[T client.Object](t *testing.T, object T, change func(T)) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%T %s is changed", object, object.GetName()), func(ctx context.Context) error {
+		if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		change(object)
+		return shared.admin.Update(ctx, object)
+	})
+}
+
+// label sets a label on a namespace.
+func label(t *testing.T, namespace, key, value string) {
+	t.Helper()
+	modify(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, func(n *corev1.Namespace) {
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		n.Labels[key] = value
+	})
+}
+
+// startShop makes a namespace with workloads and waits until every Pod of them is ready.
+func startShop(t *testing.T, namespace string, workloads ...client.Object) {
+	t.Helper()
+	create(t, builder.Namespace(namespace).Labelled("team", namespace).Build())
+	startWorkloads(t, workloads...)
+}
+
+func startWorkloads(t *testing.T, workloads ...client.Object) {
+	t.Helper()
+	create(t, workloads...)
+	for _, workload := range workloads {
+		eventually(t, "every Pod of "+workload.GetName()+" is ready", func(ctx context.Context) error {
+			return rolledOut(ctx, workload)
+		})
+	}
+}
+
+// rolledOut says what is missing until every Pod of a workload is on its newest template and ready.
+func rolledOut(ctx context.Context, workload client.Object) error {
+	if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(workload), workload); err != nil {
+		return err
+	}
+	var observed int64
+	var want, updated, total, ready int32
+	switch w := workload.(type) {
+	case *appsv1.Deployment:
+		observed, want, updated, total, ready = w.Status.ObservedGeneration, *w.Spec.Replicas, w.Status.UpdatedReplicas, w.Status.Replicas, w.Status.ReadyReplicas
+	case *appsv1.StatefulSet:
+		observed, want, updated, total, ready = w.Status.ObservedGeneration, *w.Spec.Replicas, w.Status.UpdatedReplicas, w.Status.Replicas, w.Status.ReadyReplicas
+	case *appsv1.DaemonSet:
+		observed, want, updated, total, ready = w.Status.ObservedGeneration, 3, w.Status.UpdatedNumberScheduled, w.Status.CurrentNumberScheduled, w.Status.NumberReady
+	default:
+		return nil
+	}
+	if observed != workload.GetGeneration() || updated != want || total != want || ready != want {
+		return fmt.Errorf("generation %d of %d; %d wanted, %d updated, %d in all, %d ready", observed, workload.GetGeneration(), want, updated, total, ready)
+	}
+	return nil
+}
+
+// pods are the running Pods of a namespace, by name.
+func pods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := shared.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	running := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil })
+	slices.SortFunc(running, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return running, nil
+}
+
+// podsOf are the running Pods with the label app=name.
+func podsOf(t *testing.T, namespace, name string) []corev1.Pod {
+	t.Helper()
+	all, err := pods(t.Context(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(pod corev1.Pod) bool { return pod.Labels["app"] != name })
+}
+
+func uids(pods []corev1.Pod) []types.UID {
+	var uids []types.UID
+	for i := range pods {
+		uids = append(uids, pods[i].UID)
+	}
+	slices.Sort(uids)
+	return uids
+}
+
+func isInjected(pod *corev1.Pod) bool { return mesh.Observe(pod).Proxy == mesh.ProxyNative }
+
+// awaitReport waits until a namespace's report has a condition with a status, and returns the
+// report.
+func awaitReport(t *testing.T, namespace, condition string, status metav1.ConditionStatus) *v1alpha1.MeshReport {
+	t.Helper()
+	report := &v1alpha1.MeshReport{}
+	eventually(t, fmt.Sprintf("the report of %s has %s=%s", namespace, condition, status), func(ctx context.Context) error {
+		if err := shared.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
+			return err
+		}
+		if meta.IsStatusConditionPresentAndEqual(report.Status.Conditions, condition, status) {
+			return nil
+		}
+		return fmt.Errorf("conditions %+v, workloads %+v", report.Status.Conditions, report.Status.Workloads)
+	})
+	return report
+}
+
+// awaitHeld waits until a workload is held for a reason.
+func awaitHeld(t *testing.T, namespace, kind, name, reason string) v1alpha1.ReportedWorkload {
+	t.Helper()
+	var row v1alpha1.ReportedWorkload
+	eventually(t, fmt.Sprintf("%s %s/%s is held for %s", kind, namespace, name, reason), func(ctx context.Context) error {
+		report := &v1alpha1.MeshReport{}
+		if err := shared.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
+			return err
+		}
+		for _, row = range report.Status.Workloads {
+			if row.Kind == kind && row.Name == name && row.Action == v1alpha1.ActionHold && row.Reason == reason {
+				return nil
+			}
+		}
+		return fmt.Errorf("the report has %+v", report.Status.Workloads)
+	})
+	return row
+}
+
+// awaitPolicy waits until a policy has a condition with a status and a reason.
+func awaitPolicy(t *testing.T, name, condition string, status metav1.ConditionStatus, reason string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("policy %s has %s=%s for %s", name, condition, status, reason), func(ctx context.Context) error {
+		policy := &v1alpha1.MeshPolicy{}
+		if err := shared.admin.Get(ctx, client.ObjectKey{Name: name}, policy); err != nil {
+			return err
+		}
+		if found := meta.FindStatusCondition(policy.Status.Conditions, condition); found != nil && found.Status == status && found.Reason == reason {
+			return nil
+		}
+		return fmt.Errorf("conditions %+v", policy.Status.Conditions)
+	})
+}
+
+// operatorWrites are the requests of the operator that changed, or would have changed, something
+// since a moment.
+func operatorRequests(t *testing.T, since time.Time) []cluster.AuditEvent {
+	t.Helper()
+	events, err := shared.Audit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(events, func(event cluster.AuditEvent) bool {
+		return event.User != "system:serviceaccount:"+operatorNamespace+":fullmesh" || event.Received.Before(since)
+	})
+}
+
+// workloadKinds are what the operator restarts.
+var workloadKinds = []string{"deployments", "statefulsets", "daemonsets"}
+
+// templateChanges counts, by resource/name, the restarts in a namespace: patches of workloads that
+// set the cause, dry runs and refused ones left out.
+func templateChanges(events []cluster.AuditEvent, namespace string) map[string]int {
+	counts := map[string]int{}
+	for i := range events {
+		event := &events[i]
+		if event.Namespace == namespace && slices.Contains(workloadKinds, event.Resource) && event.Verb == "patch" &&
+			!event.DryRun && event.Code == 200 && strings.Contains(string(event.Object), "restart-cause") &&
+			strings.Contains(string(event.Object), "/spec/template") {
+			counts[event.Resource+"/"+event.Name]++
+		}
+	}
+	return counts
+}
+
+// serverTime is the API server's clock, which is this machine's.
+func serverTime() time.Time { return time.Now() }
+
+// expectInjected says why a Pod would not be injected now.
+func expectInjected(ctx context.Context, pod *corev1.Pod) error {
+	if err := shared.admin.Create(ctx, pod, client.DryRunAll); err != nil {
+		return err
+	}
+	if !isInjected(pod) {
+		return fmt.Errorf("a Pod would have no sidecar")
+	}
+	return nil
+}
+
+// hasResult reports whether a record of a restart has its outcome.
+func hasResult(record string) bool {
+	var read inventory.Record
+	return json.Unmarshal([]byte(record), &read) == nil && !read.InFlight()
+}
+
+func containsAll(text string, parts ...string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
+}
