@@ -45,7 +45,9 @@ type Options struct {
 	// Bin is where the programs are. If empty, bin/ in the root of the Go
 	// module that the working directory belongs to.
 	Bin string
-	// Nodes is the number of nodes; 3 if zero.
+	// Nodes is the number of nodes; 3 if zero. Their kubelets report the API
+	// server's version, so sidecars are native; they are classic while there is
+	// a Node that was created with an older one in its status.
 	Nodes int
 	// APIServers is the number of API servers on the one etcd; 1 if zero. Each
 	// has its own caches, so what one has seen another may see later.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,6 +143,40 @@ func TestCluster(t *testing.T) {
 		if err := c.client.CoreV1().Pods(namespace).Delete(t.Context(), "slow", *now); err != nil {
 			t.Fatal(err)
 		}
+	})
+
+	t.Run("a node with an older kubelet brings classic sidecars", func(t *testing.T) {
+		namespace := newNamespace(t, c, "classic", map[string]string{"istio-injection": "enabled"})
+		old := &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "old"},
+			Spec:       corev1.NodeSpec{Unschedulable: true},
+			Status:     corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{KubeletVersion: "v1.32.0"}},
+		}
+		if _, err := c.client.CoreV1().Nodes().Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sidecars := func(want string) {
+			t.Helper()
+			eventually(t, c, want+" sidecars", func(ctx context.Context) error {
+				pod, err := c.client.CoreV1().Pods(namespace).Create(ctx, behaving("try", nil, nil), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+				if err != nil {
+					return err
+				}
+				got := "native"
+				if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxyContainer }) {
+					got = "classic"
+				}
+				if got != want {
+					return fmt.Errorf("the sidecar is %s", got)
+				}
+				return nil
+			})
+		}
+		sidecars("classic")
+		if err := c.client.CoreV1().Nodes().Delete(t.Context(), old.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sidecars("native")
 	})
 
 	t.Run("StatefulSets get volumes, DaemonSets a Pod on every node, Jobs complete", func(t *testing.T) {
@@ -395,6 +430,23 @@ func TestAPartThatDoesNotComeUpIsNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestProgramsOfKubebuilderAssetsAreUsedFirst(t *testing.T) {
+	bin, assets := t.TempDir(), t.TempDir()
+	t.Setenv("KUBEBUILDER_ASSETS", assets)
+	for _, path := range []string{filepath.Join(bin, "etcd"), filepath.Join(bin, "kwok"), filepath.Join(assets, "etcd")} {
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &Cluster{options: Options{Bin: bin}}
+	for name, dir := range map[string]string{"etcd": assets, "kwok": bin} {
+		got, err := c.program(name)
+		if want := filepath.Join(dir, name); got != want || err != nil {
+			t.Errorf("%s is %s (%v), want %s", name, got, err, want)
+		}
 	}
 }
 

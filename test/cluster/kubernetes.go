@@ -151,18 +151,30 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 
 // startControllers starts what makes Pods and places them.
 func (c *Cluster) startControllers(ctx context.Context) error {
-	manager, err := c.clientPart("kube-controller-manager", "system:kube-controller-manager")
-	if err != nil {
-		return err
+	var starts []func() error
+	for _, define := range []func() (*part, error){c.controllerManager, c.scheduler, c.kwok} {
+		p, err := define()
+		if err != nil {
+			return err
+		}
+		starts = append(starts, func() error { return p.start(ctx) })
 	}
-	kubeconfig := manager.kubeconfig
-	manager.args = func(ports []int) []string {
+	return inParallel(starts...)
+}
+
+func (c *Cluster) controllerManager() (*part, error) {
+	p, err := c.clientPart("kube-controller-manager", "system:kube-controller-manager")
+	if err != nil {
+		return nil, err
+	}
+	p.args = func(ports []int) []string {
 		return []string{
-			"--kubeconfig=" + kubeconfig,
+			"--kubeconfig=" + p.kubeconfig,
 			"--bind-address=127.0.0.1",
 			"--secure-port=" + strconv.Itoa(ports[0]),
 			"--leader-elect=false",
 			"--controllers=*,-nodeipam",
+			// Each controller shows under its own name in the audit log.
 			"--use-service-account-credentials",
 			"--service-account-private-key-file=" + c.pki.tokenKey,
 			"--root-ca-file=" + c.pki.ca,
@@ -172,17 +184,20 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 			"--node-monitor-grace-period=10m",
 		}
 	}
-	manager.ready = func(ctx context.Context) error {
-		return get(ctx, "https://"+loopback(manager.ports[0])+"/healthz")
+	p.ready = func(ctx context.Context) error {
+		return get(ctx, "https://"+loopback(p.ports[0])+"/healthz")
 	}
+	return p, nil
+}
 
-	scheduler, err := c.clientPart("kube-scheduler", "system:kube-scheduler")
+func (c *Cluster) scheduler() (*part, error) {
+	p, err := c.clientPart("kube-scheduler", "system:kube-scheduler")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	scheduler.args = func(ports []int) []string {
+	p.args = func(ports []int) []string {
 		return []string{
-			"--kubeconfig=" + scheduler.kubeconfig,
+			"--kubeconfig=" + p.kubeconfig,
 			"--bind-address=127.0.0.1",
 			"--secure-port=" + strconv.Itoa(ports[0]),
 			"--leader-elect=false",
@@ -190,42 +205,40 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 			"--kube-api-burst=1000",
 		}
 	}
-	scheduler.ready = func(ctx context.Context) error {
-		return get(ctx, "https://"+loopback(scheduler.ports[0])+"/healthz")
+	p.ready = func(ctx context.Context) error {
+		return get(ctx, "https://"+loopback(p.ports[0])+"/healthz")
 	}
+	return p, nil
+}
 
-	kwok, err := c.clientPart("kwok", "kwok", "system:masters")
+func (c *Cluster) kwok() (*part, error) {
+	p, err := c.clientPart("kwok", "kwok", "system:masters")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	version, err := c.client.Discovery().ServerVersion()
 	if err != nil {
-		return fmt.Errorf("asking the API server for its version: %w", err)
+		return nil, fmt.Errorf("asking the API server for its version: %w", err)
 	}
 	config, err := stages(version.GitVersion)
 	if err != nil {
-		return fmt.Errorf("writing kwok's stages: %w", err)
+		return nil, fmt.Errorf("writing kwok's stages: %w", err)
 	}
-	configPath := filepath.Join(kwok.dir, "stages.yaml")
-	if err := errors.Join(os.MkdirAll(kwok.dir, 0o755), os.WriteFile(configPath, config, 0o644)); err != nil {
-		return fmt.Errorf("writing kwok's stages: %w", err)
+	path := filepath.Join(c.dir, "run", "stages.yaml")
+	if err := os.WriteFile(path, config, 0o644); err != nil {
+		return nil, fmt.Errorf("writing kwok's stages: %w", err)
 	}
-	kwok.args = func(ports []int) []string {
+	p.args = func(ports []int) []string {
 		return []string{
-			"--kubeconfig=" + kwok.kubeconfig,
-			"--config=" + configPath,
+			"--kubeconfig=" + p.kubeconfig,
+			"--config=" + path,
 			"--server-address=" + loopback(ports[0]),
 		}
 	}
-	kwok.ready = func(ctx context.Context) error {
-		return get(ctx, "http://"+loopback(kwok.ports[0])+"/healthz")
+	p.ready = func(ctx context.Context) error {
+		return get(ctx, "http://"+loopback(p.ports[0])+"/healthz")
 	}
-
-	return inParallel(
-		func() error { return manager.start(ctx) },
-		func() error { return scheduler.start(ctx) },
-		func() error { return kwok.start(ctx) },
-	)
+	return p, nil
 }
 
 // clientPart makes a part with one port that talks to the first API server as
