@@ -29,26 +29,11 @@ import (
 // learned of does not matter; and what was looked at stays as it was.
 func TestPictureIsThatOfTheObjects(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := &cluster{objects: noObjects(), inventory: inventory.New(), now: time.Unix(1_000_000, 0)}
-		t.Repeat(map[string]func(*rapid.T){
-			"namespace":                  c.setNamespace,
-			"namespace goes":             c.deleteNamespace,
-			"injector":                   c.setInjector,
-			"workload":                   c.setWorkload,
-			"workload goes":              c.deleteWorkload,
-			"workload is made anew":      c.recreateWorkload,
-			"workload's late event":      c.replayWorkload,
-			"ReplicaSet or Job":          c.setBetween,
-			"ReplicaSet or Job goes":     c.deleteBetween,
-			"Pod":                        c.setPod,
-			"another Pod":                c.setPod,
-			"Pod changes":                c.changePod,
-			"Pod changes in some detail": c.adjustPod,
-			"Pod goes":                   c.deletePod,
-			"disruption budget":          c.setBudget,
-			"disruption budget goes":     c.deleteBudget,
-			"look":                       c.look,
-		})
+		c := &cluster{objects: noObjects(), inventory: inventory.New(), now: time.Unix(1_000_000, 0), generations: map[string]int64{}}
+		c.setInjector(t)
+		for _, event := range rapid.SliceOfN(rapid.SampledFrom(c.events()), 20, 150).Draw(t, "events") {
+			event.happens(t)
+		}
 		c.look(t)
 
 		shuffled := c.feed(func(events []func(*inventory.Inventory)) {
@@ -79,6 +64,7 @@ type cluster struct {
 	now       time.Time
 	// version counts writes; made counts objects made under a name that was used before.
 	version, made int
+	generations   map[string]int64
 	// former are what late events tell of.
 	former []*inventory.Object
 	looked []looked
@@ -87,6 +73,48 @@ type cluster struct {
 type looked struct {
 	snapshot *inventory.Snapshot
 	was      string
+}
+
+// event is something that happens; where there is nothing that it could happen to, nothing does.
+type event struct {
+	name    string
+	happens func(*rapid.T)
+}
+
+func (e event) String() string { return e.name }
+
+// events are what may happen, the frequent more often.
+func (c *cluster) events() []event {
+	return []event{
+		{"the picture is looked at", c.look},
+		{"the picture is looked at", c.look},
+		{"a Pod is created", c.setPod},
+		{"a Pod is created", c.setPod},
+		{"a Pod is created", c.setPod},
+		{"a Pod is created", c.setPod},
+		{"a ReplicaSet makes Pods", c.makePods},
+		{"a Pod becomes another", c.changePod},
+		{"a Pod changes in some detail", c.adjustPod},
+		{"a Pod changes in some detail", c.adjustPod},
+		{"a Pod changes in some detail", c.adjustPod},
+		{"a Pod goes", c.deletePod},
+		{"a Pod goes", c.deletePod},
+		{"a Pod goes", c.deletePod},
+		{"a namespace is set", c.setNamespace},
+		{"a namespace is set", c.setNamespace},
+		{"a namespace goes", c.deleteNamespace},
+		{"the injector is set", c.setInjector},
+		{"a workload is set", c.setWorkload},
+		{"a workload is set", c.setWorkload},
+		{"a workload goes", c.deleteWorkload},
+		{"a workload is made anew", c.recreateWorkload},
+		{"a workload's event comes late", c.replayWorkload},
+		{"a ReplicaSet or Job is set", c.setBetween},
+		{"a ReplicaSet or Job is set", c.setBetween},
+		{"a ReplicaSet or Job goes", c.deleteBetween},
+		{"a disruption budget is set", c.setBudget},
+		{"a disruption budget goes", c.deleteBudget},
+	}
 }
 
 func (c *cluster) look(t *rapid.T) {
@@ -119,17 +147,18 @@ func pick[K ~string, V any](t *rapid.T, label string, from map[K]V, fits func(V)
 	return from[rapid.SampledFrom(keys).Draw(t, label)], true
 }
 
-func drawNamespace(t *rapid.T) string { return oneOf(t, "namespace", "bank", "shop") }
+// drawNamespace draws one of two, mostly the same, so that something happens there.
+func drawNamespace(t *rapid.T) string { return oneOf(t, "namespace", "shop", "shop", "shop", "bank") }
 
 func (c *cluster) setNamespace(t *rapid.T) {
 	c.tick()
 	b := builder.Namespace(drawNamespace(t)).CreatedAt(c.now.Add(oneOf(t, "created", -time.Hour, time.Hour)))
-	b.Labelled(oneOf(t, "labels", nil, []string{"istio-injection", "enabled"}, []string{"istio.io/rev", "canary"},
+	b.Labelled(oneOf(t, "labels", nil, []string{"istio-injection", "enabled"}, []string{"istio-injection", "enabled"}, []string{"istio.io/rev", "canary"},
 		[]string{"istio-injection", "disabled"}, []string{"istio.io/dataplane-mode", "ambient"})...)
 	if rapid.Bool().Draw(t, "annotated") {
 		b.Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled)
 	}
-	if rapid.Bool().Draw(t, "terminating") {
+	if oneOf(t, "terminating", false, false, true) {
 		b.Terminating(c.now)
 	}
 	namespace := b.Build()
@@ -149,13 +178,21 @@ func (c *cluster) deleteNamespace(t *rapid.T) {
 	c.inventory.DeleteNamespace(name)
 }
 
+// injectors of various webhooks.
+var injectors = []*mesh.Injector{
+	injectorOf(builder.Webhooks(), builder.RevisionWebhooks("canary")),
+	injectorOf(builder.Webhooks()),
+	injectorOf(builder.LettingPass(builder.Webhooks())),
+	injectorOf(),
+}
+
+func injectorOf(webhooks ...*admissionregistrationv1.MutatingWebhookConfiguration) *mesh.Injector {
+	return mesh.NewInjector(webhooks, []*corev1.ConfigMap{builder.InjectorSettings()}, mesh.Options{})
+}
+
 func (c *cluster) setInjector(t *rapid.T) {
 	c.tick()
-	webhooks := oneOf(t, "webhooks", nil,
-		[]*admissionregistrationv1.MutatingWebhookConfiguration{builder.Webhooks()},
-		[]*admissionregistrationv1.MutatingWebhookConfiguration{builder.LettingPass(builder.Webhooks())},
-		[]*admissionregistrationv1.MutatingWebhookConfiguration{builder.Webhooks(), builder.RevisionWebhooks("canary")})
-	injector := mesh.NewInjector(webhooks, []*corev1.ConfigMap{builder.InjectorSettings()}, mesh.Options{})
+	injector := injectors[rapid.IntRange(0, len(injectors)-1).Draw(t, "injector")]
 	if !injector.Equal(c.injector) {
 		c.injector, c.injectorChanged = injector, c.now
 	}
@@ -196,7 +233,8 @@ func drawn[T metav1.Object](t *rapid.T, c *cluster, b *builder.Workload[T], uid 
 	}
 	return b.With(func(object T) {
 		object.SetResourceVersion(strconv.Itoa(c.version))
-		object.SetGeneration(int64(c.version))
+		c.generations[uid]++
+		object.SetGeneration(c.generations[uid])
 	})
 }
 
@@ -230,7 +268,7 @@ func (c *cluster) setWorkload(t *rapid.T) {
 func (c *cluster) deleteWorkload(t *rapid.T) {
 	object, found := pick(t, "workload", c.workloads, func(o *inventory.Object) bool { return !belongsToAnother(o) })
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	delete(c.workloads, object.UID)
 	c.inventory.DeleteObject(object)
@@ -241,7 +279,7 @@ func (c *cluster) deleteWorkload(t *rapid.T) {
 func (c *cluster) recreateWorkload(t *rapid.T) {
 	former, found := pick(t, "workload", c.workloads, func(o *inventory.Object) bool { return !belongsToAnother(o) })
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	c.made++
 	delete(c.workloads, former.UID)
@@ -258,11 +296,11 @@ func (c *cluster) recreateWorkload(t *rapid.T) {
 // replayWorkload tells of a state that is over.
 func (c *cluster) replayWorkload(t *rapid.T) {
 	if len(c.former) == 0 {
-		t.Skip("there is none")
+		return
 	}
 	former := rapid.SampledFrom(c.former).Draw(t, "former")
 	if belongsToAnother(former) || c.standing(former.Key()) == nil {
-		t.Skip("nothing newer is known")
+		return
 	}
 	c.inventory.SetObject(former)
 }
@@ -313,26 +351,45 @@ func (c *cluster) deleteBetween(t *rapid.T) {
 		delete(c.workloads, object.UID)
 		c.inventory.DeleteObject(object)
 	} else {
-		t.Skip("there is none")
+		return
 	}
 }
 
 // setPod makes a Pod under a name that is free.
 func (c *cluster) setPod(t *rapid.T) {
-	namespace, name := drawNamespace(t), "pod"+oneOf(t, "name", "0", "1", "2", "3", "4", "5")
+	namespace, name := drawNamespace(t), "pod"+oneOf(t, "name", "0", "1", "2", "3", "4", "5", "6", "7")
 	for _, pod := range c.pods {
 		if pod.Namespace == namespace && pod.Name == name {
-			t.Skip("the name is taken")
+			return
 		}
 	}
 	c.made++
 	c.storePod(c.drawPod(t, namespace, name, fmt.Sprintf("pod-%d", c.made)))
 }
 
+// makePods makes some that differ in little.
+func (c *cluster) makePods(t *rapid.T) {
+	owner := builder.ControlledByOther("apps/v1", "ReplicaSet", "replicaset0", betweenUID("shop", "replicaset0"))
+	for range rapid.IntRange(2, 6).Draw(t, "number") {
+		c.made++
+		b := builder.Pod("shop", fmt.Sprintf("made%d", c.made)).UID(fmt.Sprintf("pod-%d", c.made)).OwnedByOther(owner).
+			CreatedAt(time.Unix(drawSecond(t, "created"), 0))
+		if rapid.Bool().Draw(t, "injected") {
+			b.Injected("default")
+		}
+		if rapid.Bool().Draw(t, "ready") {
+			b.Ready(time.Unix(drawSecond(t, "ready"), 0))
+		} else {
+			b.Crashing("app", 1)
+		}
+		c.storePod(mesh.CutDown(b.Build()))
+	}
+}
+
 func (c *cluster) changePod(t *rapid.T) {
 	pod, found := pick(t, "pod", c.pods, nil)
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	c.storePod(c.drawPod(t, pod.Namespace, pod.Name, string(pod.UID)))
 }
@@ -341,7 +398,7 @@ func (c *cluster) changePod(t *rapid.T) {
 func (c *cluster) adjustPod(t *rapid.T) {
 	pod, found := pick(t, "pod", c.pods, nil)
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	adjusted := *pod
 	switch oneOf(t, "what", "terminating", "finished", "ready", "trouble", "nothing") {
@@ -365,7 +422,7 @@ func (c *cluster) storePod(pod *mesh.Pod) {
 func (c *cluster) deletePod(t *rapid.T) {
 	pod, found := pick(t, "pod", c.pods, nil)
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	delete(c.pods, pod.UID)
 	c.inventory.DeletePod(pod.UID)
@@ -373,7 +430,7 @@ func (c *cluster) deletePod(t *rapid.T) {
 
 // drawSecond draws one of few, so that Pods share them.
 func drawSecond(t *rapid.T, label string) int64 {
-	return 1000 + rapid.Int64Range(0, 5).Draw(t, label)
+	return 1000 + rapid.Int64Range(0, 9).Draw(t, label)
 }
 
 func (c *cluster) drawPod(t *rapid.T, namespace, name, uid string) *mesh.Pod {
@@ -407,7 +464,7 @@ func (c *cluster) drawPod(t *rapid.T, namespace, name, uid string) *mesh.Pod {
 // be, though anybody who may create Pods can claim it.
 func (c *cluster) drawOwner(t *rapid.T, b *builder.PodBuilder, namespace string) {
 	between := func(kind string) metav1.OwnerReference {
-		name := strings.ToLower(kind) + oneOf(t, "number", "0", "1")
+		name := strings.ToLower(kind) + oneOf(t, "number", "0", "0", "1")
 		version := "apps/v1"
 		if kind == "Job" {
 			version = "batch/v1"
@@ -415,7 +472,7 @@ func (c *cluster) drawOwner(t *rapid.T, b *builder.PodBuilder, namespace string)
 		uid := betweenUID(oneOf(t, "of", namespace, namespace, namespace, "bank", "shop"), name)
 		return builder.ControlledByOther(version, kind, name, uid)
 	}
-	switch oneOf(t, "owner", "ReplicaSet", "ReplicaSet", "ReplicaSet", "StatefulSet", "Job", "CloneSet", "CloneSet made anew", "none", "Node") {
+	switch oneOf(t, "owner", "ReplicaSet", "ReplicaSet", "ReplicaSet", "ReplicaSet", "StatefulSet", "StatefulSet", "Job", "CloneSet", "CloneSet made anew", "none", "Node") {
 	case "ReplicaSet":
 		b.OwnedByOther(between("ReplicaSet"))
 	case "Job":
@@ -455,7 +512,7 @@ func (c *cluster) setBudget(t *rapid.T) {
 func (c *cluster) deleteBudget(t *rapid.T) {
 	budget, found := pick(t, "budget", c.budgets, nil)
 	if !found {
-		t.Skip("there is none")
+		return
 	}
 	delete(c.budgets, budget.UID)
 	c.inventory.DeleteDisruptionBudget(budget.Namespace, budget.Name)
