@@ -144,7 +144,7 @@ docker-build: ## Build the image IMG (default: fullmesh:<version>).
 
 .PHONY: run
 run: ## Run the operator here against the cluster of the current kubeconfig.
-	go run -ldflags '$(LDFLAGS)' .
+	go run -ldflags '$(LDFLAGS)' . manager
 
 .PHONY: demo
 demo: $(if $(filter embedded,$(CLUSTER)),cluster-binaries) ## Show a namespace being healed; CLUSTER=embedded (default) or current.

@@ -27,8 +27,13 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// gather is how long events are gathered before the picture is looked at.
-const gather = 50 * time.Millisecond
+// Events are gathered for a moment before the picture is looked at: for at least gather, and for
+// several times as long as the last pass took, so that a busy cluster does not mean a busy operator.
+const (
+	gather          = 50 * time.Millisecond
+	gatherPerPassed = 4
+	gatherAtMost    = time.Second
+)
 
 // thePicture is the one request there is.
 var thePicture = reconcile.Request{}
@@ -251,12 +256,20 @@ func (s *source) WaitForSync(ctx context.Context) error {
 type waker struct {
 	mu    sync.Mutex
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+	wait  time.Duration
 }
 
 func (w *waker) start(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue = queue
+	w.queue, w.wait = queue, gather
+}
+
+// passed says how long a pass took.
+func (w *waker) passed(took time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wait = min(max(gather, gatherPerPassed*took), gatherAtMost)
 }
 
 // Wake asks for a pass soon. What asks until then is served by the same one.
@@ -264,7 +277,7 @@ func (w *waker) Wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.queue != nil {
-		w.queue.AddAfter(thePicture, gather)
+		w.queue.AddAfter(thePicture, w.wait)
 	}
 }
 

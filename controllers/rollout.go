@@ -30,6 +30,7 @@ type Reconciler struct {
 	// system are the namespaces that are governed only where a label on them says so.
 	system sets.Set[string]
 
+	wake      *waker
 	checker   *checker
 	actor     *actor
 	guard     *guard
@@ -52,6 +53,8 @@ type globalState struct {
 
 // Reconcile makes one pass.
 func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	begun := r.now()
+	defer func() { r.wake.passed(r.now().Sub(begun)) }()
 	snapshot := r.inventory.Snapshot()
 	policies, err := r.readPolicies(ctx)
 	if err != nil {

@@ -65,6 +65,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		now:       time.Now,
 		namespace: options.Namespace,
 		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
+		wake:      wake,
 		checker:   newChecker(reads, time.Now, wake.Wake),
 		actor:     &actor{client: reads, inventory: observer.Inventory},
 		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
