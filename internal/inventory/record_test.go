@@ -1,0 +1,96 @@
+package inventory_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+func TestCauseIsReadAsItWasWritten(t *testing.T) {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "1-27", UID: "u-1", Newest: 1764000000}
+	const token = "1/Missing/1-27/u-1/1764000000"
+	if got := cause.String(); got != token {
+		t.Errorf("written as %q, want %q", got, token)
+	}
+	got, err := inventory.ParseCause(token)
+	if diff := cmp.Diff(cause, got); diff != "" || err != nil {
+		t.Errorf("read (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+func TestCauseThatIsNotKnownIsAnError(t *testing.T) {
+	for _, token := range []string{"", "2/Missing/default/u-1/1764000000", "1/Missing/default/u-1", "1/Missing/default/u-1/1/2", "1/Missing/default/u-1/now", "yes"} {
+		if cause, err := inventory.ParseCause(token); err == nil || !strings.Contains(err.Error(), "not a cause that this version knows") {
+			t.Errorf("%q: read as %v, %v", token, cause, err)
+		}
+	}
+}
+
+func FuzzParseCause(f *testing.F) {
+	f.Add("1/Missing/default/u-1/1764000000")
+	f.Add("1/////0")
+	f.Fuzz(func(t *testing.T, token string) {
+		cause, err := inventory.ParseCause(token)
+		if err != nil {
+			return
+		}
+		again, err := inventory.ParseCause(cause.String())
+		if err != nil || again != cause {
+			t.Errorf("%q is read as %v, and written again as %v (%v)", token, cause, again, err)
+		}
+	})
+}
+
+func TestRecordIsReadFromItsObject(t *testing.T) {
+	began := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: "u-1", Newest: 7}, "RolloutRestart", "hash", noon.Add(time.Millisecond))
+	ended := began.Ended(v1alpha1.ResultFailed, "It did not work.", noon.Add(time.Minute))
+	for name, test := range map[string]struct {
+		annotation string
+		want       *inventory.Record
+		wantError  string
+	}{
+		"one that is in flight":              {began.String(), &began, ""},
+		"one that has ended":                 {ended.String(), &ended, ""},
+		"none where there is none":           {"", nil, ""},
+		"none where it is another object's":  {strings.ReplaceAll(began.String(), "u-1", "u-2"), nil, ""},
+		"an error where it is no record":     {"yes", nil, "is not a record"},
+		"an error where its format is newer": {strings.Replace(began.String(), `"version":1`, `"version":2`, 1), nil, "has format 2 and this version knows 1"},
+		"an error where its cause is unknown": {strings.Replace(began.String(), "1/Missing", "2/Missing", 1), nil,
+			"not a cause that this version knows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			deployment := builder.Deployment("shop", "cart").UID("u-1")
+			if test.annotation != "" {
+				deployment.Annotated(v1alpha1.LastRestartAnnotation, test.annotation)
+			}
+			workload := only(t, inventory.FromDeployment(deployment.Build()))
+			if diff := cmp.Diff(test.want, workload.Record); diff != "" {
+				t.Errorf("record (-want +got):\n%s", diff)
+			}
+			if test.wantError == "" != (workload.RecordError == nil) || test.wantError != "" && !strings.Contains(workload.RecordError.Error(), test.wantError) {
+				t.Errorf("error %v, want %q", workload.RecordError, test.wantError)
+			}
+			if inFlight := name == "one that is in flight"; workload.Record.InFlight() != inFlight {
+				t.Errorf("in flight: %t", workload.Record.InFlight())
+			}
+			if failed := name == "one that has ended"; workload.Record.Failed() != failed {
+				t.Errorf("failed: %t", workload.Record.Failed())
+			}
+		})
+	}
+}
+
+// only is the picture of one workload by itself.
+func only(t *testing.T, object *inventory.Object) *inventory.Workload {
+	t.Helper()
+	i := inventory.New()
+	i.SetNamespace(builder.Namespace(object.Namespace).Build(), noon)
+	i.SetObject(object)
+	return i.Snapshot().Namespaces[0].Workloads[0]
+}
