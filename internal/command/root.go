@@ -38,7 +38,7 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newManager())
+	root.AddCommand(newManager(), newPlan())
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	switch {
@@ -50,6 +50,11 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		fmt.Fprintf(stderr, "fullmesh: %v\n", err)
 		return exitError
 	}
+}
+
+// withStatuses adds to a command's help what its exit status means.
+func withStatuses(command *cobra.Command, nothingToDo, somethingToDo string) {
+	command.Long += fmt.Sprintf("\n\nExit status:\n  %d  %s\n  %d  error\n  %d  %s", exitNothingToDo, nothingToDo, exitError, exitSomethingToDo, somethingToDo)
 }
 
 // newScheme knows Kubernetes' types and ours.
