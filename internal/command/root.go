@@ -38,7 +38,7 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newManager(), newPlan(), newStatus())
+	root.AddCommand(newManager(), newPlan(), newStatus(), newStop())
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	switch {
