@@ -20,10 +20,11 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
-// How fast reports are written: overall in writes a second, and how often where nothing but counts
-// has changed.
+// How fast reports are written: overall in writes a second, and how often each where something has
+// changed that matters and where only counts have.
 const (
 	reportWrites    = 20
+	changesEvery    = 500 * time.Millisecond
 	countsEvery     = time.Minute
 	writeAgainAfter = 250 * time.Millisecond
 )
@@ -170,10 +171,12 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 
 // wait is how long a write has to be put off.
 func (r *reporter) wait(key client.ObjectKey, countsOnly bool) time.Duration {
+	every := changesEvery
 	if countsOnly {
-		if due := r.writtenAt[key].Add(countsEvery).Sub(r.now()); due > 0 {
-			return due
-		}
+		every = countsEvery
+	}
+	if due := r.writtenAt[key].Add(every).Sub(r.now()); due > 0 {
+		return due
 	}
 	if !r.limit.Allow() {
 		return writeAgainAfter
