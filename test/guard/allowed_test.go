@@ -21,6 +21,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -232,7 +233,7 @@ func testReports(t *testing.T, w *world) {
 			t.Errorf("Creating an Event in %s: %v", namespace, err)
 			continue
 		}
-		if err := c.Patch(t.Context(), event, client.RawPatch("application/merge-patch+json",
+		if err := c.Patch(t.Context(), event, client.RawPatch(types.MergePatchType,
 			[]byte(fmt.Sprintf(`{"series":{"count":2,"lastObservedTime":%q}}`, now.UTC().Format(metav1.RFC3339Micro))))); err != nil {
 			t.Errorf("Patching an Event in %s: %v", namespace, err)
 		}
@@ -244,12 +245,15 @@ func testReports(t *testing.T, w *world) {
 		Message:        "fullmesh-0 became leader",
 	}
 	if err := c.Create(t.Context(), led); err != nil {
-		t.Errorf("Creating an Event of leader election: %v", err)
+		t.Fatalf("Creating an Event of leader election: %v", err)
+	}
+	if err := c.Patch(t.Context(), led, client.RawPatch(types.MergePatchType, []byte(`{"count":2}`))); err != nil {
+		t.Errorf("Patching an Event of leader election: %v", err)
 	}
 }
 
 func jsonStatusPatch(ctx context.Context, c caller, object client.Object, patch string) error {
-	return c.Status().Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(patch)))
+	return c.Status().Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 func testLease(t *testing.T, w *world) {
