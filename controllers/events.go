@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
@@ -19,35 +20,35 @@ type announcer struct {
 
 // Started says that a workload was restarted.
 func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", "Restart", verdict.Message)
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", verdict.Message)
 }
 
 // Ended says how a restart ended.
 func (a announcer) Ended(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
 	record := verdict.Record
 	if record.Result == v1alpha1.ResultSucceeded {
-		a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "InMesh", "Restart", "Every Pod is ready in the mesh.")
+		a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "InMesh", "Every Pod is ready in the mesh.")
 		return
 	}
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "Restart"+string(record.Result), "Restart", record.Message)
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "Restart"+string(record.Result), record.Message)
 }
 
 // Refused says that admission refused a restart.
 func (a announcer) Refused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy, err error) {
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "RefusedByAdmission", "Restart", err.Error())
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "RefusedByAdmission", err.Error())
 }
 
 // Held says that somebody must act before a workload can be brought in.
 func (a announcer) Held(verdict *rollout.Verdict) {
 	if object := verdict.Workload.Object; object != nil {
-		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message, 1024))
+		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message))
 	}
 }
 
-func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, action, message string) {
-	a.recorder.Eventf(referenceTo(object), nil, kind, reason, action, "%s", shorten(message, 1024))
+func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, message string) {
+	a.recorder.Eventf(referenceTo(object), nil, kind, reason, "Restart", "%s", shorten(message))
 	if policy != nil {
-		a.recorder.Eventf(policy, referenceTo(object), kind, reason, action, "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message), 1024))
+		a.recorder.Eventf(policy, referenceTo(object), kind, reason, "Restart", "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message)))
 	}
 }
 
@@ -62,10 +63,13 @@ func referenceTo(object *inventory.Object) *corev1.ObjectReference {
 	}
 }
 
-// shorten cuts a text to at most limit bytes, where the API bounds it.
-func shorten(text string, limit int) string {
-	if len(text) <= limit {
-		return text
+// longestMessage is how long a message may be, in bytes, in an Event and in a report.
+const longestMessage = 1024
+
+// shorten cuts a message to the longest that is allowed.
+func shorten(message string) string {
+	if len(message) <= longestMessage {
+		return message
 	}
-	return text[:limit-3] + "..."
+	return strings.ToValidUTF8(message[:longestMessage-3], "") + "..."
 }

@@ -154,7 +154,7 @@ func conditionSetter(conditions *[]metav1.Condition, generation int64, now time.
 
 // inWords says how far things are: how many Pods are in and what is done about the rest.
 func inWords(sum *rollout.Summary, worst string) string {
-	text := fmt.Sprintf("%d of %d Pods are in the mesh", sum.Meshed, sum.Eligible)
+	parts := []string{fmt.Sprintf("%d of %d Pods are in the mesh", sum.Meshed, sum.Eligible)}
 	for _, part := range []struct {
 		workloads int
 		what      string
@@ -162,13 +162,13 @@ func inWords(sum *rollout.Summary, worst string) string {
 		{sum.InFlight, "being restarted"}, {sum.WillRestart, "next"}, {sum.Waiting, "waiting"}, {sum.NeedsAction, "held until somebody acts"},
 	} {
 		if part.workloads > 0 {
-			text += fmt.Sprintf(", %d %s", part.workloads, part.what)
+			parts = append(parts, fmt.Sprintf("%d %s", part.workloads, part.what))
 		}
 	}
 	if worst != "" {
-		text += ", first " + worst
+		parts = append(parts, "first "+worst)
 	}
-	return text + "."
+	return strings.Join(parts, ", ") + "."
 }
 
 // worst names the workload that needs somebody most.
@@ -192,7 +192,7 @@ func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.Reported
 		Reason:            string(verdict.Reason),
 		ClearsBy:          verdict.ClearsBy,
 		Since:             metav1.NewTime(now.Truncate(time.Second)),
-		Message:           shorten(verdict.Message, 1024),
+		Message:           shorten(verdict.Message),
 	}
 }
 
@@ -221,7 +221,7 @@ func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 			Cause:             record.Cause,
 			StartTime:         metav1.NewTime(record.Start),
 			Result:            record.Result,
-			Message:           shorten(record.Message, 1024),
+			Message:           shorten(record.Message),
 		}
 		if record.End != nil {
 			row.EndTime = new(metav1.NewTime(*record.End))

@@ -38,8 +38,9 @@ func TestReportModeWritesToNoWorkload(t *testing.T) {
 		t.Fatal("the audit log has no request of the operator")
 	}
 	for _, request := range requests {
-		reads := slices.Contains([]string{"get", "list", "watch"}, request.Verb)
-		if !reads && !slices.Contains(own, request.Resource) && !(request.Verb == "patch" && request.DryRun) {
+		harmless := slices.Contains([]string{"get", "list", "watch"}, request.Verb) ||
+			slices.Contains(own, request.Resource) || (request.Verb == "patch" && request.DryRun)
+		if !harmless {
 			t.Errorf("the operator sent %s %s (%s)", request.Verb, request.URI, request.Object)
 		}
 	}
