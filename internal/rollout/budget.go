@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -12,11 +13,32 @@ import (
 )
 
 // usage is what restarts take up at once.
-type usage struct{ workloads, pods int }
+type usage struct {
+	workloads, pods int
+	// failed are those of the workloads whose restart has failed.
+	failed []string
+}
 
 func (u *usage) add(workload *inventory.Workload) {
 	u.workloads++
 	u.pods += workload.Object.Strategy.AtOnce()
+	if workload.Record.Failed() {
+		u.failed = append(u.failed, workload.Key.String())
+	}
+}
+
+// usedUp is the hold of a workload for which the restarts in flight leave no room. It ends by itself
+// unless they have all failed.
+func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
+	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Waiting for its turn: %d workloads with %d Pods are being restarted, as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
+	if len(u.failed) > 0 {
+		answer.message += fmt.Sprintf(" %d of them failed and keep their place until their Pods are ready or scaled away (%s).", len(u.failed), strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
+	}
+	if len(u.failed) == u.workloads {
+		answer.clearsBy = v1alpha1.ClearedByOwner
+	}
+	return answer
 }
 
 // base is what percentages are taken of: the governed workloads that injection expects, and their
@@ -24,6 +46,9 @@ func (u *usage) add(workload *inventory.Workload) {
 type base struct{ workloads, pods int }
 
 func baseOf(policy *Policy, namespace *inventory.Namespace) base {
+	if policy.workloads == nil {
+		return base{workloads: namespace.Totals.Workloads, pods: namespace.Totals.Eligible}
+	}
 	var sum base
 	for _, workload := range namespace.Workloads {
 		if workload.Pods.Eligible > 0 && policy.Selects(workload) {
@@ -106,13 +131,12 @@ func (l *ledger) leavesNoRoom(s *situation) *hold {
 		switch {
 		case workloads == 0:
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
-				message: fmt.Sprintf("A budget of MeshPolicy %s (scope %s, workloads: %s) allows no restart at all.", s.policy.Name, budget.Scope, budget.Workloads)}
+				message: fmt.Sprintf("A budget of MeshPolicy %s (scope %s, workloads: %s) allows no restart at all. Raise it.", s.policy.Name, budget.Scope, budget.Workloads)}
 		case pods >= 0 && cost > pods:
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("Its strategy takes %d Pods at once, and a budget of MeshPolicy %s (scope %s, pods: %s) never allows more than %d. Raise that, or lower the workload's maxSurge and maxUnavailable.", cost, s.policy.Name, budget.Scope, budget.Pods, pods)}
 		case workloads > 0 && account.used.workloads >= workloads, pods >= 0 && account.used.pods+cost > pods:
-			return &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
-				message: fmt.Sprintf("Waiting for its turn: %d workloads with %d Pods are being restarted, as many as the budget of scope %s allows.", account.used.workloads, account.used.pods, budget.Scope)}
+			return account.used.usedUp(budget.Scope)
 		}
 	}
 	return nil

@@ -98,7 +98,7 @@ func isNotSelected(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
-		message: fmt.Sprintf("The workloadSelector of MeshPolicy %s leaves this workload out.", s.policy.Name)}
+		message: fmt.Sprintf("The workloadSelector of MeshPolicy %s leaves this workload out. Widen the selector, or label the workload's template.", s.policy.Name)}
 }
 
 func isOptedOut(s *situation) *hold {
@@ -237,7 +237,7 @@ func causeWasTriedAlready(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,
-		message: "It was restarted for this very cause already, and these Pods were not replaced."}
+		message: "It was restarted for this very cause already, and these Pods were not replaced. Find out what keeps its controller from replacing them, or delete them."}
 }
 
 func policyOnlyReports(s *situation) *hold {
@@ -245,7 +245,7 @@ func policyOnlyReports(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonReportMode, clearsBy: v1alpha1.ClearedByAdmin,
-		message: fmt.Sprintf("%s MeshPolicy %s is in mode Report, so it is not restarted.", s.workload.Message, s.policy.Name)}
+		message: fmt.Sprintf("%s MeshPolicy %s is in mode Report, so it is not restarted. Set mode: Enforce.", s.workload.Message, s.policy.Name)}
 }
 
 func redButtonIsPressed(s *situation) *hold {
@@ -277,11 +277,7 @@ func isSettling(s *situation) *hold {
 	if object := s.workload.Object; object != nil && object.TemplateChanged.After(last) {
 		last, what = object.TemplateChanged, "the template"
 	}
-	// A clock that is ahead of ours must not hold anything for longer than the time asked for.
 	until := last.Add(s.policy.settle)
-	if latest := s.in.Now.Add(s.policy.settle); until.After(latest) {
-		until = latest
-	}
 	if !until.After(s.in.Now) {
 		return nil
 	}
@@ -292,8 +288,8 @@ func isSettling(s *situation) *hold {
 // wouldCauseDowntime speaks where a restart may take down the last Pod that is ready. Where none is
 // ready, nothing is lost.
 func wouldCauseDowntime(s *situation) *hold {
-	object := s.workload.Object
-	if object == nil || s.workload.Pods.Ready == 0 || object.Strategy.MaxUnavailable < object.Replicas || s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
+	object, ready := s.workload.Object, s.workload.Pods.Ready
+	if object == nil || ready == 0 || object.Strategy.MaxUnavailable < leastReady(object, ready) || s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
 		return nil
 	}
 	why := "it may take down every Pod at once"
@@ -302,9 +298,21 @@ func wouldCauseDowntime(s *situation) *hold {
 		why = "its strategy is Recreate"
 	case object.Replicas == 1:
 		why = "its only Pod goes before the new one comes"
+	case ready < object.Replicas:
+		why = fmt.Sprintf("only %d of its %d Pods are ready, and they may go first", ready, object.Replicas)
 	}
 	return &hold{reason: ReasonWouldCauseDowntime, clearsBy: v1alpha1.ClearedByAdmin,
 		message: fmt.Sprintf("A restart leaves no Pod ready for a moment: %s. Accept it with accept: [Downtime] in MeshPolicy %s, or for this workload alone with the annotation %s=Downtime.", why, s.policy.Name, v1alpha1.AcceptAnnotation)}
+}
+
+// leastReady is how many Pods are ready at least when a rolling update begins to take down ready
+// ones. A StatefulSet goes by ordinals, whether the other Pods are ready or not; other kinds wait
+// until all but as many as may be unavailable are.
+func leastReady(object *inventory.Object, ready int) int {
+	if object.Kind == "StatefulSet" {
+		return min(object.Replicas, ready)
+	}
+	return object.Replicas
 }
 
 func isOwnedByOperator(s *situation) *hold {
@@ -331,10 +339,10 @@ func dryRunCheckSaysNo(s *situation) *hold {
 			return nil
 		}
 		verdict.reason, verdict.clearsBy = ReasonOtherRevision, v1alpha1.ClearedByAdmin
-		verdict.message = fmt.Sprintf("A dry run shows that a new Pod would be injected by revision %q, where revision %q is expected.", answer.Revision, s.workload.Expectation.Revision)
+		verdict.message = fmt.Sprintf("A dry run shows that a new Pod would be injected by revision %q, where revision %q is expected. Find out which of the webhooks injects last.", answer.Revision, s.workload.Expectation.Revision)
 	case CheckNotInjected:
 		verdict.reason, verdict.clearsBy = ReasonWouldNotBeInjected, v1alpha1.ClearedByAdmin
-		verdict.message = "A dry run shows that a new Pod would come up without a sidecar, although injection is expected."
+		verdict.message = "A dry run shows that a new Pod would come up without a sidecar, although injection is expected. Look at the injector's log and at other webhooks that change Pods."
 		if s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision) {
 			verdict.reason, verdict.clearsBy = ReasonInjectorSilent, v1alpha1.ClearedByCluster
 			verdict.message = "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."
@@ -398,7 +406,7 @@ func exceedsDisruptionBudget(s *situation) *hold {
 		}
 		answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
 			message: fmt.Sprintf("Its strategy may take down %d Pods at once and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", object.Strategy.MaxUnavailable, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)}
-		if budget.Expected-budget.Desired < object.Strategy.MaxUnavailable {
+		if budget.Observed && budget.Expected-budget.Desired < object.Strategy.MaxUnavailable {
 			answer.clearsBy = v1alpha1.ClearedByOwner
 			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
 		}

@@ -83,7 +83,7 @@ func Decide(in Input) *Plan {
 		plan.Namespaces = append(plan.Namespaces, decision)
 		candidates = append(candidates, decision.judge(&in, ledger)...)
 	}
-	for _, next := range inTurn(candidates) {
+	for _, next := range inTurn(candidates, ledger) {
 		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
 	}
 	for _, namespace := range plan.Namespaces {
@@ -181,9 +181,10 @@ func strategyInWords(object *inventory.Object) string {
 	return fmt.Sprintf("%d down and %d on top at once", object.Strategy.MaxUnavailable, object.Strategy.MaxSurge)
 }
 
-// inTurn orders candidates: one of each namespace, then the next of each. Within a namespace those
-// that serve nothing now come first, StatefulSets last, and the small before the large.
-func inTurn(candidates []candidate) []candidate {
+// inTurn orders candidates so that the namespaces have as many in flight as each other, as far as
+// they need it. Within a namespace those that serve nothing now come first, StatefulSets last, and
+// the small before the large.
+func inTurn(candidates []candidate, ledger *ledger) []candidate {
 	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		return cmp.Or(
 			strings.Compare(a.plan.Name, b.plan.Name),
@@ -195,7 +196,7 @@ func inTurn(candidates []candidate) []candidate {
 	position := make(map[*inventory.Workload]int, len(candidates))
 	count := map[string]int{}
 	for _, c := range candidates {
-		position[c.situation.workload] = count[c.plan.Name]
+		position[c.situation.workload] = ledger.namespaces[c.plan.Name].used.workloads + count[c.plan.Name]
 		count[c.plan.Name]++
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int {

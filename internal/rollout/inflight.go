@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -25,7 +26,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	}
 	if rolledOut(workload) {
 		if isBroughtIn(workload) {
-			return s.finish(v1alpha1.ResultSucceeded, "")
+			return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
 		}
 		if workload.Finding == v1alpha1.FindingMissing && workload.NewestToReplace >= record.Start.Unix() {
 			return s.finishIneffective()
@@ -47,11 +48,10 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 // completedLate gives the verdict on a failed restart that came through after all.
 func completedLate(s *situation) (Verdict, bool) {
 	record := s.workload.Record
-	if record == nil || record.Result != v1alpha1.ResultFailed || s.workload.Object == nil ||
-		!rolledOut(s.workload) || !isBroughtIn(s.workload) {
+	if !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
 		return Verdict{}, false
 	}
-	return s.finish(v1alpha1.ResultSucceeded, "Late: it had been given up."), true
+	return s.finish(v1alpha1.ResultSucceeded, strings.TrimSpace("Late: it had been given up. "+reservation(s.workload))), true
 }
 
 // rolledOut reports whether the kind's controller has replaced every Pod and all of them are known
@@ -65,6 +65,18 @@ func rolledOut(workload *inventory.Workload) bool {
 func isBroughtIn(workload *inventory.Workload) bool {
 	cause, err := inventory.ParseCause(workload.Record.Cause)
 	return err == nil && workload.Finding != cause.Finding
+}
+
+// reservation says what a restart that succeeded did not bring; empty where it brought everything.
+func reservation(workload *inventory.Workload) string {
+	switch {
+	case !workload.Expectation.Inject:
+		return "No sidecar is expected any more. " + workload.Expectation.Message
+	case workload.Object.Replicas == 0:
+		return "It was scaled to zero meanwhile; its next Pods are injected."
+	default:
+		return ""
+	}
 }
 
 // finishIneffective ends a restart whose new Pods came up without the sidecar. Where API servers
@@ -123,9 +135,5 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 // takesASlot reports whether the workload counts against the budgets: its restart is in flight, or
 // has failed and left Pods that are not ready.
 func takesASlot(workload *inventory.Workload) bool {
-	record := workload.Record
-	if record.InFlight() {
-		return true
-	}
-	return record != nil && record.Result == v1alpha1.ResultFailed && workload.Object.RollingOut() && workload.Pods.Ready < workload.Pods.Running
+	return workload.Record.InFlight() || workload.Record.Failed() && workload.Pods.Ready < workload.Object.Replicas
 }

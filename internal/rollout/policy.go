@@ -18,6 +18,7 @@ import (
 // What a policy says when it says nothing.
 const (
 	defaultSettle          = 30 * time.Second
+	leastSettle            = 2 * time.Second // API servers match webhooks from their own, older view
 	defaultProgressTimeout = 600 * time.Second
 )
 
@@ -71,7 +72,7 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 		}
 	}
 	if spec.SettleSeconds != nil {
-		policy.settle = time.Duration(*spec.SettleSeconds) * time.Second
+		policy.settle = max(time.Duration(*spec.SettleSeconds)*time.Second, leastSettle)
 	}
 	if len(spec.Budgets) > 0 {
 		policy.budgets = spec.Budgets

@@ -109,7 +109,7 @@ type hold struct {
 	clearsBy v1alpha1.ClearedBy
 	message  string
 	until    time.Time
-	// checkKey is set where a new dry-run check may end the hold and is due.
+	// checkDue says that a new dry-run check may end the hold and that it is time to ask.
 	checkDue bool
 }
 
