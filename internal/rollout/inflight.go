@@ -135,5 +135,8 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 // takesASlot reports whether the workload counts against the budgets: its restart is in flight, or
 // has failed and left Pods that are not ready.
 func takesASlot(workload *inventory.Workload) bool {
-	return workload.Record.InFlight() || workload.Record.Failed() && workload.Pods.Ready < workload.Object.Replicas
+	if workload.Record.Failed() {
+		return workload.Pods.Ready < max(workload.Pods.Running, workload.Object.Replicas)
+	}
+	return workload.Record.InFlight()
 }

@@ -1,0 +1,507 @@
+package rollout_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+const (
+	byTime    = v1alpha1.ClearedByTime
+	byCluster = v1alpha1.ClearedByCluster
+	byOwner   = v1alpha1.ClearedByOwner
+	byAdmin   = v1alpha1.ClearedByAdmin
+)
+
+func TestChecksAreAskedInThisOrder(t *testing.T) {
+	want := []string{
+		"NamespaceIsTerminating",
+		"RecordIsUnknown",
+		"LastRestartFailed",
+		"IsNotSelected",
+		"IsOptedOut",
+		"FindingIsNotRemediated",
+		"IsAJob",
+		"NobodyRecreatesIt",
+		"HasNotBeenRead",
+		"IsScaledToZero",
+		"IsPaused",
+		"SidecarAndAmbientAreBothAskedFor",
+		"PatchRecreatesNothing",
+		"AnotherRolloutIsGoingOn",
+		"CauseWasTriedAlready",
+		"PolicyOnlyReports",
+		"RedButtonIsPressed",
+		"GuardIsNotProven",
+		"IsSettling",
+		"WouldCauseDowntime",
+		"IsOwnedByOperator",
+		"DryRunCheckSaysNo",
+		"InjectedPodsAreFailing",
+		"ExceedsDisruptionBudget",
+	}
+	if diff := cmp.Diff(want, rollout.CheckNames()); diff != "" {
+		t.Errorf("checks (-want +got):\n%s", diff)
+	}
+}
+
+// speaks is a case in which a check has something against a restart. The message must say how to
+// end it.
+type speaks struct {
+	scene    *scene
+	reason   rollout.Reason
+	clearsBy v1alpha1.ClearedBy
+	message  string
+}
+
+// A restart is due where nothing speaks against it.
+func TestRestartIsDue(t *testing.T) {
+	verdict := only(t, newScene(outside(cart(), 3)).decide())
+	if verdict.Action != v1alpha1.ActionRestart || verdict.Reason != rollout.ReasonRestartDue || verdict.Step != rollout.StepRestart || verdict.ClearsBy != "" {
+		t.Errorf("verdict %s %s, step %d, cleared by %q", verdict.Action, verdict.Reason, verdict.Step, verdict.ClearsBy)
+	}
+	record := verdict.Record
+	if record.Decided == "" {
+		t.Error("what decided is not written down")
+	}
+	record.Decided = ""
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "deployment-shop-cart", Newest: yesterday.Unix()}
+	if diff := cmp.Diff(inventory.NewRecord(cause, "RolloutRestart", "", noon), record); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
+	}
+}
+
+func TestNothingIsSaidOfWhatIsComplete(t *testing.T) {
+	for name, scene := range map[string]*scene{
+		"every Pod is in the mesh":    newScene(runs(cart().Build(), injected, injected)),
+		"no sidecar is expected":      newScene(outside(cart().Labelled("sidecar.istio.io/inject", "false"), 3)),
+		"nothing runs":                newScene(cart().Build()),
+		"the namespace asks for none": newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), outside(cart(), 3)),
+		"it was restarted before":     newScene(runs(recorded(cart(), ended(v1alpha1.ResultSucceeded)).Build(), injected, injected, injected)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if given := verdicts(scene.decide()); len(given) != 0 {
+				t.Errorf("verdicts %v", given)
+			}
+		})
+	}
+}
+
+func TestChecks(t *testing.T) {
+	for check, test := range map[string]struct {
+		// speak are cases in which it has something against a restart, pass their neighbours in
+		// which it has not.
+		speak map[string]speaks
+		pass  map[string]*scene
+	}{
+		"NamespaceIsTerminating": {
+			map[string]speaks{
+				"a namespace that is being deleted": {newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), outside(cart(), 3)),
+					rollout.ReasonNamespaceTerminating, byCluster, "is being deleted"},
+			},
+			map[string]*scene{"a namespace that is not": newScene(outside(cart(), 3))},
+		},
+		"RecordIsUnknown": {
+			map[string]speaks{
+				"a record that a newer version wrote": {newScene(outside(cart().Annotated(v1alpha1.LastRestartAnnotation, `{"version":2}`), 3)),
+					rollout.ReasonUnknownRecord, byAdmin, "remove the annotation"},
+				"a record that nobody can read": {newScene(outside(cart().Annotated(v1alpha1.LastRestartAnnotation, "yes"), 3)),
+					rollout.ReasonUnknownRecord, byAdmin, "remove the annotation"},
+				"one of a workload that is complete": {newScene(runs(cart().Annotated(v1alpha1.LastRestartAnnotation, "yes").Build(), injected)),
+					rollout.ReasonUnknownRecord, byAdmin, "remove the annotation"},
+			},
+			map[string]*scene{
+				"the record of another object, copied with its manifest": newScene(outside(
+					cart().Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(inventory.Cause{UID: "another"}, "RolloutRestart", "", yesterday).String()), 3)),
+			},
+		},
+		"LastRestartFailed": {
+			map[string]speaks{
+				"nothing that decides has changed since it failed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)), 3)),
+					rollout.ReasonRestartFailed, byOwner, "only after its template or the injector has changed"},
+				"its Pods are in the mesh and not ready": {newScene(runs(recorded(cart(), ended(v1alpha1.ResultFailed)).Build(), crashing, crashing, crashing)),
+					rollout.ReasonRestartFailed, byOwner, "goes on trying"},
+			},
+			map[string]*scene{
+				"the template has changed since it failed": newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)).TemplateAnnotated("mended", "yes"), 3)),
+			},
+		},
+		"IsNotSelected": {
+			map[string]speaks{
+				"a workload that the selector leaves out": {newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(cart(), 3)),
+					rollout.ReasonNotSelected, byAdmin, "Widen the selector"},
+			},
+			map[string]*scene{
+				"a workload that the selector selects": newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(cart().Labelled("tier", "web"), 3)),
+			},
+		},
+		"IsOptedOut": {
+			map[string]speaks{
+				"a namespace that opted out": {newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").Annotated(v1alpha1.RestartAnnotation, "disabled").CreatedAt(yesterday).Build(), outside(cart(), 3)),
+					rollout.ReasonOptedOut, byOwner, "on the namespace asks for no restart. Restart it yourself, or remove the annotation"},
+				"a workload that opted out": {newScene(outside(cart().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)),
+					rollout.ReasonOptedOut, byOwner, "remove the annotation"},
+				"a template that opted out": {newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartAnnotation, "disabled"), 3)),
+					rollout.ReasonOptedOut, byOwner, "remove the annotation"},
+				"a word that nobody knows": {newScene(outside(cart().Annotated(v1alpha1.RestartAnnotation, "never"), 3)),
+					rollout.ReasonInvalidAnnotation, byOwner, `only "disabled" is known`},
+				"a Pod by itself that opted out": {newScene(builder.Pod("shop", "alone").CreatedAt(yesterday).Annotated(v1alpha1.RestartAnnotation, "disabled").Build()),
+					rollout.ReasonOptedOut, byOwner, "on the Pod"},
+			},
+			map[string]*scene{"another annotation": newScene(outside(cart().Annotated("restart", "disabled"), 3))},
+		},
+		"FindingIsNotRemediated": {
+			map[string]speaks{
+				"a sidecar of another revision": {newScene(runs(cart().Build(), func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("canary").Ready(yesterday) })),
+					rollout.ReasonNotRemediated, byAdmin, "restart it yourself"},
+				"a sidecar that is not expected": {newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), runs(cart().Build(), injected)),
+					rollout.ReasonNotRemediated, byAdmin, "does not act on Leftover"},
+			},
+			map[string]*scene{"a sidecar that is missing beside them": newScene(runs(cart().Build(), uninjected, func(b *builder.PodBuilder) { b.Injected("canary").Ready(yesterday) }))},
+		},
+		"IsAJob": {
+			map[string]speaks{
+				"a Job that runs": {newScene(outside(builder.Job("shop", "import"), 1)),
+					rollout.ReasonNextRunIsInjected, byTime, "one created now is injected"},
+				"a CronJob whose run has begun": {newScene(aRunOf(builder.CronJob("shop", "nightly").Build())),
+					rollout.ReasonNextRunIsInjected, byTime, "the next run is injected"},
+			},
+			map[string]*scene{"a Deployment": newScene(outside(cart(), 3))},
+		},
+		"NobodyRecreatesIt": {
+			map[string]speaks{
+				"a Pod by itself": {newScene(builder.Pod("shop", "alone").CreatedAt(yesterday).Ready(yesterday).Build()),
+					rollout.ReasonNobodyRecreatesPod, byOwner, "Delete it and create it again"},
+			},
+			map[string]*scene{"a Pod of a Deployment": newScene(outside(cart(), 1))},
+		},
+		"HasNotBeenRead": {
+			map[string]speaks{
+				"Pods whose ReplicaSet is not known": {newScene(outside(cart(), 1)[2]),
+					rollout.ReasonNotReadYet, byCluster, "has not been seen"},
+				"Pods whose Deployment is not known": {newScene(outside(cart(), 1)[1:]),
+					rollout.ReasonNotReadYet, byCluster, "has not been seen"},
+			},
+			map[string]*scene{"Pods whose owners are known": newScene(outside(cart(), 1))},
+		},
+		"IsScaledToZero": {
+			map[string]speaks{
+				"a Deployment of no Pods": {newScene(outside(cart().Replicas(0).RolledOut(), 1)),
+					rollout.ReasonScaledToZero, byCluster, "the next ones are injected"},
+			},
+			map[string]*scene{"a Deployment of one": newScene(outside(cart().Replicas(1).RolledOut(), 1))},
+		},
+		"IsPaused": {
+			map[string]speaks{
+				"a Deployment that is paused": {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3)),
+					rollout.ReasonPaused, byOwner, "kubectl rollout resume deployment/cart -n shop"},
+			},
+			map[string]*scene{"a Deployment that is not": newScene(outside(cart(), 3))},
+		},
+		"SidecarAndAmbientAreBothAskedFor": {
+			map[string]speaks{
+				"both asked for by the namespace": {newScene(both(), outside(cart(), 3)), rollout.ReasonMeshModeConflict, byOwner, "Take away"},
+				"ambient asked for by the template": {newScene(outside(cart().Labelled("istio.io/dataplane-mode", "ambient"), 3)),
+					rollout.ReasonMeshModeConflict, byOwner, "istio.io/dataplane-mode"},
+			},
+			map[string]*scene{"the template asks for neither": newScene(both(), outside(cart().Labelled("istio.io/dataplane-mode", "none"), 3))},
+		},
+		"PatchRecreatesNothing": {
+			map[string]speaks{
+				"a StatefulSet that is updated on deletion": {newScene(outside(db().OnDelete(), 3)), rollout.ReasonPatchRecreatesNothing, byOwner, "Delete the Pods"},
+				"a StatefulSet with a partition":            {newScene(outside(db().Partition(2), 3)), rollout.ReasonPatchRecreatesNothing, byOwner, "stops at partition 2. Delete the Pods"},
+				"a DaemonSet that is updated on deletion": {newScene(outside(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(3), 3)),
+					rollout.ReasonPatchRecreatesNothing, byOwner, "OnDelete. Delete the Pods"},
+				"a ReplicaSet by itself": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut(), 3)),
+					rollout.ReasonPatchRecreatesNothing, byOwner, "does not roll out its template. Delete the Pods"},
+			},
+			map[string]*scene{"a StatefulSet without": newScene(outside(db(), 3))},
+		},
+		"AnotherRolloutIsGoingOn": {
+			map[string]speaks{
+				"a rollout that goes on": {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }), 3)),
+					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
+				"a change that its controller has not seen": {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Generation++ }), 3)),
+					rollout.ReasonRolloutInProgress, byCluster, "its new Pods are injected"},
+				"a rollout that is stuck": {newScene(outside(cart().With(func(d *appsv1.Deployment) {
+					d.Status.UpdatedReplicas = 1
+					d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}}
+				}), 3)), rollout.ReasonRolloutStuck, byOwner, "Mend or undo"},
+			},
+			map[string]*scene{
+				"Pods of a workload that is rolled out are not available": newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 0 }), 3)),
+			},
+		},
+		"CauseWasTriedAlready": {
+			map[string]speaks{
+				"a restart that was ineffective": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)), 3)),
+					rollout.ReasonRestartIneffective, byAdmin, "before its template, the namespace's labels or the injector change"},
+				"a restart that was taken back": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)),
+					rollout.ReasonRestartReverted, byOwner, "before its template, the namespace's labels or the injector change"},
+				"the template has this cause": {newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
+					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
+				"what it failed for is left, though something has changed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)).
+					TemplateAnnotated("mended", "yes", v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
+					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
+			},
+			map[string]*scene{
+				"a restart that was ineffective, and the template has changed": newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)).TemplateAnnotated("mended", "yes"), 3)),
+				"a restart that was taken back, and the injector has changed":  newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)).lettingPass(),
+				"a restart that is not held against it":                        newScene(outside(recorded(cart(), excused), 3)),
+				"a cause of which newer Pods are no part":                      newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, older(cartCause()).String()), 3)),
+				"the cause of another workload, copied with its template":      newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, others(cartCause()).String()), 3)),
+				"a restart that worked, and Pods that came without after it":   newScene(outside(recorded(cart(), ended(v1alpha1.ResultSucceeded)), 3)),
+				"a restart that was made when the namespace had another label": newScene(meshedByRevision(), outside(recorded(cart(), ended(v1alpha1.ResultIneffective)), 3)),
+			},
+		},
+		"PolicyOnlyReports": {
+			map[string]speaks{
+				"a policy that reports": {newScene(builder.Reporting("mesh").Unbounded(), outside(cart(), 3)), rollout.ReasonReportMode, byAdmin, "Set mode: Enforce"},
+				"a policy that does not say": {newScene(&v1alpha1.MeshPolicy{ObjectMeta: metav1.ObjectMeta{Name: "mesh"}}, outside(cart(), 3)),
+					rollout.ReasonReportMode, byAdmin, "Set mode: Enforce"},
+			},
+			map[string]*scene{"a policy that enforces": newScene(outside(cart(), 3))},
+		},
+		"RedButtonIsPressed": {
+			map[string]speaks{
+				"it is pressed": {newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Stopped = true }), rollout.ReasonStopped, byAdmin, "fullmesh stop --clear"},
+			},
+			map[string]*scene{"it is not": newScene(outside(cart(), 3))},
+		},
+		"GuardIsNotProven": {
+			map[string]speaks{
+				"it is missing": {newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }),
+					rollout.ReasonGuardMissing, byAdmin, "Apply config/guard"},
+				"nobody knows yet": {newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardUnknown }),
+					rollout.ReasonGuardUnknown, byCluster, "tried again"},
+			},
+			map[string]*scene{"it holds": newScene(outside(cart(), 3))},
+		},
+		"IsSettling": {
+			map[string]speaks{
+				"a label changed just now": {newScene(labelledAt(noon.Add(-29*time.Second)), outside(cart(), 3)),
+					rollout.ReasonSettling, byTime, "30s after the last change of the namespace's labels"},
+				"the template changed just now": {newScene(outside(cart().CreatedAt(noon.Add(-29*time.Second)), 3)),
+					rollout.ReasonSettling, byTime, "30s after the last change of the template"},
+				"the injector changed just now": {newScene(outside(cart(), 3)).injectorChangedAt(noon.Add(-29 * time.Second)),
+					rollout.ReasonSettling, byTime, "30s after the last change of the injector"},
+				"the policy asks for longer": {newScene(builder.Enforcing("mesh").Unbounded().Settling(60), labelledAt(noon.Add(-59*time.Second)), outside(cart(), 3)),
+					rollout.ReasonSettling, byTime, "1m0s"},
+				"the policy asks for less than can be": {newScene(builder.Enforcing("mesh").Unbounded().Settling(0), labelledAt(noon.Add(-time.Second)), outside(cart(), 3)),
+					rollout.ReasonSettling, byTime, "2s"},
+				"a clock is ahead of ours": {newScene(outside(cart().CreatedAt(noon.Add(time.Second)), 3)),
+					rollout.ReasonSettling, byTime, "30s"},
+			},
+			map[string]*scene{
+				"everything changed long enough ago": newScene(labelledAt(noon.Add(-30*time.Second)), outside(cart().CreatedAt(noon.Add(-30*time.Second)), 3)).injectorChangedAt(noon.Add(-30 * time.Second)),
+				"the policy asks for less":           newScene(builder.Enforcing("mesh").Unbounded().Settling(5), labelledAt(noon.Add(-5*time.Second)), outside(cart(), 3)),
+			},
+		},
+		"WouldCauseDowntime": {
+			map[string]speaks{
+				"a Deployment that is recreated": {newScene(outside(cart().Recreate(), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "Recreate. Accept it with accept: [Downtime]"},
+				"one Pod without surge":          {newScene(outside(cart().Replicas(1).Surge(0).Unavailable(1).RolledOut(), 1)), rollout.ReasonWouldCauseDowntime, byAdmin, "fullmesh.dev/accept=Downtime"},
+				"all may be unavailable":         {newScene(outside(cart().Unavailable("100%"), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "every Pod at once. Accept it"},
+				"a StatefulSet of one":           {newScene(outside(db().Replicas(1).RolledOut(), 1)), rollout.ReasonWouldCauseDowntime, byAdmin, "its only Pod goes before the new one comes. Accept it"},
+				"a StatefulSet of which one is ready": {newScene(runs(db().Build(), uninjected, starting, starting)), rollout.ReasonWouldCauseDowntime, byAdmin,
+					"only 1 of its 3 Pods are ready"},
+				"another risk is accepted": {newScene(outside(cart().Recreate().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "Accept it"},
+			},
+			map[string]*scene{
+				"the administrator accepts it":            newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(cart().Recreate(), 3)),
+				"the owner accepts it":                    newScene(outside(cart().Recreate().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS, Downtime"), 3)),
+				"nothing is ready":                        newScene(runs(cart().Recreate().Build(), starting, starting, starting)),
+				"one Pod with surge":                      newScene(outside(cart().Replicas(1).RolledOut(), 1)),
+				"a StatefulSet of two":                    newScene(outside(db().Replicas(2).RolledOut(), 2)),
+				"a Deployment of which one is ready":      newScene(runs(cart().Surge(0).Unavailable(1).Build(), uninjected, starting, starting)),
+				"a StatefulSet of which enough are ready": newScene(runs(db().Build(), uninjected, uninjected, starting)),
+			},
+		},
+		"IsOwnedByOperator": {
+			map[string]speaks{
+				"a StatefulSet that a database operator made": {newScene(outside(db().With(func(s *appsv1.StatefulSet) {
+					s.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
+				}), 3)), rollout.ReasonOwnedByOperator, byOwner, "postgresql.acid.zalan.do shop/main controls it"},
+				"Pods of a kind that is not known": {newScene(builder.Pod("shop", "a").OwnedByOther(builder.ControlledByOther("apps.kruise.io/v1alpha1", "CloneSet", "cart", "cs")).CreatedAt(yesterday).Ready(yesterday).Build()),
+					rollout.ReasonOwnedByOperator, byOwner, "CloneSet.apps.kruise.io shop/cart"},
+				"Pods of a ReplicationController": {newScene(builder.Pod("shop", "a").OwnedByOther(builder.ControlledByOther("v1", "ReplicationController", "cart", "rc")).CreatedAt(yesterday).Ready(yesterday).Build()),
+					rollout.ReasonOwnedByOperator, byOwner, "Restart it by the means of that controller"},
+			},
+			map[string]*scene{"a StatefulSet that nobody controls": newScene(outside(db(), 3))},
+		},
+		"DryRunCheckSaysNo": {
+			map[string]speaks{
+				"it would be of another revision": {newScene(outside(cart(), 3)).answer(rollout.Check{Revision: "canary", At: noon}),
+					rollout.ReasonOtherRevision, byAdmin, "Find out which of the webhooks"},
+				"it would have no sidecar": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNotInjected}),
+					rollout.ReasonWouldNotBeInjected, byAdmin, "Look at the injector's log"},
+				"it would have no sidecar, and webhooks let Pods pass": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNotInjected}).lettingPass(),
+					rollout.ReasonInjectorSilent, byCluster, "asked again"},
+				"the injector cannot be reached": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, Message: "refused"}),
+					rollout.ReasonInjectorUnreachable, byCluster, "asked again. refused"},
+				"somebody refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "exceeded quota"}),
+					rollout.ReasonCreationDenied, byOwner, "exceeded quota"},
+				"there was no answer": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFailed, Message: "timeout"}),
+					rollout.ReasonCheckFailed, byCluster, "tried again: timeout"},
+				"the restart was refused": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckRefused, Message: "the guard"}),
+					rollout.ReasonRefusedByAdmission, byAdmin, "the guard"},
+				"an old no stands": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "no", At: yesterday, Retry: noon.Add(time.Hour)}),
+					rollout.ReasonCreationDenied, byOwner, "no"},
+			},
+			map[string]*scene{
+				"it would have the sidecar": newScene(outside(cart(), 3)),
+				"nobody is to be asked":     newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Check = nil }),
+				"it has not been asked":     newScene(outside(cart(), 3)).unasked(),
+			},
+		},
+		"InjectedPodsAreFailing": {
+			map[string]speaks{
+				"a Pod in the mesh crashes": {newScene(runs(cart().Build(), uninjected, uninjected, crashing)),
+					rollout.ReasonInjectedPodsFailing, byOwner, "Pod cart-2, container app: CrashLoopBackOff, last exit code 1, 3 restarts (where it needs the network at once, set holdApplicationUntilProxyStarts: true). Mend that"},
+			},
+			map[string]*scene{
+				"a Pod outside the mesh crashes": newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) })),
+				"a Pod in the mesh is starting":  newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })),
+			},
+		},
+		"ExceedsDisruptionBudget": {
+			map[string]speaks{
+				"it allows less now": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(2, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "PodDisruptionBudget cart allows 0 now (2 healthy, 2 needed)"},
+				"it never allows as many": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget"},
+				"one of two never allows as many": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "PodDisruptionBudget cart"},
+				"its controller has not seen it": {newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "allows 0 now"},
+				"a StatefulSet": {newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(db(), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "loosen the budget"},
+			},
+			map[string]*scene{
+				"it allows as many":          newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"none may be unavailable":    newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
+				"none is ready":              newScene(builder.DisruptionBudget("shop", "cart").Healthy(0, 3, 3).Build(), runs(cart().Unavailable(1).Build(), starting, starting)),
+				"it covers others":           newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"it is of another namespace": newScene(meshed("bank"), builder.DisruptionBudget("bank", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"its selector is unset":      newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Covering("app", "none").Build(), outside(cart().Unavailable(1), 3)),
+			},
+		},
+	} {
+		t.Run(check, func(t *testing.T) {
+			if !slices.Contains(rollout.CheckNames(), check) {
+				t.Errorf("there is no such check")
+			}
+			for name, test := range test.speak {
+				t.Run("speaks of "+name, func(t *testing.T) {
+					verdict := only(t, test.scene.decide())
+					if verdict.Action != v1alpha1.ActionHold || verdict.Reason != test.reason || verdict.ClearsBy != test.clearsBy {
+						t.Errorf("verdict %s %s, cleared by %s; want Hold %s, cleared by %s", verdict.Action, verdict.Reason, verdict.ClearsBy, test.reason, test.clearsBy)
+					}
+					if !strings.Contains(verdict.Message, test.message) {
+						t.Errorf("message %q does not say %q", verdict.Message, test.message)
+					}
+					if verdict.Step == rollout.StepRestart || verdict.Step == rollout.StepFinish {
+						t.Errorf("a hold with step %d", verdict.Step)
+					}
+				})
+			}
+			for name, scene := range test.pass {
+				t.Run("does not speak of "+name, func(t *testing.T) {
+					if verdict := only(t, scene.decide()); verdict.Action != v1alpha1.ActionRestart {
+						t.Errorf("verdict %s %s: %s", verdict.Action, verdict.Reason, verdict.Message)
+					}
+				})
+			}
+		})
+	}
+}
+
+func (s *scene) when(change func(*rollout.Input)) *scene {
+	change(&s.Input)
+	return s
+}
+
+func (s *scene) injectorChangedAt(at time.Time) *scene {
+	s.injectorChanged = at
+	return s
+}
+
+// lettingPass is a cluster whose webhooks let Pods pass when the injector is down.
+func (s *scene) lettingPass() *scene {
+	s.webhooks = []*webhookConfiguration{builder.LettingPass(builder.Webhooks())}
+	return s
+}
+
+func labelledAt(at time.Time) *corev1.Namespace {
+	return builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(at).Build()
+}
+
+func meshedByRevision() *corev1.Namespace {
+	return builder.Namespace("shop").Labelled("istio.io/rev", "default").CreatedAt(yesterday).Build()
+}
+
+func both() *corev1.Namespace {
+	return builder.Namespace("shop").Labelled("istio-injection", "enabled", "istio.io/dataplane-mode", "ambient").CreatedAt(yesterday).Build()
+}
+
+func crashing(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default").Crashing("app", 1) }
+func starting(b *builder.PodBuilder) { b.CreatedAt(yesterday) }
+
+// aRunOf is a Job of a CronJob with its Pod.
+func aRunOf(cron metav1.Object) []any {
+	job := builder.Job("shop", "nightly-1").OwnedBy(cron).Build()
+	return append([]any{cron}, runs(job, uninjected)...)
+}
+
+func cartCause() inventory.Cause {
+	return inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "deployment-shop-cart", Newest: yesterday.Unix()}
+}
+
+func older(cause inventory.Cause) inventory.Cause {
+	cause.Newest--
+	return cause
+}
+
+func others(cause inventory.Cause) inventory.Cause {
+	cause.UID = "another"
+	return cause
+}
+
+// recorded gives the Deployment cart the record of an earlier restart, which was begun two hours ago
+// for what was so then, under everything that decides as it is now.
+func recorded(b *builder.Workload[*appsv1.Deployment], how func(inventory.Record) inventory.Record) *builder.Workload[*appsv1.Deployment] {
+	start := inventory.NewRecord(older(cartCause()), "RolloutRestart", decidedNow(), noon.Add(-2*time.Hour))
+	return b.Annotated(v1alpha1.LastRestartAnnotation, how(start).String())
+}
+
+// decidedNow is the hash over what decides about the Deployment cart in newScene.
+func decidedNow() string {
+	for _, verdict := range verdicts(newScene(outside(cart(), 1)).decide()) {
+		return verdict.Record.Decided
+	}
+	return ""
+}
+
+func ended(result v1alpha1.RestartResult) func(inventory.Record) inventory.Record {
+	return func(record inventory.Record) inventory.Record {
+		return record.Ended(result, "It has ended.", noon.Add(-time.Hour))
+	}
+}
+
+// excused is an ineffective restart that is not held against the workload.
+func excused(record inventory.Record) inventory.Record {
+	record = ended(v1alpha1.ResultIneffective)(record)
+	record.Decided = ""
+	return record
+}

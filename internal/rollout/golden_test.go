@@ -1,0 +1,263 @@
+package rollout_test
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+var update = flag.Bool("update", false, "write the transcripts in testdata anew")
+
+// stories are whole rollouts. Each is told in testdata/<name>.txt, and again with what happens being
+// learned of in other orders, which must come to the same end.
+var stories = map[string]func(*simulation){
+	"a shop of several kinds": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, builder.StatefulSet("shop", "db").Replicas(3))
+		add(s, builder.DaemonSet("shop", "log"))
+		add(s, builder.Deployment("shop", "batch").Replicas(2).Recreate())
+		add(s, deployment("shop", "legacy").Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled))
+		add(s, deployment("shop", "plain").Labelled("sidecar.istio.io/inject", "false"))
+		s.run(2)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The administrator accepts downtime.")
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil).Accepting(v1alpha1.RiskDowntime))
+		s.runUntilQuiet()
+	},
+	"a Deployment that crashes in the mesh": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
+		s.addNamespace("shop")
+		broken := add(s, deployment("shop", "broken"))
+		broken.crashes = inMesh
+		add(s, deployment("shop", "cart"))
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("What it needs is there again: its Pods come up.")
+		broken.crashes = nil
+		s.runUntilQuiet()
+	},
+	"a Deployment whose owner mends it": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").ProgressTimeout(60))
+		s.addNamespace("shop")
+		broken := add(s, deployment("shop", "broken"))
+		broken.crashes = inMesh
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The owner mends the template.")
+		broken.crashes = nil
+		s.setTemplate(broken, "proxy.istio.io/config", "holdApplicationUntilProxyStarts: true")
+		s.runUntilQuiet()
+	},
+	"disruption budgets": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).Labelled("tier", "data"))
+		add(s, builder.StatefulSet("shop", "queue").Replicas(3).Labelled("tier", "data"))
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "rigid").Unavailable(1))
+		s.addBudget(builder.DisruptionBudget("shop", "data").Covering("tier", "data"), 5)
+		s.addBudget(builder.DisruptionBudget("shop", "cart"), 3)
+		s.addBudget(builder.DisruptionBudget("shop", "rigid"), 3)
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"a policy that is set to Report in the middle": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The policy is set to Report.")
+		s.setPolicy(builder.Reporting("mesh"))
+		s.runUntilQuiet()
+		s.say("The policy is set to Enforce.")
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.runUntilQuiet()
+	},
+	"the red button": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The red button is pressed.")
+		s.stopped = true
+		s.runUntilQuiet()
+		s.say("It is let go.")
+		s.stopped = false
+		s.runUntilQuiet()
+	},
+	"budgets and fairness": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, 3).Budget(v1alpha1.BudgetScopeNamespace, "50%", nil))
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		for _, name := range []string{"a", "b", "c", "d"} {
+			add(s, deployment("bank", name))
+		}
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "wide").Replicas(10).Surge(4))
+		s.label("bank", "istio-injection", "enabled")
+		s.run(3)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"a silent injector": func(s *simulation) {
+		s.setWebhooks(builder.LettingPass(builder.Webhooks()))
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(3)
+		s.say("The injector goes silent just after it was asked.")
+		s.down = true
+		s.run(20)
+		s.say("The injector is back.")
+		s.down = false
+		s.runUntilQuiet()
+	},
+	"an injector that is silent to all but dry runs": func(s *simulation) {
+		s.setWebhooks(builder.LettingPass(builder.Webhooks()))
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		s.down, s.dryRunsPass = true, true
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"an injector that cannot be reached": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		s.down = true
+		s.label("shop", "istio-injection", "enabled")
+		s.run(20)
+		s.say("The injector is back.")
+		s.down = false
+		s.runUntilQuiet()
+	},
+	"somebody takes the restart back": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		cart.startup = 2 * stepTime
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("GitOps sets the template back.")
+		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		s.runUntilQuiet()
+	},
+	"scaled to zero, and no longer in the mesh": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil))
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("cart is scaled to zero.")
+		s.scale(cart, 0)
+		s.run(1)
+		s.say("The label is taken off the namespace.")
+		s.label("shop", "istio-injection", "")
+		s.runUntilQuiet()
+	},
+	"a workload that is paused": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		s.change(cart, func() { cart.object.(*appsv1.Deployment).Spec.Paused = true })
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("It is resumed.")
+		s.change(cart, func() { cart.object.(*appsv1.Deployment).Spec.Paused = false })
+		s.runUntilQuiet()
+	},
+}
+
+func TestStories(t *testing.T) {
+	for name, story := range stories {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSimulation(t)
+			story(s)
+			got := s.transcript.String() + "\n" + s.outcome() + "\n"
+			path := filepath.Join("testdata", strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-")+".txt")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("the story has changed; -update writes it anew (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStoriesEndTheSameInWhateverOrderTheyAreLearnedOf(t *testing.T) {
+	for name, story := range stories {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inOrder := newSimulation(t)
+			story(inOrder)
+			for seed := range uint64(10) {
+				shuffled := newSimulation(t)
+				random := rand.New(rand.NewPCG(seed, 0))
+				shuffled.arrange = func(events []event) ([]event, []event) {
+					return rearrange(events, random.IntN), nil
+				}
+				story(shuffled)
+				if diff := cmp.Diff(inOrder.outcome(), shuffled.outcome()); diff != "" {
+					t.Errorf("seed %d comes to another end (-want +got):\n%s\n%s", seed, diff, shuffled.transcript.String())
+				}
+			}
+		})
+	}
+}
+
+// rearrange shuffles events; those about the same thing stay in their order.
+func rearrange(events []event, intN func(int) int) []event {
+	queues := map[string][]event{}
+	var order []string
+	for _, event := range events {
+		queues[event.about] = append(queues[event.about], event)
+		order = append(order, event.about)
+	}
+	for i := len(order) - 1; i > 0; i-- {
+		j := intN(i + 1)
+		order[i], order[j] = order[j], order[i]
+	}
+	shuffled := make([]event, 0, len(events))
+	for _, about := range order {
+		shuffled = append(shuffled, queues[about][0])
+		queues[about] = queues[about][1:]
+	}
+	return shuffled
+}
+
+// Every story is told by a transcript, and every transcript tells a story.
+func TestEveryTranscriptIsOfAStory(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
+	if err != nil || len(files) != len(stories) {
+		t.Errorf("%d stories and %d transcripts (%v)", len(stories), len(files), err)
+	}
+}

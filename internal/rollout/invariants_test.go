@@ -1,0 +1,133 @@
+package rollout_test
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// mayStart fails the test where a restart is begun that must not be. What it compares with is the
+// cluster itself; only what nobody can know better than the inventory is taken from there.
+func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout.Verdict) {
+	workload := verdict.Workload
+	never := func(format string, arguments ...any) {
+		s.t.Fatalf("%s must not be restarted: "+format+"\n%s", append(append([]any{workload.Key}, arguments...), s.transcript.String())...)
+	}
+	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
+	switch check, known := s.checks[verdict.CheckKey]; {
+	case s.stopped:
+		never("the red button is pressed")
+	case policy.Spec.Mode != v1alpha1.ModeEnforce:
+		never("the policy only reports")
+	case s.guard != rollout.GuardHolds:
+		never("the guard is not proven")
+	case !known || check.Outcome != rollout.CheckInjected:
+		never("no dry run has shown a sidecar")
+	case s.now.Before(namespace.Changed.Add(settle(policy))):
+		never("labels changed at %s", namespace.Changed)
+	case s.causes.Has(verdict.Record.Cause):
+		never("it was restarted for this cause before: %s", verdict.Record.Cause)
+	case workload.Finding != v1alpha1.FindingMissing:
+		never("it is %s", workload.Finding)
+	}
+	s.causes.Insert(verdict.Record.Cause)
+	for _, budget := range policy.Spec.Budgets {
+		workloads, pods := s.inFlight(budget.Scope, namespace)
+		baseWorkloads, basePods := s.base(budget.Scope, namespace)
+		if limit := limitOf(budget.Workloads, baseWorkloads); workloads+1 > limit {
+			never("%d are in flight and the budget of scope %s allows %d", workloads, budget.Scope, limit)
+		}
+		if limit, cost := limitOf(budget.Pods, basePods), workload.Object.Strategy.AtOnce(); pods+cost > limit {
+			never("%d Pods are in flight, it takes %d, and the budget of scope %s allows %d", pods, cost, budget.Scope, limit)
+		}
+	}
+	for _, budget := range namespace.Budgets {
+		if !budget.Selector.Matches(labels.Set(workload.Template.Labels)) {
+			continue
+		}
+		if workload.Pods.Ready > 0 && workload.Object.Strategy.MaxUnavailable > budget.Allowed {
+			never("it may take down %d and %s allows %d", workload.Object.Strategy.MaxUnavailable, budget.Name, budget.Allowed)
+		}
+		for _, a := range s.apps {
+			if a.object.GetNamespace() == namespace.Name && a.recordInFlight() && budget.Selector.Matches(labels.Set(a.template.Labels)) {
+				never("%s is in flight under %s as well", a, budget.Name)
+			}
+		}
+	}
+}
+
+func settle(policy *v1alpha1.MeshPolicy) time.Duration {
+	if policy.Spec.SettleSeconds == nil {
+		return 30 * time.Second
+	}
+	return time.Duration(*policy.Spec.SettleSeconds) * time.Second
+}
+
+// inFlight counts what is being restarted, and what it takes at once.
+func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.NamespacePlan) (workloads, pods int) {
+	for _, a := range s.apps {
+		if a.recordInFlight() && (scope == v1alpha1.BudgetScopePolicy || a.object.GetNamespace() == namespace.Name) {
+			workloads++
+			pods += a.cut().Strategy.AtOnce()
+		}
+	}
+	return workloads, pods
+}
+
+func (a *app) recordInFlight() bool {
+	var record inventory.Record
+	text := a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation]
+	return text != "" && json.Unmarshal([]byte(text), &record) == nil && record.InFlight()
+}
+
+// base is what percentages are taken of.
+func (s *simulation) base(scope v1alpha1.BudgetScope, namespace *rollout.NamespacePlan) (workloads, pods int) {
+	for _, other := range s.plan.Namespaces {
+		if scope == v1alpha1.BudgetScopeNamespace && other.Name != namespace.Name {
+			continue
+		}
+		for _, workload := range other.Workloads {
+			if workload.Pods.Eligible > 0 {
+				workloads++
+				pods += workload.Pods.Eligible
+			}
+		}
+	}
+	return workloads, pods
+}
+
+func limitOf(limit *intstr.IntOrString, of int) int {
+	if limit == nil {
+		return 1 << 30
+	}
+	if limit.Type == intstr.Int {
+		return limit.IntValue()
+	}
+	percent, err := intstr.GetScaledValueFromIntOrPercent(limit, 100, false)
+	if err != nil {
+		return 0
+	}
+	return (of*percent + 99) / 100
+}
+
+// stayedUp fails the test where a restart took down the last ready Pod of a workload, though nobody
+// has accepted that.
+func (s *simulation) stayedUp(a *app, readyBefore int) {
+	if readyBefore == 0 || a.count(ready) > 0 || a.replicas() == 0 || !a.recordInFlight() || a.crashes != nil || a.disturbed || s.acceptsDowntime() {
+		return
+	}
+	s.t.Fatalf("%s has no ready Pod any more, and nobody accepted it:\n%s", a, s.transcript.String())
+}
+
+func (s *simulation) acceptsDowntime() bool {
+	return slices.ContainsFunc(s.policies, func(policy *v1alpha1.MeshPolicy) bool {
+		return slices.Contains(policy.Spec.Accept, v1alpha1.RiskDowntime)
+	})
+}

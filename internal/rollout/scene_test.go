@@ -1,0 +1,197 @@
+package rollout_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+type webhookConfiguration = admissionregistrationv1.MutatingWebhookConfiguration
+
+var (
+	noon      = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	yesterday = noon.Add(-24 * time.Hour)
+)
+
+func injectorOf(webhooks ...*webhookConfiguration) *mesh.Injector {
+	return mesh.NewInjector(webhooks, []*corev1.ConfigMap{builder.InjectorSettings()}, mesh.Options{})
+}
+
+// scene is a cluster at noon, when everybody is well and nothing has changed since yesterday. It is
+// decided upon once.
+type scene struct {
+	rollout.Input
+	webhooks        []*webhookConfiguration
+	injectorChanged time.Time
+	policies        []*v1alpha1.MeshPolicy
+	objects         []any
+}
+
+// newScene has the namespace shop, which asks for sidecars, and a policy that restarts what it may.
+func newScene(objects ...any) *scene {
+	s := &scene{
+		Input:           rollout.Input{Now: noon, Guard: rollout.GuardHolds, System: rollout.SystemNamespaces},
+		webhooks:        []*webhookConfiguration{builder.Webhooks()},
+		injectorChanged: yesterday,
+		policies:        []*v1alpha1.MeshPolicy{builder.Enforcing("mesh").Unbounded().Build()},
+	}
+	s.answer(rollout.Check{Revision: "default", At: noon})
+	return s.with(meshed("shop")).with(objects...)
+}
+
+// meshed is a namespace that asks for sidecars.
+func meshed(name string) *corev1.Namespace {
+	return builder.Namespace(name).Labelled("istio-injection", "enabled").CreatedAt(yesterday).Build()
+}
+
+// with adds objects; lists of them are taken apart. A namespace replaces the one of its name.
+func (s *scene) with(objects ...any) *scene {
+	for _, object := range objects {
+		switch object := object.(type) {
+		case []any:
+			s.with(object...)
+		case *v1alpha1.MeshPolicy:
+			s.policies = []*v1alpha1.MeshPolicy{object}
+		case *builder.PolicyBuilder:
+			s.policies = []*v1alpha1.MeshPolicy{object.Build()}
+		default:
+			s.objects = append(s.objects, object)
+		}
+	}
+	return s
+}
+
+// answer is what every dry-run check says.
+func (s *scene) answer(check rollout.Check) *scene {
+	s.Check = func(rollout.CheckKey) (rollout.Check, bool) { return check, true }
+	return s
+}
+
+// unasked leaves every dry-run check unasked.
+func (s *scene) unasked() *scene {
+	s.Check = func(rollout.CheckKey) (rollout.Check, bool) { return rollout.Check{}, false }
+	return s
+}
+
+func (s *scene) input() rollout.Input {
+	i := inventory.New()
+	i.SetInjector(injectorOf(s.webhooks...), s.injectorChanged)
+	for _, object := range s.objects {
+		switch object := object.(type) {
+		case *corev1.Namespace:
+			i.DeleteNamespace(object.Name)
+			i.SetNamespace(object, noon)
+		case *corev1.Pod:
+			i.SetPod(mesh.CutDown(object))
+		case *appsv1.Deployment:
+			i.SetObject(inventory.FromDeployment(object))
+		case *appsv1.StatefulSet:
+			i.SetObject(inventory.FromStatefulSet(object))
+		case *appsv1.DaemonSet:
+			i.SetObject(inventory.FromDaemonSet(object))
+		case *appsv1.ReplicaSet:
+			if mesh.OwnerOf(object).Exists() {
+				i.SetLink(inventory.LinkTo(object))
+			} else {
+				i.SetObject(inventory.FromReplicaSet(object))
+			}
+		case *batchv1.Job:
+			i.SetObject(inventory.FromJob(object))
+		case *batchv1.CronJob:
+			i.SetObject(inventory.FromCronJob(object))
+		case *policyv1.PodDisruptionBudget:
+			i.SetDisruptionBudget(object)
+		default:
+			panic(fmt.Sprintf("what is a %T?", object))
+		}
+	}
+	s.Snapshot = i.Snapshot()
+	s.Policies = nil
+	for _, policy := range s.policies {
+		ready, err := rollout.NewPolicy(policy)
+		if err != nil {
+			panic(err)
+		}
+		s.Policies = append(s.Policies, ready)
+	}
+	return s.Input
+}
+
+func (s *scene) decide() *rollout.Plan { return rollout.Decide(s.input()) }
+
+// verdicts are by workload.
+func verdicts(plan *rollout.Plan) map[string]rollout.Verdict {
+	given := map[string]rollout.Verdict{}
+	for _, namespace := range plan.Namespaces {
+		for _, verdict := range namespace.Verdicts {
+			given[verdict.Workload.Key.String()] = verdict
+		}
+	}
+	return given
+}
+
+// only is the verdict on the one workload that there is one on.
+func only(t testing.TB, plan *rollout.Plan) rollout.Verdict {
+	t.Helper()
+	given := verdicts(plan)
+	if len(given) != 1 {
+		t.Fatalf("verdicts on %d workloads: %v", len(given), given)
+	}
+	for _, verdict := range given {
+		return verdict
+	}
+	return rollout.Verdict{}
+}
+
+// cart is a Deployment of three Pods that surges.
+func cart() *builder.Workload[*appsv1.Deployment] { return deployment("shop", "cart") }
+
+func deployment(namespace, name string) *builder.Workload[*appsv1.Deployment] {
+	return builder.Deployment(namespace, name).Replicas(3).Unavailable(0).Surge(1).CreatedAt(yesterday).RolledOut()
+}
+
+// db is a StatefulSet of three Pods.
+func db() *builder.Workload[*appsv1.StatefulSet] {
+	return builder.StatefulSet("shop", "db").Replicas(3).CreatedAt(yesterday).RolledOut()
+}
+
+// uninjected is a ready Pod without a sidecar, since yesterday.
+func uninjected(b *builder.PodBuilder) { b.CreatedAt(yesterday).Ready(yesterday) }
+
+// injected is a ready Pod with a sidecar, made at noon.
+func injected(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default").Ready(noon) }
+
+// outside is a workload with so many ready Pods without a sidecar.
+func outside[T metav1.Object](workload *builder.Workload[T], pods int) []any {
+	return runs(workload.Build(), slices.Repeat([]func(*builder.PodBuilder){uninjected}, pods)...)
+}
+
+// runs is a workload with its Pods, and the ReplicaSet between them.
+func runs(workload metav1.Object, pods ...func(*builder.PodBuilder)) []any {
+	objects := []any{workload}
+	owner := workload
+	if deployment, is := workload.(*appsv1.Deployment); is {
+		replicaSet := builder.ReplicaSet(deployment.Namespace, deployment.Name+"-1").OwnedBy(deployment).Build()
+		objects, owner = append(objects, replicaSet), replicaSet
+	}
+	for n, change := range pods {
+		b := builder.Pod(workload.GetNamespace(), fmt.Sprintf("%s-%d", workload.GetName(), n)).OwnedBy(owner)
+		change(b)
+		objects = append(objects, b.Build())
+	}
+	return objects
+}

@@ -1,0 +1,733 @@
+package rollout_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// simulation is a small cluster: the controllers of Deployments, StatefulSets and DaemonSets, the
+// disruption controller and the injector, as far as rollouts see them; and Fullmesh, which looks at
+// it through an inventory, decides and acts.
+//
+// Everything goes in steps. In each, time passes, the kinds' controllers do what they would, what
+// changed is told to the inventory, and Fullmesh decides and acts until nothing is left to do.
+type simulation struct {
+	t   interface{ Fatalf(string, ...any) }
+	now time.Time
+
+	namespaces []*corev1.Namespace
+	apps       []*app
+	budgets    []*policyv1.PodDisruptionBudget
+	policies   []*v1alpha1.MeshPolicy
+	// injector is what the webhooks say; down: nobody answers behind them.
+	injector *mesh.Injector
+	down     bool
+	// dryRunsPass: what the API server asks in a dry run is answered although the injector is down.
+	dryRunsPass bool
+	stopped     bool
+	guard       rollout.Guard
+
+	inventory *inventory.Inventory
+	checks    map[rollout.CheckKey]rollout.Check
+	plan      *rollout.Plan
+	causes    sets.Set[string]
+
+	version, made int
+	events        []event
+	// arrange puts what changed in the order in which it is learned of; the rest stays unknown for
+	// now. When nil, everything is learned of in the order in which it happened.
+	arrange func(events []event) (now, later []event)
+
+	transcript strings.Builder
+	told       map[string]string
+}
+
+// event is a change that the inventory is still to be told. Those about the same thing stay in
+// their order.
+type event struct {
+	about string
+	tell  func(*inventory.Inventory)
+}
+
+// app is one workload with its Pods.
+type app struct {
+	object   metav1.Object
+	template *corev1.PodTemplateSpec
+	// revision of the template; the Pods of others are replaced. A template that comes back comes
+	// back with its revision.
+	revision  int
+	revisions map[string]int
+	pods      []*pod
+	// nodes, of a DaemonSet.
+	nodes int
+	// startup is how long a Pod takes to be ready. crashes says which ones never are.
+	startup time.Duration
+	crashes func(*pod) bool
+	// disturbed: its owner did something to it besides.
+	disturbed bool
+}
+
+type pod struct {
+	name          string
+	uid           types.UID
+	slot          int // ordinal, or node
+	revision      int
+	injected      string
+	created       time.Time
+	ready         time.Time // zero: not ready
+	going, failed bool
+}
+
+const stepTime = 10 * time.Second
+
+func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
+	s := &simulation{
+		t:         t,
+		now:       noon,
+		guard:     rollout.GuardHolds,
+		inventory: inventory.New(),
+		checks:    map[rollout.CheckKey]rollout.Check{},
+		causes:    sets.New[string](),
+		told:      map[string]string{},
+	}
+	s.setWebhooks(builder.Webhooks())
+	return s
+}
+
+// A cluster is set up by the following; what is set up has been there since the day before.
+
+func (s *simulation) setWebhooks(webhooks ...*webhookConfiguration) {
+	changed := s.now
+	if s.version == 0 {
+		changed = yesterday
+	}
+	s.injector = injectorOf(webhooks...)
+	injector := s.injector
+	s.happens("injector", func(i *inventory.Inventory) { i.SetInjector(injector, changed) })
+}
+
+func (s *simulation) setPolicy(b *builder.PolicyBuilder) {
+	policy := b.Build()
+	s.policies = slices.DeleteFunc(s.policies, func(old *v1alpha1.MeshPolicy) bool { return old.Name == policy.Name })
+	s.policies = append(s.policies, policy)
+}
+
+// addNamespace adds one without labels.
+func (s *simulation) addNamespace(name string) {
+	s.namespaces = append(s.namespaces, builder.Namespace(name).CreatedAt(yesterday).Build())
+	s.tellNamespace(name)
+}
+
+// label changes the labels of a namespace; an empty value takes one off.
+func (s *simulation) label(name, key, value string) {
+	namespace := s.namespace(name)
+	namespace.Labels = maps.Clone(namespace.Labels)
+	if namespace.Labels == nil {
+		namespace.Labels = map[string]string{}
+	}
+	namespace.Labels[key] = value
+	if value == "" {
+		delete(namespace.Labels, key)
+	}
+	s.tellNamespace(name)
+}
+
+func (s *simulation) namespace(name string) *corev1.Namespace {
+	return s.namespaces[slices.IndexFunc(s.namespaces, func(n *corev1.Namespace) bool { return n.Name == name })]
+}
+
+func (s *simulation) tellNamespace(name string) {
+	namespace, now := s.namespace(name).DeepCopy(), s.now
+	s.happens("namespace "+name, func(i *inventory.Inventory) { i.SetNamespace(namespace, now) })
+}
+
+// add adds a workload with as many Pods as it asks for, which are ready and as the injector would
+// have made them the day before.
+func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
+	b.CreatedAt(yesterday)
+	a := &app{object: b.Build(), revision: 1, startup: stepTime, nodes: 3}
+	switch object := any(a.object).(type) {
+	case *appsv1.Deployment:
+		a.template = &object.Spec.Template
+	case *appsv1.StatefulSet:
+		a.template = &object.Spec.Template
+	case *appsv1.DaemonSet:
+		a.template = &object.Spec.Template
+	}
+	a.revisions = map[string]int{render(a.template): 1}
+	s.apps = append(s.apps, a)
+	s.tellReplicaSet(a)
+	for slot := range a.replicas() {
+		p := s.newPod(a, slot, yesterday)
+		p.ready = yesterday
+		s.tellPod(a, p)
+	}
+	s.report(a)
+	s.changed(a)
+	return a
+}
+
+func (s *simulation) addBudget(b *builder.BudgetBuilder, minAvailable int) {
+	budget := b.Build()
+	budget.Spec.MinAvailable = new(intstr.FromInt(minAvailable))
+	s.budgets = append(s.budgets, budget)
+}
+
+func render(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// Fullmesh learns of what happens.
+
+func (s *simulation) happens(about string, tell func(*inventory.Inventory)) {
+	s.version++
+	s.events = append(s.events, event{about, tell})
+}
+
+func (s *simulation) learn() {
+	events := s.events
+	s.events = nil
+	if s.arrange != nil {
+		events, s.events = s.arrange(events)
+	}
+	for _, event := range events {
+		event.tell(s.inventory)
+	}
+}
+
+// cut is the workload as the inventory keeps it.
+func (a *app) cut() *inventory.Object {
+	switch object := a.object.(type) {
+	case *appsv1.Deployment:
+		return inventory.FromDeployment(object.DeepCopy())
+	case *appsv1.StatefulSet:
+		return inventory.FromStatefulSet(object.DeepCopy())
+	default:
+		return inventory.FromDaemonSet(object.(*appsv1.DaemonSet).DeepCopy())
+	}
+}
+
+func (a *app) String() string { return a.cut().Key().String() }
+
+func (a *app) replicas() int {
+	switch object := a.object.(type) {
+	case *appsv1.Deployment:
+		return int(*object.Spec.Replicas)
+	case *appsv1.StatefulSet:
+		return int(*object.Spec.Replicas)
+	default:
+		return a.nodes
+	}
+}
+
+// changed stores a workload that was changed.
+func (s *simulation) changed(a *app) *inventory.Object {
+	s.version++
+	a.object.SetResourceVersion(strconv.Itoa(s.version))
+	cut := a.cut()
+	s.happens(a.String(), func(i *inventory.Inventory) { i.SetObject(cut) })
+	return cut
+}
+
+// change changes a workload's spec, as its owner would.
+func (s *simulation) change(a *app, how func()) {
+	how()
+	a.disturbed = true
+	a.object.SetGeneration(a.object.GetGeneration() + 1)
+	s.changed(a)
+}
+
+// setTemplate changes the template: key and value are an annotation on it.
+func (s *simulation) setTemplate(a *app, key, value string) {
+	s.change(a, func() { a.annotate(key, value) })
+}
+
+func (a *app) annotate(key, value string) {
+	a.template.Annotations = maps.Clone(a.template.Annotations)
+	if a.template.Annotations == nil {
+		a.template.Annotations = map[string]string{}
+	}
+	a.template.Annotations[key] = value
+	if value == "" {
+		delete(a.template.Annotations, key)
+	}
+}
+
+func (s *simulation) scale(a *app, replicas int32) {
+	s.change(a, func() {
+		switch object := a.object.(type) {
+		case *appsv1.Deployment:
+			object.Spec.Replicas = &replicas
+		case *appsv1.StatefulSet:
+			object.Spec.Replicas = &replicas
+		}
+	})
+}
+
+// owner is what controls the app's Pods of its newest revision.
+func (a *app) owner(revision int) metav1.Object {
+	if deployment, is := a.object.(*appsv1.Deployment); is {
+		return builder.ReplicaSet(deployment.Namespace, fmt.Sprintf("%s-%d", deployment.Name, revision)).OwnedBy(deployment).Build()
+	}
+	return a.object
+}
+
+func (s *simulation) tellReplicaSet(a *app) {
+	if replicaSet, is := a.owner(a.revision).(*appsv1.ReplicaSet); is {
+		link := inventory.LinkTo(replicaSet)
+		s.happens("ReplicaSet "+link.Name, func(i *inventory.Inventory) { i.SetLink(link) })
+	}
+}
+
+func (s *simulation) tellPod(a *app, p *pod) {
+	b := builder.Pod(a.object.GetNamespace(), p.name).UID(string(p.uid)).OwnedBy(a.owner(p.revision)).CreatedAt(p.created)
+	if p.injected != "" {
+		b.Injected(p.injected)
+	}
+	if !p.ready.IsZero() {
+		b.Ready(p.ready)
+	}
+	if p.failed {
+		b.Crashing("app", 1)
+	}
+	if p.going {
+		b.Terminating(s.now)
+	}
+	cut := mesh.CutDown(b.Build())
+	s.happens("Pod "+string(p.uid), func(i *inventory.Inventory) { i.SetPod(cut) })
+}
+
+// The cluster's controllers.
+
+// step lets time pass.
+func (s *simulation) step(d time.Duration) {
+	s.now = s.now.Add(d)
+	for _, a := range s.apps {
+		s.control(a)
+	}
+	s.countBudgets()
+}
+
+// control does what the kind's controller does.
+func (s *simulation) control(a *app) {
+	defer s.stayedUp(a, a.count(ready))
+	a.pods = slices.DeleteFunc(a.pods, func(p *pod) bool {
+		if p.going {
+			s.happens("Pod "+string(p.uid), func(i *inventory.Inventory) { i.DeletePod(p.uid) })
+		}
+		return p.going
+	})
+	for _, p := range a.pods {
+		failed := a.crashes != nil && a.crashes(p)
+		switch {
+		case failed && !p.failed:
+			p.failed, p.ready = true, time.Time{}
+			s.tellPod(a, p)
+		case !failed && p.ready.IsZero() && !s.now.Before(p.created.Add(a.startup)):
+			p.failed, p.ready = false, s.now
+			s.tellPod(a, p)
+		}
+	}
+	if !a.paused() {
+		template := render(a.template)
+		if a.revisions[template] == 0 {
+			a.revisions[template] = len(a.revisions) + 1
+		}
+		if a.revision != a.revisions[template] {
+			a.revision = a.revisions[template]
+			s.tellReplicaSet(a)
+		}
+	}
+	strategy := a.cut().Strategy
+	switch {
+	case a.paused():
+	case a.cut().Kind == "StatefulSet", a.cut().Kind == "DaemonSet" && strategy.MaxSurge == 0:
+		s.replaceInPlace(a, strategy)
+	default:
+		s.replaceBeside(a, strategy)
+	}
+	s.report(a)
+}
+
+func (a *app) paused() bool {
+	deployment, is := a.object.(*appsv1.Deployment)
+	return is && deployment.Spec.Paused
+}
+
+func (a *app) count(which func(*pod) bool) int {
+	n := 0
+	for _, p := range a.pods {
+		if which(p) {
+			n++
+		}
+	}
+	return n
+}
+
+func running(p *pod) bool                   { return !p.going }
+func ready(p *pod) bool                     { return !p.going && !p.ready.IsZero() }
+func (a *app) updated(p *pod) bool          { return !p.going && p.revision == a.revision }
+func (a *app) outdated(p *pod) bool         { return !p.going && p.revision != a.revision }
+func (a *app) slotTaken(n int) bool         { return a.count(func(p *pod) bool { return p.slot == n }) > 0 }
+func inMesh(p *pod) bool                    { return running(p) && p.injected != "" }
+func (a *app) remove(s *simulation, p *pod) { p.going = true; s.tellPod(a, p) }
+
+// replaceInPlace is how StatefulSets and DaemonSets without surge go: a Pod goes, then the next one
+// comes in its place, the highest ordinal first and each only when those before it are ready.
+func (s *simulation) replaceInPlace(a *app, strategy inventory.Strategy) {
+	for slot := range a.replicas() {
+		if !a.slotTaken(slot) {
+			s.newPod(a, slot, s.now)
+		}
+	}
+	unavailable := a.replicas() - a.count(ready)
+	for _, p := range slices.SortedFunc(slices.Values(a.pods), func(x, y *pod) int { return cmp.Compare(y.slot, x.slot) }) {
+		switch {
+		case p.going:
+		case p.slot >= a.replicas():
+			a.remove(s, p)
+		case p.revision == a.revision || strategy.Type == inventory.StrategyNone || p.slot < strategy.Partition:
+		case p.ready.IsZero():
+			a.remove(s, p)
+		case unavailable < strategy.MaxUnavailable:
+			a.remove(s, p)
+			unavailable++
+		}
+	}
+}
+
+// replaceBeside is how Deployments go: new Pods come on top, old ones go as far as enough are ready.
+func (s *simulation) replaceBeside(a *app, strategy inventory.Strategy) {
+	if strategy.Type == inventory.StrategyRecreate && a.count(a.outdated) > 0 {
+		for _, p := range a.pods {
+			if a.outdated(p) {
+				a.remove(s, p)
+			}
+		}
+		return
+	}
+	if strategy.Type == inventory.StrategyRecreate && a.count(func(p *pod) bool { return p.going }) > 0 {
+		return
+	}
+	room := min(a.replicas()-a.count(a.updated), a.replicas()+strategy.MaxSurge-a.count(running))
+	for range room {
+		if s.newPod(a, len(a.pods), s.now) == nil {
+			break
+		}
+	}
+	spare := a.count(ready) - (a.replicas() - strategy.MaxUnavailable)
+	excess := a.count(running) - a.replicas()
+	for _, p := range a.pods {
+		switch {
+		case p.going || !a.outdated(p) && excess <= 0:
+		case !a.outdated(p) && a.count(a.outdated) > 0:
+		case p.ready.IsZero():
+			a.remove(s, p)
+			excess--
+		case spare > 0:
+			a.remove(s, p)
+			spare--
+			excess--
+		}
+	}
+}
+
+// newPod creates a Pod as the API server would: with the sidecar, without, or not at all.
+func (s *simulation) newPod(a *app, slot int, at time.Time) *pod {
+	expected := s.injector.Expect(
+		mesh.Namespace{Name: a.object.GetNamespace(), Labels: s.namespace(a.object.GetNamespace()).Labels},
+		mesh.Template{Labels: a.template.Labels, Annotations: a.template.Annotations})
+	p := &pod{slot: slot, revision: a.revision, created: at}
+	if expected.Inject && s.down {
+		if !s.lettingPass() {
+			return nil
+		}
+	} else if expected.Inject {
+		p.injected = expected.Revision
+	}
+	s.made++
+	p.name = fmt.Sprintf("%s-%d", a.object.GetName(), s.made)
+	p.uid = types.UID(fmt.Sprintf("pod-%d", s.made))
+	a.pods = append(a.pods, p)
+	s.tellPod(a, p)
+	return p
+}
+
+func (s *simulation) lettingPass() bool {
+	return s.injector.FailurePolicyIgnore("default")
+}
+
+// report writes the workload's status.
+func (s *simulation) report(a *app) {
+	before := render(a.object)
+	generation, updated := a.object.GetGeneration(), int32(a.count(a.updated))
+	all, available := int32(a.count(running)), int32(a.count(ready))
+	switch object := a.object.(type) {
+	case *appsv1.Deployment:
+		object.Status = appsv1.DeploymentStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
+	case *appsv1.StatefulSet:
+		object.Status = appsv1.StatefulSetStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
+	case *appsv1.DaemonSet:
+		object.Status = appsv1.DaemonSetStatus{ObservedGeneration: generation, DesiredNumberScheduled: int32(a.nodes), CurrentNumberScheduled: all, UpdatedNumberScheduled: updated, NumberReady: available, NumberAvailable: available}
+	}
+	if render(a.object) != before {
+		s.changed(a)
+	}
+}
+
+// countBudgets does what the disruption controller does.
+func (s *simulation) countBudgets() {
+	for _, budget := range s.budgets {
+		var healthy, expected int32
+		selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+		if err != nil {
+			s.t.Fatalf("reading the selector of %s: %v", budget.Name, err)
+		}
+		for _, a := range s.apps {
+			if a.object.GetNamespace() == budget.Namespace && selector.Matches(labels.Set(a.template.Labels)) {
+				healthy += int32(a.count(ready))
+				expected += int32(a.replicas())
+			}
+		}
+		desired := budget.Spec.MinAvailable.IntVal
+		budget.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: budget.Generation,
+			CurrentHealthy: healthy, DesiredHealthy: desired, ExpectedPods: expected, DisruptionsAllowed: max(0, healthy-desired)}
+		counted := budget.DeepCopy()
+		s.happens("budget "+budget.Name, func(i *inventory.Inventory) { i.SetDisruptionBudget(counted) })
+	}
+}
+
+// Fullmesh.
+
+// decide looks at the picture once.
+func (s *simulation) decide() *rollout.Plan {
+	in := rollout.Input{
+		Now: s.now, Snapshot: s.inventory.Snapshot(), System: rollout.SystemNamespaces, Stopped: s.stopped, Guard: s.guard,
+		Check: func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
+	}
+	for _, policy := range s.policies {
+		ready, err := rollout.NewPolicy(policy)
+		if err != nil {
+			s.t.Fatalf("%v", err)
+		}
+		in.Policies = append(in.Policies, ready)
+	}
+	s.plan = rollout.Decide(in)
+	return s.plan
+}
+
+// pass decides and acts until nothing is left to do.
+func (s *simulation) pass() {
+	for range 10 {
+		acted := false
+		plan := s.decide()
+		s.tellPlan(plan)
+		for _, namespace := range plan.Namespaces {
+			for i := range namespace.Verdicts {
+				acted = s.act(namespace, &namespace.Verdicts[i]) || acted
+			}
+		}
+		if !acted {
+			return
+		}
+	}
+}
+
+// act does what a verdict asks for, and reports whether the picture has changed by it.
+func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verdict) bool {
+	if verdict.Step == rollout.StepNone {
+		return false
+	}
+	at := slices.IndexFunc(s.apps, func(a *app) bool { return a.object.GetUID() == verdict.Workload.Object.UID })
+	if at < 0 {
+		return false
+	}
+	a := s.apps[at]
+	switch verdict.Step {
+	case rollout.StepCheck:
+		s.checks[verdict.CheckKey] = s.dryRun(a)
+	case rollout.StepRestart:
+		if a.object.GetGeneration() != verdict.Workload.Object.Generation {
+			return false
+		}
+		s.mayStart(namespace, verdict)
+		s.say("restart %s", a)
+		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
+		a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
+		a.object.SetGeneration(a.object.GetGeneration() + 1)
+		s.inventory.SetObject(s.changed(a))
+	case rollout.StepFinish:
+		if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != verdict.Workload.Object.Annotations[v1alpha1.LastRestartAnnotation] {
+			return false
+		}
+		s.say("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
+		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
+		s.inventory.SetObject(s.changed(a))
+	}
+	return true
+}
+
+func with(annotations map[string]string, key, value string) map[string]string {
+	changed := maps.Clone(annotations)
+	if changed == nil {
+		changed = map[string]string{}
+	}
+	changed[key] = value
+	return changed
+}
+
+// dryRun is the API server's answer to the dry-run creation of a Pod.
+func (s *simulation) dryRun(a *app) rollout.Check {
+	expected := s.injector.Expect(
+		mesh.Namespace{Name: a.object.GetNamespace(), Labels: s.namespace(a.object.GetNamespace()).Labels},
+		mesh.Template{Labels: a.template.Labels, Annotations: a.template.Annotations})
+	answer := rollout.Check{Outcome: rollout.CheckInjected, Revision: expected.Revision, At: s.now}
+	switch {
+	case !expected.Inject, s.down && !s.dryRunsPass && s.lettingPass():
+		answer.Outcome, answer.Revision = rollout.CheckNotInjected, ""
+	case s.down && !s.dryRunsPass:
+		answer.Outcome, answer.Revision = rollout.CheckUnreachable, ""
+		answer.Message = "connection refused."
+	}
+	if answer.Outcome != rollout.CheckInjected {
+		answer.Retry = s.now.Add(time.Minute)
+	}
+	s.say("dry run of %s: %s", a, answer.Outcome)
+	return answer
+}
+
+// run lets a number of steps pass.
+func (s *simulation) run(steps int) {
+	for range steps {
+		s.tick()
+	}
+}
+
+// tick is one step of the cluster, what is learned of it, and what Fullmesh makes of it.
+func (s *simulation) tick() {
+	s.step(stepTime)
+	s.learn()
+	s.pass()
+	s.tellApps()
+}
+
+// runUntilQuiet lets steps pass until nothing has happened for a while.
+func (s *simulation) runUntilQuiet() {
+	quiet := 0
+	for range 1000 {
+		before := s.transcript.Len()
+		s.tick()
+		if quiet++; s.transcript.Len() != before {
+			quiet = 0
+		}
+		waits := !s.plan.NextLook.IsZero()
+		if quiet >= 6 && !waits || quiet >= 120 {
+			return
+		}
+	}
+	s.t.Fatalf("it never comes to rest:\n%s", s.transcript.String())
+}
+
+// The transcript.
+
+// say writes a line down.
+func (s *simulation) say(format string, arguments ...any) {
+	elapsed := s.now.Sub(noon)
+	fmt.Fprintf(&s.transcript, "%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, strings.TrimSpace(fmt.Sprintf(format, arguments...)))
+}
+
+// tell writes a line down unless that is what was said of the same thing last.
+func (s *simulation) tell(about, line string) {
+	if s.told[about] != line {
+		s.told[about] = line
+		s.say("%s", line)
+	}
+}
+
+func (s *simulation) tellPlan(plan *rollout.Plan) {
+	spoken := sets.New[string]()
+	for _, namespace := range plan.Namespaces {
+		for _, verdict := range namespace.Verdicts {
+			about := "verdict on " + verdict.Workload.Key.String()
+			spoken.Insert(about)
+			switch {
+			case verdict.Action == v1alpha1.ActionHold:
+				s.tell(about, fmt.Sprintf("  hold %s: %s, until %s clears it: %s", verdict.Workload.Key, verdict.Reason, verdict.ClearsBy, verdict.Message))
+			case verdict.Step != rollout.StepFinish && verdict.Action == v1alpha1.ActionInFlight:
+				s.told[about] = ""
+			}
+		}
+	}
+	for about, line := range s.told {
+		if strings.HasPrefix(about, "verdict on ") && !spoken.Has(about) && line != "" {
+			s.told[about] = ""
+		}
+	}
+}
+
+func (s *simulation) tellApps() {
+	for _, a := range s.apps {
+		s.tell(a.String(), fmt.Sprintf("  %s has %s", a, a.describe()))
+	}
+}
+
+func (a *app) describe() string {
+	describe := func(n int, what string) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d %s", n, what)
+	}
+	parts := slices.DeleteFunc([]string{
+		describe(a.count(func(p *pod) bool { return ready(p) && inMesh(p) }), "in the mesh"),
+		describe(a.count(func(p *pod) bool { return !ready(p) && inMesh(p) && !p.failed }), "coming up in the mesh"),
+		describe(a.count(func(p *pod) bool { return inMesh(p) && p.failed }), "crashing in the mesh"),
+		describe(a.count(func(p *pod) bool { return ready(p) && !inMesh(p) }), "outside"),
+		describe(a.count(func(p *pod) bool { return running(p) && !ready(p) && !inMesh(p) }), "outside and not ready"),
+		describe(a.count(func(p *pod) bool { return p.going }), "on its way out"),
+	}, func(part string) bool { return part == "" })
+	return cmp.Or(strings.Join(parts, ", "), "no Pods")
+}
+
+// outcome is how things stand.
+func (s *simulation) outcome() string {
+	var lines []string
+	for _, a := range s.apps {
+		object := a.cut()
+		line := fmt.Sprintf("%s: %s", a, a.describe())
+		if text := object.Annotations[v1alpha1.LastRestartAnnotation]; text != "" {
+			var record inventory.Record
+			if err := json.Unmarshal([]byte(text), &record); err != nil {
+				s.t.Fatalf("reading the record of %s: %v", a, err)
+			}
+			line += ", restart " + cmp.Or(string(record.Result), "in flight")
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
