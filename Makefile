@@ -147,8 +147,9 @@ run: ## Run the operator here against the cluster of the current kubeconfig.
 	go run -ldflags '$(LDFLAGS)' . manager
 
 .PHONY: demo
-demo: $(if $(filter embedded,$(CLUSTER)),cluster-binaries) ## Show a namespace being healed; CLUSTER=embedded (default) or current.
-	CLUSTER=$(CLUSTER) go run ./hack/demo
+demo: $(if $(filter embedded,$(CLUSTER)),cluster-binaries) build ## Show a namespace being healed; CLUSTER=embedded (default) or current.
+	go build -o bin/demo ./hack/demo
+	CLUSTER=$(CLUSTER) exec bin/demo
 
 .PHONY: install
 install: $(filter bin/kubectl,$(KUBECTL)) ## Install the CustomResourceDefinitions into the current cluster.
