@@ -50,8 +50,9 @@ says that the operator has found it missing, and it counts the red button (fullm
 see that.
 
 Where there is no MeshPolicy, plan assumes one in mode Enforce that governs every namespace but those
-of the system and of the mesh's control plane, that accepts no risk, and whose budgets let everything
-be restarted at once: what is shown as Restart is then everything that Fullmesh would restart.`,
+of the system and of the mesh's control plane, that accepts no risk, that settles for two seconds, and
+whose budgets let everything be restarted at once: what would wait for its turn is shown as Restart,
+too.`,
 		Example: `  fullmesh plan                      # the whole cluster
   fullmesh plan -n shop              # one namespace, decided in the same whole
   fullmesh plan -o json | jq '.namespaces[].workloads[] | select(.action == "Hold")'`,
