@@ -84,7 +84,7 @@ type app struct {
 	// startup is how long a Pod takes to be ready. crashes says which ones never are.
 	startup time.Duration
 	crashes func(*pod) bool
-	// disturbed: its owner did something to it besides.
+	// disturbed: something else was done to it, or it was down already when it was restarted.
 	disturbed bool
 }
 
@@ -577,6 +577,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		}
 		s.mayStart(namespace, verdict)
 		s.say("restart %s", a)
+		a.disturbed = verdict.Workload.Pods.Ready == 0
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 		a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
 		a.object.SetGeneration(a.object.GetGeneration() + 1)
