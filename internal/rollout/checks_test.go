@@ -444,7 +444,7 @@ func (s *scene) injectorChangedAt(at time.Time) *scene {
 
 // lettingPass is a cluster whose webhooks let Pods pass when the injector is down.
 func (s *scene) lettingPass() *scene {
-	s.webhooks = []*webhookConfiguration{builder.LettingPass(builder.Webhooks())}
+	s.webhooks = []*webhookConfiguration{lettingPass}
 	return s
 }
 
