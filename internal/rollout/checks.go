@@ -407,7 +407,10 @@ func exceedsDisruptionBudget(s *situation) *hold {
 		}
 		answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
 			message: fmt.Sprintf("Its strategy may take down %d Pods at once and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", object.Strategy.MaxUnavailable, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)}
-		if budget.Observed && budget.Expected-budget.Desired < object.Strategy.MaxUnavailable {
+		switch {
+		case !budget.Observed:
+			answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
+		case budget.Expected-budget.Desired < object.Strategy.MaxUnavailable:
 			answer.clearsBy = v1alpha1.ClearedByOwner
 			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
 		}

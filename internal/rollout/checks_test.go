@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -389,17 +390,20 @@ func TestChecks(t *testing.T) {
 				"one of two never allows as many": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "PodDisruptionBudget cart"},
 				"its controller has not seen it": {newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart().Unavailable(1), 3)),
-					rollout.ReasonExceedsDisruptionBudget, byCluster, "allows 0 now"},
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
+				"its controller has not seen its last change": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 0, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Generation++ }).Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
 				"a StatefulSet": {newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(db(), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "loosen the budget"},
 			},
 			map[string]*scene{
-				"it allows as many":          newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
-				"none may be unavailable":    newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
+				"it allows as many":       newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"none may be unavailable": newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
+				"none may be unavailable, and its controller has not seen it": newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart(), 3)),
 				"none is ready":              newScene(builder.DisruptionBudget("shop", "cart").Healthy(0, 3, 3).Build(), runs(cart().Unavailable(1).Build(), starting, starting)),
 				"it covers others":           newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
 				"it is of another namespace": newScene(meshed("bank"), builder.DisruptionBudget("bank", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
-				"its selector is unset":      newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Covering("app", "none").Build(), outside(cart().Unavailable(1), 3)),
+				"its selector is unset":      newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Spec.Selector = nil }).Build(), outside(cart().Unavailable(1), 3)),
 			},
 		},
 	} {
