@@ -31,7 +31,7 @@ func (u *usage) add(workload *inventory.Workload) {
 // unless they have all failed.
 func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
 	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Waiting for its turn: %d workloads with %d Pods are being restarted, as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
+		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) are as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
 	if len(u.failed) > 0 {
 		answer.message += fmt.Sprintf(" Failed, and in their place until their Pods are ready or scaled away: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
 	}

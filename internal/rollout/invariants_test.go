@@ -28,7 +28,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("the policy only reports")
 	case s.guard != rollout.GuardHolds:
 		never("the guard is not proven")
-	case !known || check.Outcome != rollout.CheckInjected:
+	case !known || !check.Promises(workload.Expectation):
 		never("no dry run has shown a sidecar")
 	case s.now.Before(namespace.Changed.Add(settle(policy))):
 		never("labels changed at %s", namespace.Changed)
