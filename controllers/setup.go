@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/matchcondition"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
@@ -56,7 +57,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace}, time.Now)
+	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace, Match: matchcondition.New().Match}, time.Now)
 	wake := &waker{}
 	announcer := announcer{recorder: manager.GetEventRecorder(FieldOwner)}
 	reconciler := &Reconciler{

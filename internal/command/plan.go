@@ -17,6 +17,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/controllers"
+	"github.com/fullmesh/fullmesh/internal/matchcondition"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
@@ -116,7 +117,7 @@ func (o *planOptions) decide(ctx context.Context, reader client.Client, notes sc
 	if err != nil {
 		return nil, nil, err
 	}
-	observer := controllers.NewObserver(mesh.Options{IstioNamespace: o.istioNamespace}, time.Now)
+	observer := controllers.NewObserver(mesh.Options{IstioNamespace: o.istioNamespace, Match: matchcondition.New().Match}, time.Now)
 	if err := observer.ReadOnce(ctx, reader, o.istioNamespace); err != nil {
 		return nil, nil, fmt.Errorf("reading the cluster: %w", err)
 	}

@@ -206,6 +206,8 @@ func (o *Object) Injection() mesh.Template {
 		Labels:      o.Template.Labels,
 		Annotations: o.Template.Annotations,
 		HostNetwork: o.Template.Spec.HostNetwork,
+		Spec:        &o.Template.Spec,
+		Kind:        o.Kind,
 	}
 }
 

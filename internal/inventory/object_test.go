@@ -94,7 +94,8 @@ func TestObjectKeepsWhatIsJudged(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("object (-want +got):\n%s", diff)
 	}
-	injection := mesh.Template{Labels: map[string]string{"app": "cart", "version": "v1"}, Annotations: map[string]string{"b": "2"}}
+	injection := mesh.Template{Labels: map[string]string{"app": "cart", "version": "v1"}, Annotations: map[string]string{"b": "2"},
+		Spec: &deployment.Spec.Template.Spec, Kind: "Deployment"}
 	if diff := cmp.Diff(injection, got.Injection()); diff != "" {
 		t.Errorf("what injection looks at (-want +got):\n%s", diff)
 	}

@@ -150,7 +150,7 @@ func TestStories(t *testing.T) {
 		}, {
 			name: "a container was named istio-proxy in an ambient namespace", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
-			observed:  named, want: notExpected, reason: mesh.ReasonAmbient,
+			observed:  named, want: notExpected, reason: mesh.ReasonAmbientNotCaptured,
 		}, {
 			name: "a native sidecar", webhooks: plain(),
 			namespace: namespace(set{"istio-injection": "enabled"}),

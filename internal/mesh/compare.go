@@ -16,7 +16,9 @@ func IsIstioWebhook(configuration *admissionregistrationv1.MutatingWebhookConfig
 }
 
 // Equal reports whether two injectors decide the same for every Pod.
-func (i *Injector) Equal(other *Injector) bool { return slices.Equal(i.revisions, other.revisions) }
+func (i *Injector) Equal(other *Injector) bool {
+	return slices.Equal(i.revisions, other.revisions) && i.ambient.text == other.ambient.text
+}
 
 // CompareObservations orders observations, so that what is said of them does not depend on the
 // order in which Pods were seen.
@@ -28,5 +30,6 @@ func CompareObservations(a, b Observation) int {
 		strings.Compare(a.Revision, b.Revision),
 		strings.Compare(a.Image, b.Image),
 		strings.Compare(a.Spoofed, b.Spoofed),
+		strings.Compare(a.Asks, b.Asks),
 	)
 }

@@ -13,7 +13,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const configMapName = "istio-sidecar-injector"
+// An injector is configured by one ConfigMap, and the mesh by another; both have the revision
+// behind their names.
+const (
+	configMapName     = "istio-sidecar-injector"
+	meshConfigMapName = "istio"
+)
+
+// sidecarTemplate is the injection template where none is asked for.
+const sidecarTemplate = "sidecar"
 
 // Istio read the value of the label and annotation sidecar.istio.io/inject generously until 1.26
 // and exactly since. Which of both holds is decided by the control plane that serves the webhook,
@@ -31,6 +39,16 @@ var ignoredNamespaces = []string{"kube-system", "kube-public", "kube-node-lease"
 type config struct {
 	policy        string
 	never, always []labels.Selector
+	// templates has the names of the injection templates; nil where they are not known.
+	// usesProxyImage are those that have the proxy's image from the injector.
+	templates        map[string]struct{}
+	usesProxyImage   []string
+	defaultTemplates []string
+	aliases          map[string][]string
+	// image is what the values say of the proxy's image; imageType what the mesh's configuration
+	// does.
+	image     imageValues
+	imageType string
 	// minor version of Istio 1; 0 where it cannot be told.
 	minor int
 	// source names the ConfigMap.
@@ -45,14 +63,19 @@ type config struct {
 type configs struct {
 	istioNamespace string
 	parsed         map[string]*config
+	// imageTypes is what each mesh configuration says, by namespace and name.
+	imageTypes map[string]string
 }
 
 func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs {
-	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}}
+	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{}}
 	for _, configMap := range configMaps {
-		if strings.HasPrefix(configMap.Name, configMapName) {
+		switch name := configMap.Name; {
+		case strings.HasPrefix(name, configMapName):
 			parsed := readConfigMap(configMap)
 			found.parsed[parsed.source] = parsed
+		case name == meshConfigMapName || strings.HasPrefix(name, meshConfigMapName+"-"):
+			found.imageTypes[configMap.Namespace+"/"+name] = defaultImageTypeOf(configMap.Data["mesh"])
 		}
 	}
 	return found
@@ -66,15 +89,17 @@ func (c *configs) of(revision string, service *admissionregistrationv1.ServiceRe
 	if service != nil && service.Namespace != "" {
 		namespace = service.Namespace
 	}
-	source := namespace + "/" + configMapName
+	suffix := ""
 	if revision != DefaultRevision {
-		source += "-" + revision
+		suffix = "-" + revision
 	}
+	source := namespace + "/" + configMapName + suffix
 	found := c.parsed[source]
 	if found == nil {
 		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be enabled"}
 		c.parsed[source] = found
 	}
+	found.imageType = c.imageTypes[namespace+"/"+meshConfigMapName+suffix]
 	return found
 }
 
@@ -90,6 +115,7 @@ func readConfigMap(configMap *corev1.ConfigMap) *config {
 	}
 	parsed.source = source
 	parsed.text, parsed.values = text, configMap.Data["values"]
+	parsed.image = readImageValues(parsed.values)
 	parsed.minor = minorVersion(configMap)
 	return parsed
 }
@@ -98,18 +124,38 @@ func readConfigMap(configMap *corev1.ConfigMap) *config {
 // empty never match there (pkg/kube/inject/inject.go, injectRequired) and are left out here.
 func parseConfig(text string) (*config, error) {
 	var content struct {
-		Policy string                 `json:"policy"`
-		Never  []metav1.LabelSelector `json:"neverInjectSelector"`
-		Always []metav1.LabelSelector `json:"alwaysInjectSelector"`
+		Policy           string                 `json:"policy"`
+		Never            []metav1.LabelSelector `json:"neverInjectSelector"`
+		Always           []metav1.LabelSelector `json:"alwaysInjectSelector"`
+		DefaultTemplates []string               `json:"defaultTemplates"`
+		Templates        map[string]string      `json:"templates"`
+		Aliases          map[string][]string    `json:"aliases"`
 	}
 	if err := yaml.Unmarshal([]byte(text), &content); err != nil {
 		return nil, fmt.Errorf("parsing the injector's configuration: %w", err)
 	}
-	return &config{
-		policy: content.Policy,
-		never:  effective(content.Never),
-		always: effective(content.Always),
-	}, nil
+	parsed := &config{
+		policy:  content.Policy,
+		never:   effective(content.Never),
+		always:  effective(content.Always),
+		aliases: content.Aliases,
+	}
+	if len(content.DefaultTemplates) == 0 {
+		content.DefaultTemplates = []string{sidecarTemplate}
+	}
+	for _, name := range content.DefaultTemplates {
+		parsed.defaultTemplates = append(parsed.defaultTemplates, parsed.resolve(name)...)
+	}
+	for name, text := range content.Templates {
+		if parsed.templates == nil {
+			parsed.templates = map[string]struct{}{}
+		}
+		parsed.templates[name] = struct{}{}
+		if strings.Contains(text, ".ProxyImage") {
+			parsed.usesProxyImage = append(parsed.usesProxyImage, name)
+		}
+	}
+	return parsed, nil
 }
 
 func effective(selectors []metav1.LabelSelector) []labels.Selector {
@@ -160,20 +206,25 @@ func minorOf(version string) int {
 
 // decide is what the injector does with a Pod that the API server sends to it
 // (pkg/kube/inject/inject.go, injectRequired).
-func (h *hook) decide(namespace Namespace, template Template) Expectation {
+func (h *hook) decide(namespace Namespace, template *Template, labelled labels.Labels) Expectation {
 	if never, applies := neverInjected(namespace, template); applies {
 		return never
 	}
 	wish, assumed := h.config.wishOf(template)
-	decided := h.config.apply(wish, template)
+	decided := h.config.apply(wish, labelled)
 	switch decided {
 	case ReasonExpected:
+		assumed = join(h.config.assumed, assumed)
+		if refusal := h.config.refusal(template); refusal != "" {
+			return Expectation{Reason: ReasonAdmissionRefused, Message: refusal, Assumed: assumed}
+		}
 		return Expectation{
 			Inject:   true,
 			Revision: h.revision,
+			Image:    h.config.imageFor(template),
 			Reason:   ReasonExpected,
 			Message:  h.expected,
-			Assumed:  join(h.config.assumed, assumed),
+			Assumed:  assumed,
 		}
 	case ReasonPodLabelOptOut:
 		if _, labelled := template.Labels[injectKey]; !labelled {
@@ -194,7 +245,7 @@ const (
 
 // wishOf reads what a template asks for. A label counts where it is present, also with an empty
 // value; an annotation counts where the label is absent.
-func (c *config) wishOf(template Template) (wish, string) {
+func (c *config) wishOf(template *Template) (wish, string) {
 	value, _ := injectValue(template)
 	switch value {
 	case "true":
@@ -219,7 +270,7 @@ func (c *config) wishOf(template Template) (wish, string) {
 }
 
 // injectValue returns the value that the injector reads, and whether it stands in the label.
-func injectValue(template Template) (value string, label bool) {
+func injectValue(template *Template) (value string, label bool) {
 	if value, labelled := template.Labels[injectKey]; labelled {
 		return value, true
 	}
@@ -227,12 +278,12 @@ func injectValue(template Template) (value string, label bool) {
 }
 
 // apply decides by what a template asks for and by the configuration.
-func (c *config) apply(wish wish, template Template) Reason {
+func (c *config) apply(wish wish, labelled labels.Labels) Reason {
 	if wish == wishNothing {
 		switch {
-		case anyMatches(c.never, template.Labels):
+		case anyMatches(c.never, labelled):
 			return c.unlessInvalid(ReasonNeverInjectSelector)
-		case anyMatches(c.always, template.Labels):
+		case anyMatches(c.always, labelled):
 			wish = wishSidecar
 		}
 	}
@@ -256,14 +307,14 @@ func (c *config) unlessInvalid(reason Reason) Reason {
 	return reason
 }
 
-func anyMatches(selectors []labels.Selector, set map[string]string) bool {
+func anyMatches(selectors []labels.Selector, labelled labels.Labels) bool {
 	return slices.ContainsFunc(selectors, func(selector labels.Selector) bool {
-		return selector.Matches(labels.Set(set))
+		return selector.Matches(labelled)
 	})
 }
 
 // explain says why the injector declines, and what would change it.
-func (c *config) explain(reason Reason, template Template) string {
+func (c *config) explain(reason Reason, template *Template) string {
 	switch reason {
 	case ReasonPodLabelOptOut, ReasonPodAnnotationOptOut:
 		return optOut(template)

@@ -1,5 +1,12 @@
 package mesh
 
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // Namespace is what injection looks at in a namespace.
 type Namespace struct {
 	Name   string
@@ -11,6 +18,12 @@ type Template struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	HostNetwork bool
+	// Spec is the whole spec; nil where only the rest was kept.
+	Spec *corev1.PodSpec
+	// Kind of the workload, as far as it says what its controller adds to the Pods: Deployment,
+	// StatefulSet, DaemonSet, Job, CronJob, ReplicaSet. Empty for Pods that nothing controls or
+	// something else does.
+	Kind string
 }
 
 // Expectation is what admission would do to a new Pod of a template now.
@@ -19,12 +32,18 @@ type Expectation struct {
 	Inject bool
 	// Revision of the injector that would have the last word; empty where Inject is false.
 	Revision string
+	// Image of the proxy; empty where it cannot be told.
+	Image string
+	// Ambient says that Istio's CNI agent would capture the Pod as long as it has no sidecar.
+	Ambient bool
 	// Reason is why, as one word; Expected where Inject is true.
 	Reason Reason
 	// Message is why, as a sentence that says what would change it.
 	Message string
 	// Assumed says that something could not be read, and which; empty where everything was.
 	Assumed string
+	// Notes are worth knowing beside it.
+	Notes []Note
 }
 
 // Reason is why injection is or is not expected, or why a finding is what it is. The words are
@@ -88,80 +107,120 @@ const (
 	// ReasonMatchConditionFalse: a webhook selects the Pod, one of its match conditions does
 	// not.
 	ReasonMatchConditionFalse Reason = "MatchConditionFalse"
-	// ReasonAdmissionRefused: the API server cannot evaluate a webhook and refuses every Pod
-	// that it may concern.
+	// ReasonSidecarInTemplate: no injection reaches the Pod, its template brings a sidecar.
+	ReasonSidecarInTemplate Reason = "SidecarInTemplate"
+	// ReasonAdmissionRefused: no Pod of the template can be created. The API server cannot
+	// evaluate a webhook, or the injector refuses the template, or the API server would refuse
+	// what it makes of it.
 	ReasonAdmissionRefused Reason = "AdmissionRefused"
 )
 
 // Expect says what admission would do to a new Pod of a template now: first the API server, which
-// matches webhooks by labels alone, then each injector that it calls. Of several that inject, the
-// last in the order of the API server has the last word, with its revision; one that declines
-// leaves the sidecar of an earlier one in place.
+// matches webhooks by labels and matchConditions, then each injector that it calls. Of several that
+// inject, the last in the order of the API server has the last word, with its revision; one that
+// declines leaves the sidecar of an earlier one in place.
 func (i *Injector) Expect(namespace Namespace, template Template) Expectation {
-	var declined, accepted Expectation
-	var skippedBy string
+	expected, accepted := i.expect(namespace, &template)
+	expected.Ambient = i.ambient.selects(namespace, &template)
+	expected.Notes = notesOn(namespace, &template, expected, accepted)
+	return expected
+}
+
+func (i *Injector) expect(namespace Namespace, template *Template) (Expectation, []*hook) {
+	var declined, injected Expectation
+	var accepted []*hook
+	var skipped *Expectation
+	labelled := &podLabels{template: template}
 	for _, hook := range i.hooks {
 		if !hook.covers {
 			continue
 		}
-		selected, err := hook.selects(namespace, template)
+		selected, err := hook.selects(namespace, labelled)
 		if err != nil {
-			return hook.refuses(err)
+			return hook.refuses(err, ""), nil
 		}
 		if !selected {
 			continue
 		}
-		met, assumed, err := i.conditionsMet(hook, namespace, template)
-		if err != nil {
-			return hook.refuses(err)
-		}
-		if !met {
-			skippedBy = hook.String()
+		match, err := i.conditionsMet(hook, namespace, template, labelled.injected)
+		switch {
+		case err != nil && !hook.ignore:
+			return hook.refuses(err, match.Assumed), nil
+		case err != nil || !match.Met:
+			skipped = new(hook.skips(match, err))
 			continue
 		}
-		decided := hook.decide(namespace, template)
-		if !decided.Inject {
+		decided := hook.decide(namespace, template, labelled)
+		decided.Assumed = join(match.Assumed, decided.Assumed)
+		switch {
+		case decided.Reason == ReasonAdmissionRefused:
+			return decided, nil
+		case decided.Inject:
+			decided.Assumed = join(injected.Assumed, decided.Assumed)
+			injected, accepted = decided, append(accepted, hook)
+			labelled.injected = true
+		default:
 			declined = decided
-			continue
 		}
-		decided.Assumed = join(assumed, decided.Assumed)
-		accepted = decided
 	}
 	switch {
-	case accepted.Inject:
-		return accepted
+	case injected.Inject:
+		return injected, accepted
+	case hasSidecar(template):
+		return bakedIn(), nil
 	case declined.Reason != "":
-		return declined
-	case skippedBy != "":
-		return no(ReasonMatchConditionFalse,
-			"Webhook "+skippedBy+" selects the Pod by its labels, but one of its matchConditions is not met by it.")
+		return declined, nil
+	case skipped != nil:
+		return *skipped, nil
 	}
-	return i.explainUnselected(namespace, template)
+	return i.explainUnselected(namespace, template, labelled), nil
 }
 
-// conditionsMet evaluates a webhook's matchConditions as the API server does: one that is false
-// settles it, also where another cannot be evaluated; an error is then judged by the failure
-// policy (https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#matching-requests-matchconditions).
-func (i *Injector) conditionsMet(hook *hook, namespace Namespace, template Template) (met bool, assumed string, err error) {
+// conditionsMet evaluates a webhook's matchConditions.
+func (i *Injector) conditionsMet(hook *hook, namespace Namespace, template *Template, injected bool) (Match, error) {
 	if len(hook.conditions) == 0 {
-		return true, "", nil
+		return Match{Met: true}, nil
 	}
-	if i.matchCondition == nil {
-		return true, "matchConditions of webhook " + hook.String() + " were not evaluated", nil
+	assumed := "matchConditions of webhook " + hook.String() + " were not evaluated"
+	if i.match == nil {
+		return Match{Met: true, Assumed: assumed}, nil
 	}
-	for _, condition := range hook.conditions {
-		holds, failed := i.matchCondition(condition.Expression, namespace, template)
-		if failed == nil && !holds {
-			return false, "", nil
+	match, err := i.match(MatchRequest{Conditions: hook.conditions, Namespace: namespace, Template: *template, Injected: injected})
+	if match.Assumed != "" {
+		match.Assumed = "of webhook " + hook.String() + " " + match.Assumed
+	}
+	return match, err
+}
+
+// skips says why the API server does not call a webhook whose selectors match.
+func (h *hook) skips(match Match, err error) Expectation {
+	if err != nil {
+		return Expectation{
+			Reason: ReasonMatchConditionFalse,
+			Message: fmt.Sprintf("Webhook %s selects the Pod by its labels, but its matchConditions cannot be evaluated (%v), and its failurePolicy is Ignore.",
+				h, err),
+			Assumed: match.Assumed,
 		}
-		if failed != nil && err == nil {
-			err = failed
-		}
 	}
-	if err != nil && hook.ignore {
-		return false, "", nil
+	return no(ReasonMatchConditionFalse, fmt.Sprintf(
+		"Webhook %s selects the Pod by its labels, but its matchCondition %q is not met by it.", h, match.Failed))
+}
+
+// hasSidecar reports whether the template itself brings a sidecar, as kube-inject writes it.
+func hasSidecar(template *Template) bool {
+	if template.Spec == nil || !hasKey(template.Annotations, statusAnnotation) {
+		return false
 	}
-	return err == nil, "", err
+	observed := Observe(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: template.Annotations},
+		Spec:       *template.Spec,
+	})
+	return observed.Proxy != ProxyNone
+}
+
+func bakedIn() Expectation {
+	return no(ReasonSidecarInTemplate,
+		"No injection reaches the Pod, but its template brings a sidecar of its own (kube-inject writes such), which nothing keeps up to date; remove it from the template.")
 }
 
 func no(reason Reason, message string) Expectation {

@@ -95,7 +95,7 @@ func TestTheInjectorDecides(t *testing.T) {
 			if test.want == mesh.ReasonExpected {
 				want.Inject, want.Revision = true, "default"
 			}
-			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(mesh.Expectation{}, "Message")); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(mesh.Expectation{}, "Message", "Notes", "Ambient")); diff != "" {
 				t.Errorf("Expect (-want +got):\n%s", diff)
 			}
 			if !strings.HasSuffix(got.Message, ".") {
@@ -301,7 +301,7 @@ func TestWhyNoSidecarIsExpected(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got := injector(test.webhooks).Expect(test.namespace, test.template)
-			if diff := cmp.Diff(mesh.Expectation{Reason: test.want}, got, cmpopts.IgnoreFields(mesh.Expectation{}, "Message")); diff != "" {
+			if diff := cmp.Diff(mesh.Expectation{Reason: test.want}, got, cmpopts.IgnoreFields(mesh.Expectation{}, "Message", "Notes", "Ambient")); diff != "" {
 				t.Errorf("Expect (-want +got):\n%s%s", diff, got.Message)
 			}
 			if !strings.HasSuffix(got.Message, ".") {
@@ -442,31 +442,42 @@ func TestMatchConditionsAreEvaluated(t *testing.T) {
 		}
 		return []*webhookConfiguration{made}
 	}
-	evaluate := func(expression string, _ mesh.Namespace, _ mesh.Template) (bool, error) {
-		if expression == "broken" {
-			return false, errors.New("no such field")
+	evaluate := func(request mesh.MatchRequest) (mesh.Match, error) {
+		answer := mesh.Match{Met: true}
+		var err error
+		for _, condition := range request.Conditions {
+			switch condition.Expression {
+			case "false":
+				return mesh.Match{Failed: condition.Name}, nil
+			case "broken":
+				err = errors.New("no such field")
+			case "unknown":
+				answer.Assumed = "condition unknown was taken to be met"
+			}
 		}
-		return expression == "true", nil
+		return answer, err
 	}
 	const fail, ignore = admissionregistrationv1.Fail, admissionregistrationv1.Ignore
 	tests := []struct {
 		name        string
 		webhooks    []*webhookConfiguration
-		evaluate    func(string, mesh.Namespace, mesh.Template) (bool, error)
+		evaluate    func(mesh.MatchRequest) (mesh.Match, error)
 		want        mesh.Reason
 		wantAssumed bool
 	}{
 		{name: "all are true", webhooks: conditioned(fail, "true", "true"), evaluate: evaluate, want: mesh.ReasonExpected},
 		{name: "one is false", webhooks: conditioned(fail, "true", "false"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
 		{name: "one is broken, another false", webhooks: conditioned(fail, "broken", "false"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
-		{name: "one is broken under Fail", webhooks: conditioned(fail, "broken", "true"), evaluate: evaluate, want: mesh.ReasonAdmissionRefused, wantAssumed: true},
+		{name: "one is broken under Fail", webhooks: conditioned(fail, "broken", "true"), evaluate: evaluate, want: mesh.ReasonAdmissionRefused},
+		{name: "one is not known", webhooks: conditioned(fail, "unknown", "true"), evaluate: evaluate, want: mesh.ReasonExpected, wantAssumed: true},
+		{name: "one is not known, another broken", webhooks: conditioned(fail, "unknown", "broken"), evaluate: evaluate, want: mesh.ReasonAdmissionRefused, wantAssumed: true},
 		{name: "one is broken under Ignore", webhooks: conditioned(ignore, "true", "broken"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
 		{name: "nobody can evaluate them", webhooks: conditioned(fail, "false"), want: mesh.ReasonExpected, wantAssumed: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			istio := mesh.NewInjector(test.webhooks, []*corev1.ConfigMap{settings("istio-sidecar-injector", enabled)},
-				mesh.Options{MatchCondition: test.evaluate})
+				mesh.Options{Match: test.evaluate})
 			got := istio.Expect(namespace(nil), mesh.Template{})
 			if got.Reason != test.want || (got.Assumed != "") != test.wantAssumed {
 				t.Errorf("got %+v, want reason %s, assumed %t", got, test.want, test.wantAssumed)
@@ -492,7 +503,7 @@ func TestASelectorThatCannotBeReadRefusesPods(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			istio := injector([]*webhookConfiguration{configuration("istio-sidecar-injector", "default", webhook("", test.namespaces, test.objects))})
 			got := istio.Expect(namespace(nil), mesh.Template{})
-			if got.Reason != test.want || got.Inject || (test.want == mesh.ReasonAdmissionRefused) != (got.Assumed != "") {
+			if got.Reason != test.want || got.Inject || got.Assumed != "" {
 				t.Errorf("got %+v, want reason %s", got, test.want)
 			}
 		})

@@ -25,11 +25,17 @@ const (
 	ReasonCaptureBroken Reason = "CaptureBroken"
 	// ReasonStaleRevision: the sidecar is of another revision than injection gives now.
 	ReasonStaleRevision Reason = "StaleRevision"
+	// ReasonStaleImage: the sidecar is of another image than injection gives now.
+	ReasonStaleImage Reason = "StaleImage"
 	// ReasonInAmbientMesh: no sidecar is expected; the Pod is in the ambient mesh.
 	ReasonInAmbientMesh Reason = "InAmbientMesh"
 	// ReasonAmbientPending: as InAmbientMesh, but ztunnel has not accepted the Pod, and its
 	// traffic goes nowhere.
 	ReasonAmbientPending Reason = "AmbientPending"
+	// ReasonAmbientNotCaptured: the Pod is labelled for the ambient mesh, and the CNI agent has not
+	// captured it. Labels take effect on running Pods, so that this does not last where the agent
+	// and ztunnel are well.
+	ReasonAmbientNotCaptured Reason = "AmbientNotCaptured"
 	// ReasonAmbientBlocked: the Pod is labelled for the ambient mesh, and an annotation that only
 	// injection should write keeps it out.
 	ReasonAmbientBlocked Reason = "AmbientBlocked"
@@ -46,7 +52,7 @@ func Judge(expected Expectation, observed Observation) Judgement {
 		return judgeInjected(expected, observed)
 	case observed.Proxy == ProxyNone:
 		return judgeUnexpecting(expected, observed)
-	case expected.Reason == ReasonGatewayManaged && observed.Proxy == ProxyGateway:
+	case expected.Reason == ReasonGatewayManaged && observed.Proxy == ProxyGateway, expected.Reason == ReasonSidecarInTemplate:
 		return Judgement{v1alpha1.FindingMeshed, expected.Reason, expected.Message}
 	default:
 		return Judgement{v1alpha1.FindingLeftover, expected.Reason, "The Pod has a sidecar, though a new one would get none. " + expected.Message}
@@ -78,6 +84,9 @@ func judgeInjected(expected Expectation, observed Observation) Judgement {
 	case observed.Revision != "" && observed.Revision != expected.Revision:
 		return Judgement{v1alpha1.FindingStale, ReasonStaleRevision,
 			fmt.Sprintf("The sidecar is of revision %s; a new Pod would get revision %s.", observed.Revision, expected.Revision)}
+	case isOtherImage(expected.Image, observed.Image):
+		return Judgement{v1alpha1.FindingStale, ReasonStaleImage,
+			fmt.Sprintf("The sidecar runs the image %s; a new Pod would get %s.", observed.Image, expected.Image)}
 	default:
 		return Judgement{v1alpha1.FindingMeshed, expected.Reason, expected.Message}
 	}
@@ -91,9 +100,12 @@ func judgeUnexpecting(expected Expectation, observed Observation) Judgement {
 	case observed.Ambient == AmbientPending:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientPending,
 			"Istio's CNI agent has redirected the Pod's traffic, but ztunnel on its node has not accepted it, and its traffic goes nowhere; look at ztunnel and the CNI agent there."}
-	case expected.Reason == ReasonAmbient && observed.Spoofed != "" && observed.Spoofed != spoofedName:
+	case expected.Ambient && observed.Spoofed != "" && observed.Spoofed != spoofedName:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientBlocked,
 			"The CNI agent leaves Pods with the annotation sidecar.istio.io/status out of the ambient mesh, and this one has no sidecar either; remove the annotation from the template."}
+	case expected.Ambient:
+		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientNotCaptured,
+			"The Pod is labelled for the ambient mesh, but Istio's CNI agent has not captured it; where that lasts, look at the agent and at ztunnel on its node. A restart does not help."}
 	case observed.Spoofed != "":
 		return Judgement{v1alpha1.FindingNotExpected, expected.Reason, expected.Message + " Besides, " + observed.Spoofed + "."}
 	default:

@@ -38,19 +38,38 @@ type Options struct {
 	// calls by URL; istio-system when empty.
 	IstioNamespace string
 
-	// MatchCondition evaluates one CEL expression of a webhook's matchConditions against the
-	// creation of a Pod of a template. When nil, webhooks with matchConditions are assumed to
-	// match, and Expectation.Assumed says so.
-	MatchCondition func(expression string, namespace Namespace, template Template) (bool, error)
+	// Match evaluates the matchConditions of a webhook against the creation of a Pod of a
+	// template; internal/matchcondition has the API server's own way. When nil, webhooks with
+	// matchConditions are assumed to match, and Expectation.Assumed says so.
+	Match func(MatchRequest) (Match, error)
+}
+
+// MatchRequest asks whether the matchConditions of a webhook are met by the creation of a Pod.
+type MatchRequest struct {
+	Conditions []admissionregistrationv1.MatchCondition
+	Namespace  Namespace
+	Template   Template
+	// Injected says that a webhook that was called before has changed the Pod.
+	Injected bool
+}
+
+// Match is whether matchConditions are met. An error beside it is judged by the webhook's failure
+// policy.
+type Match struct {
+	Met bool
+	// Failed is the name of a condition that is not met.
+	Failed string
+	// Assumed says which conditions could not be evaluated; empty where all were.
+	Assumed string
 }
 
 // Injector is a cluster's sidecar injection as it is configured: the webhooks that the API server
 // evaluates and the configuration of the control planes behind them. It does not change once it is
 // made.
 type Injector struct {
-	hooks          []*hook
-	revisions      []revision
-	matchCondition func(string, Namespace, Template) (bool, error)
+	hooks     []*hook
+	revisions []revision
+	match     func(MatchRequest) (Match, error)
 
 	// asked maps what a label istio.io/rev can say, a revision or a tag, to the revision that
 	// serves it.
@@ -61,6 +80,9 @@ type Injector struct {
 	deactivated map[string]*hook
 	// howToAsk says how a namespace comes to be injected.
 	howToAsk string
+
+	// ambient is what Istio's CNI agent captures.
+	ambient *ambient
 }
 
 // revision is what is known of one control plane.
@@ -91,9 +113,10 @@ type hook struct {
 // given.
 func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguration, configMaps []*corev1.ConfigMap, options Options) *Injector {
 	injector := &Injector{
-		matchCondition: options.MatchCondition,
-		asked:          map[string]string{},
-		deactivated:    map[string]*hook{},
+		match:       options.Match,
+		asked:       map[string]string{},
+		deactivated: map[string]*hook{},
+		ambient:     newAmbient(configMaps),
 	}
 	configs := newConfigs(configMaps, cmp.Or(options.IstioNamespace, rootNamespace))
 	digests := map[string]*digest{}
@@ -202,22 +225,22 @@ func coversPods(resource string) bool {
 
 // selects evaluates the selectors as the API server does. One that it cannot read makes it refuse
 // the request, unless the other one does not select it.
-func (h *hook) selects(namespace Namespace, template Template) (bool, error) {
+func (h *hook) selects(namespace Namespace, labelled labels.Labels) (bool, error) {
 	if h.namespaces != nil && !h.namespaces.Matches(namespaceLabels(namespace)) {
 		return false, nil
 	}
-	if h.objects != nil && !h.objects.Matches(labels.Set(template.Labels)) {
+	if h.objects != nil && !h.objects.Matches(labelled) {
 		return false, nil
 	}
 	return h.invalid == nil, h.invalid
 }
 
-func (h *hook) refuses(err error) Expectation {
+func (h *hook) refuses(err error, assumed string) Expectation {
 	return Expectation{
 		Reason: ReasonAdmissionRefused,
 		Message: fmt.Sprintf("The API server refuses Pods that webhook %s may concern, because it cannot evaluate it: %v. Its administrator must correct it.",
 			h, err),
-		Assumed: "webhook " + h.String() + " could not be evaluated",
+		Assumed: assumed,
 	}
 }
 
@@ -345,8 +368,8 @@ type hookDigest struct {
 }
 
 type configDigest struct {
-	Assumed, Config, Values string
-	Minor                   int
+	Assumed, Config, Values, ImageType string
+	Minor                              int
 }
 
 func (d *digest) add(hook *hook, webhook *admissionregistrationv1.MutatingWebhook) {
@@ -362,10 +385,11 @@ func (d *digest) add(hook *hook, webhook *admissionregistrationv1.MutatingWebhoo
 		URL:           webhook.ClientConfig.URL,
 	})
 	config := configDigest{
-		Assumed: hook.config.assumed,
-		Config:  hook.config.text,
-		Values:  hook.config.values,
-		Minor:   hook.config.minor,
+		Assumed:   hook.config.assumed,
+		Config:    hook.config.text,
+		Values:    hook.config.values,
+		ImageType: hook.config.imageType,
+		Minor:     hook.config.minor,
 	}
 	if !slices.Contains(d.Configs, config) {
 		d.Configs = append(d.Configs, config)

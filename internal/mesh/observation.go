@@ -23,6 +23,9 @@ type Observation struct {
 	Spoofed string
 	// Ambient is what the CNI agent says of the Pod.
 	Ambient Ambient
+	// Asks is what the Pod's own labels ask for, in a form of this package; empty where it is
+	// nothing. Only CutDown sets it.
+	Asks string
 }
 
 // Proxy is how a sidecar runs.

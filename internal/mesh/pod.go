@@ -53,12 +53,14 @@ type Trouble struct {
 
 // CutDown keeps of a Pod what is judged.
 func CutDown(pod *corev1.Pod) *Pod {
+	observed := Observe(pod)
+	observed.Asks = asksOf(pod.Labels)
 	cut := &Pod{
 		Meta:        MetaOf(pod),
 		Owner:       OwnerOf(pod),
 		Created:     pod.CreationTimestamp.Unix(),
 		Revision:    pod.Labels["controller-revision-hash"],
-		Observed:    unique.Make(Observe(pod)),
+		Observed:    unique.Make(observed),
 		Terminating: pod.DeletionTimestamp != nil,
 		Finished:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		Static:      isStatic(pod),

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 const (
@@ -14,7 +16,7 @@ const (
 )
 
 // neverInjected says why a Pod gets no sidecar whatever webhooks and configuration say.
-func neverInjected(namespace Namespace, template Template) (Expectation, bool) {
+func neverInjected(namespace Namespace, template *Template) (Expectation, bool) {
 	value, _ := injectValue(template)
 	switch {
 	case template.HostNetwork:
@@ -34,8 +36,8 @@ func neverInjected(namespace Namespace, template Template) (Expectation, bool) {
 
 // isManagedGateway reports whether Pods of these labels are made by Istio's Gateway controller
 // (files/kube-gateway.yaml and waypoint.yaml of the istiod chart).
-func isManagedGateway(labels map[string]string) bool {
-	return hasKey(labels, managedLabel) || hasKey(labels, gatewayNameLabel)
+func isManagedGateway(set map[string]string) bool {
+	return hasKey(set, managedLabel) || hasKey(set, gatewayNameLabel)
 }
 
 func hasKey(set map[string]string, key string) bool {
@@ -43,7 +45,7 @@ func hasKey(set map[string]string, key string) bool {
 	return found
 }
 
-func optOut(template Template) string {
+func optOut(template *Template) string {
 	value, label := injectValue(template)
 	if label {
 		return fmt.Sprintf("The template's label %s=%q asks for no sidecar; remove it to have one.", injectKey, value)
@@ -52,14 +54,14 @@ func optOut(template Template) string {
 }
 
 // explainUnselected says why no webhook selects a template, and what would change it.
-func (i *Injector) explainUnselected(namespace Namespace, template Template) Expectation {
+func (i *Injector) explainUnselected(namespace Namespace, template *Template, labelled labels.Labels) Expectation {
 	if !i.Installed() {
 		return no(ReasonNoIstioWebhook, "No webhook of Istio's injector is registered with the API server; install Istio or its revision's webhooks.")
 	}
 	if never, applies := neverInjected(namespace, template); applies {
 		return never
 	}
-	if hook := i.selectedButNotCovered(namespace, template); hook != nil {
+	if hook := i.selectedButNotCovered(namespace, labelled); hook != nil {
 		return no(ReasonNoIstioWebhook, fmt.Sprintf("Webhook %s selects the Pod, but its rules do not cover the creation of Pods.", hook))
 	}
 	if value, labelled := namespace.Labels[injectionLabel]; labelled {
@@ -71,12 +73,12 @@ func (i *Injector) explainUnselected(namespace Namespace, template Template) Exp
 	return i.explainUnlabelled(namespace, template)
 }
 
-func (i *Injector) selectedButNotCovered(namespace Namespace, template Template) *hook {
+func (i *Injector) selectedButNotCovered(namespace Namespace, labelled labels.Labels) *hook {
 	for _, hook := range i.hooks {
 		if hook.covers {
 			continue
 		}
-		if selected, err := hook.selects(namespace, template); selected && err == nil {
+		if selected, err := hook.selects(namespace, labelled); selected && err == nil {
 			return hook
 		}
 	}
@@ -97,7 +99,7 @@ func (i *Injector) explainNamespaceRevision(namespace Namespace, asked string) E
 	return i.explainMissingRevision(asks, asked, ReasonNamespaceRevisionDangling)
 }
 
-func (i *Injector) explainUnlabelled(namespace Namespace, template Template) Expectation {
+func (i *Injector) explainUnlabelled(namespace Namespace, template *Template) Expectation {
 	if asked, labelled := template.Labels[revisionKey]; labelled {
 		asks := fmt.Sprintf("The template's label %s asks for revision %q", revisionKey, asked)
 		return i.explainMissingRevision(asks, asked, ReasonPodRevisionDangling)
@@ -110,7 +112,7 @@ func (i *Injector) explainUnlabelled(namespace Namespace, template Template) Exp
 		return no(ReasonAnnotationWithoutWebhook, fmt.Sprintf(
 			"The template's annotation %s=\"true\" has no effect in namespace %q, which has no injection label: make it a label of the template.",
 			injectKey, namespace.Name))
-	case isAmbient(namespace, template):
+	case i.ambient.selects(namespace, template):
 		return no(ReasonAmbient, fmt.Sprintf(
 			"The Pod is labelled for the ambient mesh (%s=ambient on namespace %q or the template): Istio's CNI agent captures it, without sidecar or restart.",
 			dataplaneLabel, namespace.Name))
@@ -121,13 +123,6 @@ func (i *Injector) explainUnlabelled(namespace Namespace, template Template) Exp
 	default:
 		return no(ReasonNamespaceNotLabelled, fmt.Sprintf("Namespace %q has no injection label; %s.", namespace.Name, i.howToAsk))
 	}
-}
-
-// isAmbient reads the labels as Istio's CNI agent does by default
-// (cni/pkg/util/enablement_selector.go).
-func isAmbient(namespace Namespace, template Template) bool {
-	mode := template.Labels[dataplaneLabel]
-	return mode == "ambient" || namespace.Labels[dataplaneLabel] == "ambient" && mode != "none"
 }
 
 func (i *Injector) explainMissingDefault(asks string) Expectation {
@@ -164,23 +159,23 @@ func deactivated(asks string, hook *hook) Expectation {
 
 // describeHowToAsk says which labels on a namespace bring a sidecar.
 func (i *Injector) describeHowToAsk() string {
-	var labels []string
+	var ways []string
 	if i.defaultRevision != "" {
-		labels = append(labels, fmt.Sprintf("%s=enabled (revision %s)", injectionLabel, i.defaultRevision))
+		ways = append(ways, fmt.Sprintf("%s=enabled (revision %s)", injectionLabel, i.defaultRevision))
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.asked)) {
 		label := revisionKey + "=" + name
 		if i.asked[name] != name {
 			label += " (revision " + i.asked[name] + ")"
 		}
-		labels = append(labels, label)
+		ways = append(ways, label)
 	}
 	const most = 4
-	if len(labels) > most {
-		labels = append(labels[:most], "another revision")
+	if len(ways) > most {
+		ways = append(ways[:most], "another revision")
 	}
-	if len(labels) == 0 {
+	if len(ways) == 0 {
 		return "no webhook serves any label"
 	}
-	return "label the namespace " + strings.Join(labels, " or ")
+	return "label the namespace " + strings.Join(ways, " or ")
 }

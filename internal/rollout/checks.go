@@ -234,7 +234,8 @@ func causeWasTriedAlready(s *situation) *hold {
 				message: record.Message + " It is not tried again before its template, the namespace's labels or the injector change."}
 		}
 	}
-	if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != s.cause().String() {
+	cause := s.cause().String()
+	if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != cause && (record == nil || record.Cause != cause) {
 		return nil
 	}
 	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,

@@ -252,6 +252,11 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonRestartReverted, byOwner, "before its template, the namespace's labels or the injector change"},
 				"the template has this cause": {newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
+				"it was taken back for this cause, though something has changed": {newScene(outside(recorded(cart(), func(record inventory.Record) inventory.Record {
+					record = ended(v1alpha1.ResultReverted)(record)
+					record.Cause = cartCause().String()
+					return record
+				}).TemplateAnnotated("changed", "yes"), 3)), rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
 				"what it failed for is left, though something has changed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)).
 					TemplateAnnotated("mended", "yes", v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
@@ -459,7 +464,7 @@ func (s *scene) injectorChangedAt(at time.Time) *scene {
 
 // lettingPass is a cluster whose webhooks let Pods pass when the injector is down.
 func (s *scene) lettingPass() *scene {
-	s.webhooks = []*webhookConfiguration{builder.LettingPass(builder.Webhooks())}
+	s.webhooks = []*webhookConfiguration{lettingPass}
 	return s
 }
 

@@ -117,7 +117,7 @@ var stories = map[string]func(*simulation){
 		s.runUntilQuiet()
 	},
 	"a silent injector": func(s *simulation) {
-		s.setWebhooks(builder.LettingPass(builder.Webhooks()))
+		s.setWebhooks(lettingPass)
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")
 		add(s, deployment("shop", "cart"))
@@ -132,7 +132,7 @@ var stories = map[string]func(*simulation){
 		s.runUntilQuiet()
 	},
 	"an injector that is silent to all but dry runs": func(s *simulation) {
-		s.setWebhooks(builder.LettingPass(builder.Webhooks()))
+		s.setWebhooks(lettingPass)
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")
 		add(s, deployment("shop", "cart"))

@@ -27,6 +27,12 @@ var (
 	yesterday = noon.Add(-24 * time.Hour)
 )
 
+// istio and its variant that lets Pods pass while the injector is down; read only.
+var (
+	istio       = builder.Webhooks()
+	lettingPass = builder.LettingPass(builder.Webhooks())
+)
+
 func injectorOf(webhooks ...*webhookConfiguration) *mesh.Injector {
 	return mesh.NewInjector(webhooks, []*corev1.ConfigMap{builder.InjectorSettings()}, mesh.Options{})
 }
@@ -45,7 +51,7 @@ type scene struct {
 func newScene(objects ...any) *scene {
 	s := &scene{
 		Input:           rollout.Input{Now: noon, Guard: rollout.GuardHolds, System: rollout.SystemNamespaces},
-		webhooks:        []*webhookConfiguration{builder.Webhooks()},
+		webhooks:        []*webhookConfiguration{istio},
 		injectorChanged: yesterday,
 		policies:        []*v1alpha1.MeshPolicy{builder.Enforcing("mesh").Unbounded().Build()},
 	}

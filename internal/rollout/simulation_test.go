@@ -72,19 +72,23 @@ type event struct {
 
 // app is one workload with its Pods.
 type app struct {
+	name     string
 	object   metav1.Object
 	template *corev1.PodTemplateSpec
 	// revision of the template; the Pods of others are replaced. A template that comes back comes
 	// back with its revision.
 	revision  int
 	revisions map[string]int
+	// templated is the generation at which the template was looked at, counted what the status says.
+	templated int64
+	counted   [4]int64
 	pods      []*pod
 	// nodes, of a DaemonSet.
 	nodes int
 	// startup is how long a Pod takes to be ready. crashes says which ones never are.
 	startup time.Duration
 	crashes func(*pod) bool
-	// disturbed: its owner did something to it besides.
+	// disturbed: something else was done to it, or it was down already when it was restarted.
 	disturbed bool
 }
 
@@ -111,7 +115,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		causes:    sets.New[string](),
 		told:      map[string]string{},
 	}
-	s.setWebhooks(builder.Webhooks())
+	s.setWebhooks(istio)
 	return s
 }
 
@@ -175,6 +179,7 @@ func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 	case *appsv1.DaemonSet:
 		a.template = &object.Spec.Template
 	}
+	a.name = a.cut().Key().String()
 	a.revisions = map[string]int{render(a.template): 1}
 	s.apps = append(s.apps, a)
 	s.tellReplicaSet(a)
@@ -184,7 +189,6 @@ func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 		s.tellPod(a, p)
 	}
 	s.report(a)
-	s.changed(a)
 	return a
 }
 
@@ -232,7 +236,7 @@ func (a *app) cut() *inventory.Object {
 	}
 }
 
-func (a *app) String() string { return a.cut().Key().String() }
+func (a *app) String() string { return a.name }
 
 func (a *app) replicas() int {
 	switch object := a.object.(type) {
@@ -353,7 +357,8 @@ func (s *simulation) control(a *app) {
 			s.tellPod(a, p)
 		}
 	}
-	if !a.paused() {
+	if !a.paused() && a.templated != a.object.GetGeneration() {
+		a.templated = a.object.GetGeneration()
 		template := render(a.template)
 		if a.revisions[template] == 0 {
 			a.revisions[template] = len(a.revisions) + 1
@@ -363,10 +368,11 @@ func (s *simulation) control(a *app) {
 			s.tellReplicaSet(a)
 		}
 	}
-	strategy := a.cut().Strategy
+	cut := a.cut()
+	strategy := cut.Strategy
 	switch {
 	case a.paused():
-	case a.cut().Kind == "StatefulSet", a.cut().Kind == "DaemonSet" && strategy.MaxSurge == 0:
+	case cut.Kind == "StatefulSet", cut.Kind == "DaemonSet" && strategy.MaxSurge == 0:
 		s.replaceInPlace(a, strategy)
 	default:
 		s.replaceBeside(a, strategy)
@@ -484,9 +490,13 @@ func (s *simulation) lettingPass() bool {
 
 // report writes the workload's status.
 func (s *simulation) report(a *app) {
-	before := render(a.object)
 	generation, updated := a.object.GetGeneration(), int32(a.count(a.updated))
 	all, available := int32(a.count(running)), int32(a.count(ready))
+	counted := [...]int64{generation, int64(updated), int64(all), int64(available)}
+	if counted == a.counted {
+		return
+	}
+	a.counted = counted
 	switch object := a.object.(type) {
 	case *appsv1.Deployment:
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
@@ -495,9 +505,7 @@ func (s *simulation) report(a *app) {
 	case *appsv1.DaemonSet:
 		object.Status = appsv1.DaemonSetStatus{ObservedGeneration: generation, DesiredNumberScheduled: int32(a.nodes), CurrentNumberScheduled: all, UpdatedNumberScheduled: updated, NumberReady: available, NumberAvailable: available}
 	}
-	if render(a.object) != before {
-		s.changed(a)
-	}
+	s.changed(a)
 }
 
 // countBudgets does what the disruption controller does.
@@ -577,6 +585,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		}
 		s.mayStart(namespace, verdict)
 		s.say("restart %s", a)
+		a.disturbed = verdict.Workload.Pods.Ready == 0
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 		a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
 		a.object.SetGeneration(a.object.GetGeneration() + 1)

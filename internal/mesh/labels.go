@@ -1,0 +1,77 @@
+package mesh
+
+import "cmp"
+
+// Labels that the controllers of Kubernetes add to the Pods that they make of a template.
+var (
+	ofDeployment  = []string{"pod-template-hash"}
+	ofStatefulSet = []string{"controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"}
+	ofDaemonSet   = []string{"controller-revision-hash", "pod-template-generation"}
+	ofJob         = []string{"batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"}
+)
+
+// LabelsAddedBy are the keys of the labels that Pods have beside those of their template, by the
+// kind of the workload. Their values are not known before the Pod.
+func LabelsAddedBy(kind string) []string {
+	switch kind {
+	case "Deployment":
+		return ofDeployment
+	case "StatefulSet":
+		return ofStatefulSet
+	case "DaemonSet":
+		return ofDaemonSet
+	case "Job", "CronJob":
+		return ofJob
+	default:
+		return nil
+	}
+}
+
+// podLabels are the labels of the Pod that is made of a template, at a moment of its admission. It
+// implements labels.Labels.
+type podLabels struct {
+	template *Template
+	// injected: a webhook that was called before has injected a sidecar.
+	injected bool
+}
+
+func (p *podLabels) Lookup(label string) (string, bool) {
+	if value, found := p.template.Labels[label]; found {
+		return value, true
+	}
+	for _, added := range LabelsAddedBy(p.template.Kind) {
+		if added == label {
+			return "", true
+		}
+	}
+	if p.injected {
+		return p.lookupInjected(label)
+	}
+	return "", false
+}
+
+// lookupInjected knows what Istio's template writes beside the sidecar
+// (files/injection-template.yaml).
+func (p *podLabels) lookupInjected(label string) (string, bool) {
+	of := p.template.Labels
+	switch label {
+	case "security.istio.io/tlsMode":
+		return "istio", true
+	case "service.istio.io/canonical-name":
+		return cmp.Or(of["app.kubernetes.io/name"], of["app"]), true
+	case "service.istio.io/canonical-revision":
+		return cmp.Or(of["app.kubernetes.io/version"], of["version"], "latest"), true
+	default:
+		return "", false
+	}
+}
+
+func (p *podLabels) Has(label string) bool {
+	_, found := p.Lookup(label)
+	return found
+}
+
+func (p *podLabels) Get(label string) string {
+	value, _ := p.Lookup(label)
+	return value
+}

@@ -1,0 +1,248 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// began is when the restarts of these tests were begun.
+var began = noon.Add(-5 * time.Minute)
+
+// restarting is the Deployment cart in the middle of a restart.
+func restarting() *builder.Workload[*appsv1.Deployment] {
+	record := inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), began)
+	return cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String()).
+		With(func(d *appsv1.Deployment) {
+			d.Generation, d.Status.ObservedGeneration = 2, 2
+			d.Status.UpdatedReplicas = 1
+		})
+}
+
+// rolledOut is the restarting Deployment when its controller has replaced every Pod.
+func rolledOut() *builder.Workload[*appsv1.Deployment] { return restarting().RolledOut() }
+
+func readyInMeshAt(at time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(began).Injected("default").Ready(at) }
+}
+
+func uninjectedAt(at time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(at).Ready(at) }
+}
+
+func TestRestartInFlight(t *testing.T) {
+	three := func(how func(*builder.PodBuilder)) []func(*builder.PodBuilder) {
+		return []func(*builder.PodBuilder){how, how, how}
+	}
+	longAgo := func(record inventory.Record) inventory.Record {
+		record.Start = noon.Add(-11 * time.Minute)
+		return record
+	}
+	begunBefore := func(b *builder.Workload[*appsv1.Deployment], change func(inventory.Record) inventory.Record) *builder.Workload[*appsv1.Deployment] {
+		return b.Annotated(v1alpha1.LastRestartAnnotation, change(inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), began)).String())
+	}
+	for name, test := range map[string]struct {
+		scene *scene
+		// result is empty where the restart goes on.
+		result  v1alpha1.RestartResult
+		message string
+		// excused: what decided is not held against the workload.
+		excused bool
+	}{
+		"goes on while Pods are replaced": {
+			newScene(runs(restarting().Build(), readyInMeshAt(noon), uninjected, uninjected)), "", "1 of 3 Pods are ready in the mesh", false},
+		"goes on while a Pod is not known yet": {
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon))), "", "2 of 3", false},
+		"goes on while a Pod is not ready": {
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon), func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })), "", "2 of 3", false},
+		"goes on while Pods of before are known though its controller is done": {
+			newScene(runs(rolledOut().Build(), three(uninjected)...)), "", "0 of 3", false},
+		"has succeeded when every Pod is ready in the mesh": {
+			newScene(runs(rolledOut().Build(), three(readyInMeshAt(noon))...)), v1alpha1.ResultSucceeded, "", false},
+		"has succeeded with a sidecar of another revision than is expected since": {
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon), func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("canary").Ready(noon) })),
+			v1alpha1.ResultSucceeded, "", false},
+		"was ineffective when the new Pods have no sidecar": {
+			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+		"was ineffective though one of them has": {
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), uninjectedAt(noon), readyInMeshAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+		"is excused where the label had changed just before": {
+			newScene(labelledAt(began.Add(-10*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
+			v1alpha1.ResultIneffective, "so soon after a change", true},
+		"is excused where the injector had changed just before": {
+			newScene(runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)).injectorChangedAt(began.Add(-10 * time.Second)),
+			v1alpha1.ResultIneffective, "so soon after a change", true},
+		"is not excused half a minute after the change": {
+			newScene(labelledAt(began.Add(-20*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
+			v1alpha1.ResultIneffective, "although a dry run showed one", false},
+		"is excused where webhooks let Pods pass": {
+			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "failurePolicy is Ignore", true},
+		"is not excused for ever": {
+			newScene(runs(begunBefore(rolledOut(), func(record inventory.Record) inventory.Record {
+				record.Excused = 3
+				return record
+			}).Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+		"was taken back when the template has no cause any more": {
+			newScene(runs(restarting().With(func(d *appsv1.Deployment) { d.Spec.Template.Annotations = nil }).Build(), three(uninjected)...)),
+			v1alpha1.ResultReverted, "fullmesh.dev/restart-cause", false},
+		"was taken back when the template has another": {
+			newScene(runs(restarting().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, "another").Build(), three(uninjected)...)),
+			v1alpha1.ResultReverted, "Somebody took the annotation", false},
+		"has failed when nothing became ready for too long": {
+			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, uninjected, crashing)),
+			v1alpha1.ResultFailed, "for 10m30s (0 of 3 are); Pod cart-3, container app: CrashLoopBackOff, last exit code 1, 3 restarts", false},
+		"goes on where a Pod became ready meanwhile": {
+			newScene(runs(begunBefore(restarting(), longAgo).Build(), readyInMeshAt(noon.Add(-5*time.Minute)), uninjected, uninjected)), "", "1 of 3", false},
+		"goes on where its Pods take longer by their own account": {
+			newScene(runs(begunBefore(restarting(), longAgo).With(func(d *appsv1.Deployment) { d.Spec.Template.Spec.TerminationGracePeriodSeconds = new(int64(120)) }).Build(), uninjected)), "", "0 of 3", false},
+		"has failed sooner where the policy says so": {
+			newScene(builder.Enforcing("mesh").ProgressTimeout(60), runs(restarting().Build(), uninjected)), v1alpha1.ResultFailed, "for 1m30s", false},
+		"has succeeded with what there is when it was scaled to zero": {
+			newScene(restarting().Replicas(0).RolledOut().Build()), v1alpha1.ResultSucceeded, "scaled to zero", false},
+		"has succeeded with what there is when no sidecar is expected any more": {
+			newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), runs(rolledOut().Build(), three(uninjectedAt(noon))...)),
+			v1alpha1.ResultSucceeded, "No sidecar is expected any more", false},
+		"goes on when the workload has opted out since": {
+			newScene(runs(restarting().Annotated(v1alpha1.RestartAnnotation, "disabled").Build(), uninjected)), "", "Restarting since", false},
+		"goes on when the policy only reports": {
+			newScene(builder.Reporting("mesh"), runs(restarting().Build(), uninjected)), "", "Restarting since", false},
+		"goes on when everything is stopped": {
+			newScene(runs(restarting().Build(), uninjected)).when(func(in *rollout.Input) { in.Stopped = true }), "", "Restarting since", false},
+		"goes on when nobody governs the namespace any more": {
+			newScene(builder.Enforcing("mesh").Over("team", "other"), runs(restarting().Build(), uninjected)), "", "Restarting since", false},
+		"is ended when nobody governs the namespace any more": {
+			newScene(builder.Enforcing("mesh").Over("team", "other"), runs(rolledOut().Build(), three(readyInMeshAt(noon))...)), v1alpha1.ResultSucceeded, "", false},
+		"that was given up has succeeded late": {
+			newScene(runs(begunBefore(rolledOut(), ended(v1alpha1.ResultFailed)).Build(), three(readyInMeshAt(noon))...)), v1alpha1.ResultSucceeded, "Late: it had been given up.", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			if verdict.Action != v1alpha1.ActionInFlight || verdict.Record.Result != test.result {
+				t.Fatalf("verdict %s %s with result %q, want %q: %s", verdict.Action, verdict.Reason, verdict.Record.Result, test.result, verdict.Message)
+			}
+			if test.result == "" {
+				if verdict.Step != rollout.StepNone || !strings.Contains(verdict.Message, test.message) {
+					t.Errorf("step %d: %q does not say %q", verdict.Step, verdict.Message, test.message)
+				}
+				if !verdict.Until.After(noon) {
+					t.Errorf("it is not looked at again: %s", verdict.Until)
+				}
+				return
+			}
+			record := verdict.Record
+			if verdict.Step != rollout.StepFinish || record.End == nil || !record.End.Equal(noon) || !strings.Contains(record.Message, test.message) {
+				t.Errorf("step %d, ended at %v: %q does not say %q", verdict.Step, record.End, record.Message, test.message)
+			}
+			if test.excused != (record.Decided == "") || test.excused != (record.Excused == 1) {
+				t.Errorf("excused %d times, held against what decided: %q", record.Excused, record.Decided)
+			}
+		})
+	}
+}
+
+// A restart that has failed and whose Pods are in the mesh is named until they are ready.
+func TestFailedRestartIsNamedThoughItsPodsAreInTheMesh(t *testing.T) {
+	failed := rolledOut().Annotated(v1alpha1.LastRestartAnnotation,
+		ended(v1alpha1.ResultFailed)(inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), began)).String())
+	verdict := only(t, newScene(runs(failed.Build(), crashing, crashing, crashing)).decide())
+	if verdict.Reason != rollout.ReasonRestartFailed {
+		t.Errorf("verdict %s: %s", verdict.Reason, verdict.Message)
+	}
+}
+
+// Pods that came up without a sidecar although one was expected are newer evidence than a dry run
+// before them: it is asked again before anything starts.
+func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
+	silent := func(created time.Time) []any {
+		return runs(deployment("shop", "silent").Build(), uninjectedAt(created))
+	}
+	checkedAt := func(at time.Time) rollout.Check { return rollout.Check{Revision: "default", At: at} }
+	for name, test := range map[string]struct {
+		scene *scene
+		want  rollout.Step
+	}{
+		"a check after the last such Pod is good":     {newScene(outside(cart(), 3), silent(noon.Add(-2*time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
+		"a check before it is not":                    {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepCheck},
+		"a check in the same second is not":           {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepCheck},
+		"a Pod made just after a change says nothing": {newScene(labelledAt(noon.Add(-80*time.Second)), outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepRestart},
+		"a check that is old is asked again":          {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10 * time.Minute))), rollout.StepCheck},
+		"a check that is not old is not":              {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10*time.Minute + time.Second))), rollout.StepRestart},
+		"a check that was never asked is":             {newScene(outside(cart(), 3)).unasked(), rollout.StepCheck},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := verdicts(test.scene.decide())["Deployment shop/cart"]
+			if verdict.Action != v1alpha1.ActionRestart || verdict.Step != test.want {
+				t.Errorf("%s with step %d, want step %d: %s", verdict.Action, verdict.Step, test.want, verdict.Message)
+			}
+			if verdict.CheckKey.UID != "deployment-shop-cart" || verdict.CheckKey.Decided != verdict.Record.Decided {
+				t.Errorf("it rests on the check %v", verdict.CheckKey)
+			}
+		})
+	}
+}
+
+// A no is asked again when its time has come, and stands until then and until there is another.
+func TestNoIsAskedAgainInTime(t *testing.T) {
+	no := func(retry time.Time) *scene {
+		return newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, At: yesterday, Retry: retry})
+	}
+	for name, test := range map[string]struct {
+		retry time.Time
+		want  rollout.Step
+	}{
+		"before its time": {noon.Add(time.Second), rollout.StepNone},
+		"in its time":     {noon, rollout.StepCheck},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := no(test.retry).decide()
+			verdict := only(t, plan)
+			if verdict.Action != v1alpha1.ActionHold || verdict.Step != test.want || !plan.NextLook.Equal(test.retry) {
+				t.Errorf("%s with step %d, looked at again at %s", verdict.Action, verdict.Step, plan.NextLook)
+			}
+			if test.want == rollout.StepCheck && verdict.CheckKey.UID != "deployment-shop-cart" {
+				t.Errorf("it asks for the check %v", verdict.CheckKey)
+			}
+		})
+	}
+}
+
+// What is asked by a dry run depends on all that decides about injection, and on nothing else.
+func TestCheckIsOfWhatDecides(t *testing.T) {
+	key := func(objects ...any) rollout.CheckKey { return keyOf(newScene(objects...)) }
+	first := key(outside(cart(), 3))
+	for name, same := range map[string]rollout.CheckKey{
+		"another number of Pods":                        key(outside(cart().Replicas(5).RolledOut(), 3)),
+		"what Fullmesh itself writes into the template": key(outside(cart().TemplateAnnotated("fullmesh.dev/restart-cause", "an older one"), 3)),
+		"annotations of the object":                     key(outside(cart().Annotated("a", "b"), 3)),
+		"other labels of the namespace":                 key(builder.Namespace("shop").Labelled("istio-injection", "enabled", "team", "a").CreatedAt(yesterday).Build(), outside(cart(), 3)),
+	} {
+		if same != first {
+			t.Errorf("%s: another check", name)
+		}
+	}
+	for name, other := range map[string]rollout.CheckKey{
+		"another workload":           key(outside(cart().UID("another"), 3)),
+		"another template":           key(outside(cart().With(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "app:2" }), 3)),
+		"kubectl rollout restart":    key(outside(cart().TemplateAnnotated("kubectl.kubernetes.io/restartedAt", "now"), 3)),
+		"another label of injection": key(meshedByRevision(), outside(cart(), 3)),
+		"another injector":           keyOf(newScene(outside(cart(), 3)).lettingPass()),
+	} {
+		if other == first {
+			t.Errorf("%s: the same check", name)
+		}
+	}
+}
+
+func keyOf(s *scene) rollout.CheckKey {
+	for _, verdict := range verdicts(s.unasked().decide()) {
+		return verdict.CheckKey
+	}
+	return rollout.CheckKey{}
+}

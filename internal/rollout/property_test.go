@@ -1,0 +1,293 @@
+package rollout_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"pgregory.net/rapid"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// Whatever happens, whenever it is learned of: nothing is begun that must not be (mayStart), and
+// nothing loses its last ready Pod unasked (stayedUp).
+func TestNothingIsBegunThatMustNotBe(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t, true)
+		w.learn()
+		w.arrange = func(events []event) (now, later []event) {
+			if len(events) == 0 {
+				return nil, nil
+			}
+			shuffled := rearrange(events, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "place") })
+			return cut(shuffled, rapid.IntRange(0, len(shuffled)).Draw(t, "learned of"))
+		}
+		for range rapid.IntRange(5, 60).Draw(t, "steps") {
+			for range rapid.IntRange(0, 2).Draw(t, "disturbances") {
+				w.disturb(t)
+			}
+			w.step(rapid.SampledFrom([]time.Duration{stepTime, stepTime, time.Minute, 11 * time.Minute}).Draw(t, "passes"))
+			w.learn()
+			w.pass()
+		}
+	})
+}
+
+// cut learns of the first so many events; the rest, in the order in which they happened to each
+// thing, is left for later.
+func cut(events []event, at int) (now, later []event) {
+	return events[:at], append([]event{}, events[at:]...)
+}
+
+// Where everybody is well and everything is accepted, everything is brought in, and in no more steps
+// than it takes when one waits for the other.
+func TestEverythingIsBroughtIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t, false)
+		w.arrange = func(events []event) (now, later []event) {
+			return rearrange(events, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "place") }), nil
+		}
+		bound := 10
+		for _, a := range w.apps {
+			bound += 10 + a.replicas()*4*int(1+a.startup/stepTime)
+		}
+		for step := 0; step < bound && !w.quiet(); step++ {
+			w.tick()
+		}
+		for _, a := range w.apps {
+			if meshed := a.count(func(p *pod) bool { return ready(p) && inMesh(p) }); meshed < a.replicas() && !w.neverFits(a) {
+				t.Fatalf("%s has %s after %d steps:\n%s", a, a.describe(), bound, w.transcript.String())
+			}
+		}
+		if !w.plan.NextLook.IsZero() {
+			t.Fatalf("all is done, and yet time may change something at %s", w.plan.NextLook)
+		}
+	})
+}
+
+// Time changes nothing before the moment that the plan names.
+func TestNothingChangesBeforeTheNextLook(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t, true)
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			w.disturb(t)
+			w.tick()
+		}
+		w.pass()
+		next := w.plan.NextLook
+		later := w.now.Add(5 * time.Minute) // within which checks do not age
+		if !next.IsZero() && next.Before(later) {
+			later = next.Add(-time.Nanosecond)
+		}
+		if !later.After(w.now) {
+			return
+		}
+		before := reasons(w.plan)
+		w.now = later
+		if after := reasons(w.decide()); after != before {
+			t.Fatalf("from %s to %s, before %s:\n%s\nbecame\n%s", before, after, next, before, after)
+		}
+	})
+}
+
+func reasons(plan *rollout.Plan) string {
+	var text strings.Builder
+	for _, namespace := range plan.Namespaces {
+		for _, verdict := range namespace.Verdicts {
+			fmt.Fprintf(&text, "%s %s %s\n", verdict.Workload.Key, verdict.Action, verdict.Reason)
+		}
+	}
+	return text.String()
+}
+
+// What a policy in mode Report says is what it would say in mode Enforce, up to its mode: nothing is
+// asked or done, and every hold that Enforce would put before it is put.
+func TestReportSaysWhatEnforceWould(t *testing.T) {
+	after := sets.New(rollout.ReasonReportMode)
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t, true)
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			w.disturb(t)
+			w.tick()
+		}
+		w.setMode(v1alpha1.ModeEnforce)
+		enforced := verdicts(w.decide())
+		w.setMode(v1alpha1.ModeReport)
+		reported := verdicts(w.decide())
+		if len(enforced) != len(reported) {
+			t.Fatalf("verdicts on %d workloads in Enforce and on %d in Report", len(enforced), len(reported))
+		}
+		for key, verdict := range reported {
+			if verdict.Step == rollout.StepRestart || verdict.Step == rollout.StepCheck {
+				t.Fatalf("%s: a policy that reports asks for step %d", key, verdict.Step)
+			}
+			if other := enforced[key]; !after.Has(verdict.Reason) && (other.Reason != verdict.Reason || other.Message != verdict.Message || other.Action != verdict.Action || other.Step != verdict.Step) {
+				t.Fatalf("%s: %s in Report and %s in Enforce", key, verdict.Reason, other.Reason)
+			}
+		}
+	})
+}
+
+// world is a simulation of drawn workloads.
+type world struct{ *simulation }
+
+// drawWorld draws a cluster whose namespaces ask for sidecars now. One that is free has risks that
+// nobody accepts and budgets that hold some up for ever.
+func drawWorld(t *rapid.T, free bool) *world {
+	w := &world{newSimulation(t)}
+	policy := builder.Enforcing("mesh").Settling(int32(rapid.SampledFrom([]int{2, 30, 60}).Draw(t, "settling")))
+	if !free || rapid.Bool().Draw(t, "downtime is accepted") {
+		policy.Accepting(v1alpha1.RiskDowntime)
+	}
+	for range rapid.IntRange(1, 3).Draw(t, "budgets") {
+		scope := rapid.SampledFrom([]v1alpha1.BudgetScope{v1alpha1.BudgetScopePolicy, v1alpha1.BudgetScopeNamespace}).Draw(t, "scope")
+		workloads := rapid.SampledFrom([]any{1, 2, 3, "1%", "34%", "50%", nil}).Draw(t, "workloads")
+		pods := rapid.SampledFrom([]any{nil, 8, 12}).Draw(t, "pods")
+		if free {
+			pods = rapid.SampledFrom([]any{nil, 1, 2, 4, "10%", "50%"}).Draw(t, "few pods")
+		}
+		if workloads == nil && pods == nil {
+			workloads = 1
+		}
+		policy.Budget(scope, workloads, pods)
+	}
+	w.setPolicy(policy)
+	names := []string{"bank", "shop"}[:rapid.IntRange(1, 2).Draw(t, "namespaces")]
+	for _, name := range names {
+		w.addNamespace(name)
+	}
+	for n := range rapid.IntRange(1, 6).Draw(t, "workloads") {
+		a := w.drawApp(t, rapid.SampledFrom(names).Draw(t, "namespace"), fmt.Sprintf("app%d", n))
+		a.startup = time.Duration(rapid.IntRange(0, 3).Draw(t, "startup")) * stepTime
+	}
+	if rapid.Bool().Draw(t, "a disruption budget") {
+		// All workloads of a tier share it; it leaves room for one Pod of each.
+		tier := rapid.SampledFrom(tiers).Draw(t, "tier")
+		minimum := 0
+		for _, a := range w.apps {
+			if a.object.GetNamespace() == names[0] && a.template.Labels["tier"] == tier {
+				minimum += a.replicas()
+			}
+		}
+		w.addBudget(builder.DisruptionBudget(names[0], "tier").Covering("tier", tier), max(0, minimum-rapid.IntRange(0, 3).Draw(t, "room")))
+		w.countBudgets()
+	}
+	for _, name := range names {
+		w.label(name, "istio-injection", "enabled")
+	}
+	return w
+}
+
+var tiers = []string{"data", "web"}
+
+func (w *world) drawApp(t *rapid.T, namespace, name string) *app {
+	replicas := int32(rapid.IntRange(1, 4).Draw(t, "replicas"))
+	tier := rapid.SampledFrom(tiers).Draw(t, "tier")
+	switch rapid.SampledFrom([]string{"Deployment", "Deployment", "StatefulSet", "DaemonSet"}).Draw(t, "kind") {
+	case "StatefulSet":
+		return add(w.simulation, builder.StatefulSet(namespace, name).Replicas(replicas).Labelled("tier", tier).
+			Unavailable(rapid.IntRange(1, 2).Draw(t, "unavailable")))
+	case "DaemonSet":
+		b := builder.DaemonSet(namespace, name).Labelled("tier", tier)
+		if rapid.Bool().Draw(t, "surge") {
+			b.Surge(1).Unavailable(0)
+		}
+		return add(w.simulation, b)
+	default:
+		b := builder.Deployment(namespace, name).Replicas(replicas).Labelled("tier", tier)
+		switch rapid.SampledFrom([]string{"surge", "unavailable", "both", "Recreate"}).Draw(t, "strategy") {
+		case "surge":
+			b.Surge(1).Unavailable(0)
+		case "unavailable":
+			b.Surge(0).Unavailable(1)
+		case "both":
+			b.Surge("50%").Unavailable("50%")
+		default:
+			b.Recreate()
+		}
+		return add(w.simulation, b)
+	}
+}
+
+// quiet reports whether nothing is left to be done or waited for.
+func (w *world) quiet() bool {
+	if w.plan == nil {
+		return false
+	}
+	for _, verdict := range verdicts(w.plan) {
+		if !verdict.NeedsAction() {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(w.apps, (*app).recordInFlight)
+}
+
+// neverFits reports whether a disruption budget never lets a workload go.
+func (w *world) neverFits(a *app) bool {
+	for _, verdict := range verdicts(w.plan) {
+		if verdict.Workload.Key == a.cut().Key() {
+			return verdict.Reason == rollout.ReasonExceedsDisruptionBudget && verdict.ClearsBy == v1alpha1.ClearedByOwner
+		}
+	}
+	return false
+}
+
+// disturb does something that administrators, owners and clusters do.
+func (w *world) disturb(t *rapid.T) {
+	a := rapid.SampledFrom(w.apps).Draw(t, "workload")
+	namespace := rapid.SampledFrom(w.namespaces).Draw(t, "namespace").Name
+	switch rapid.SampledFrom(disturbances).Draw(t, "disturbance") {
+	case "label":
+		w.label(namespace, "istio-injection", rapid.SampledFrom([]string{"enabled", "enabled", ""}).Draw(t, "value"))
+	case "red button":
+		w.stopped = !w.stopped
+	case "mode":
+		w.setMode(rapid.SampledFrom([]v1alpha1.Mode{v1alpha1.ModeEnforce, v1alpha1.ModeEnforce, v1alpha1.ModeReport}).Draw(t, "mode"))
+	case "guard":
+		w.guard = rapid.SampledFrom([]rollout.Guard{rollout.GuardHolds, rollout.GuardHolds, rollout.GuardMissing, rollout.GuardUnknown}).Draw(t, "guard")
+	case "webhooks":
+		if rapid.Bool().Draw(t, "letting pass") {
+			w.setWebhooks(lettingPass)
+		} else {
+			w.setWebhooks(istio)
+		}
+	case "injector":
+		w.down, w.dryRunsPass = rapid.Bool().Draw(t, "down"), rapid.Bool().Draw(t, "dry runs pass")
+	case "crash":
+		a.crashes = rapid.SampledFrom([]func(*pod) bool{nil, inMesh, running}).Draw(t, "crashes")
+	case "scale":
+		w.scale(a, int32(rapid.IntRange(0, 4).Draw(t, "replicas")))
+	case "template":
+		w.setTemplate(a, "changed", fmt.Sprint(w.version))
+	case "revert":
+		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
+	case "pause":
+		if d, is := a.object.(*appsv1.Deployment); is {
+			w.change(a, func() { d.Spec.Paused = !d.Spec.Paused })
+		}
+	case "opt out":
+		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.RestartAnnotation, rapid.SampledFrom([]string{"", "disabled"}).Draw(t, "opt out")))
+		w.changed(a)
+	case "Pod":
+		if len(a.pods) > 0 {
+			a.disturbed = true
+			a.remove(w.simulation, rapid.SampledFrom(a.pods).Draw(t, "Pod"))
+		}
+	}
+}
+
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
+	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
+
+func (w *world) setMode(mode v1alpha1.Mode) {
+	policy := w.policies[0].DeepCopy()
+	policy.Spec.Mode = mode
+	w.policies[0] = policy
+}
