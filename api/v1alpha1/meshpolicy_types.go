@@ -217,8 +217,8 @@ type Budget struct {
 	Scope BudgetScope `json:"scope,omitempty"`
 
 	// workloads is how many workloads may be restarting at once: a number, or a percentage of
-	// the governed workloads of which injection expects Pods, rounded up. 0 allows nothing.
-	// When unset: not bounded by this budget.
+	// the governed workloads of which injection expects Pods or has left sidecars over, rounded
+	// up. 0 allows nothing. When unset: not bounded by this budget.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=64
@@ -226,9 +226,8 @@ type Budget struct {
 	Workloads *intstr.IntOrString `json:"workloads,omitempty"`
 
 	// pods is how many Pods may be unavailable or on top of what is asked for at once, because
-	// of restarts: a number, or a percentage of the governed Pods that injection expects,
-	// rounded up. A workload that takes more by itself restarts alone. 0 allows nothing. When
-	// unset: not bounded by this budget.
+	// of restarts: a number, or a percentage of the Pods of those workloads, rounded up. A workload
+	// that takes more by itself is held. 0 allows nothing. When unset: not bounded by this budget.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=64

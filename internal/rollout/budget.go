@@ -41,19 +41,19 @@ func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
 	return answer
 }
 
-// base is what percentages are taken of: the governed workloads that injection expects, and their
+// base is what percentages are taken of: the governed workloads that injection concerns, and their
 // Pods.
 type base struct{ workloads, pods int }
 
 func baseOf(policy *Policy, namespace *inventory.Namespace) base {
 	if policy.workloads == nil {
-		return base{workloads: namespace.Totals.Workloads, pods: namespace.Totals.Eligible}
+		return base{workloads: namespace.Totals.Workloads, pods: namespace.Totals.Concerned}
 	}
 	var sum base
 	for _, workload := range namespace.Workloads {
-		if workload.Pods.Eligible > 0 && policy.Selects(workload) {
+		if concerned := workload.Concerned(); concerned > 0 && policy.Selects(workload) {
 			sum.workloads++
-			sum.pods += workload.Pods.Eligible
+			sum.pods += concerned
 		}
 	}
 	return sum

@@ -69,8 +69,9 @@ func isBroughtIn(workload *inventory.Workload) bool {
 
 // reservation says what a restart that succeeded did not bring; empty where it brought everything.
 func reservation(workload *inventory.Workload) string {
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	switch {
-	case !workload.Expectation.Inject:
+	case !workload.Expectation.Inject && cause.Finding != v1alpha1.FindingLeftover:
 		return "No sidecar is expected any more. " + workload.Expectation.Message
 	case workload.Object.Replicas == 0:
 		return "It was scaled to zero meanwhile; its next Pods are injected."
