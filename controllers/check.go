@@ -12,7 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -25,7 +28,7 @@ const (
 	checksAtOnce  = 8
 	checkTimeout  = 15 * time.Second
 	firstRetry    = 2 * time.Second
-	lastRetry     = time.Minute
+	lastRetry     = 15 * time.Second
 	checksAreKept = time.Hour
 )
 
@@ -33,6 +36,8 @@ const (
 // the answers.
 type checker struct {
 	client client.Client
+	// reader reads from the API server.
+	reader client.Reader
 	now    func() time.Time
 	// answered is called when there is a new answer.
 	answered func()
@@ -42,17 +47,21 @@ type checker struct {
 	answers map[rollout.CheckKey]rollout.Check
 	refused map[rollout.CheckKey]int
 	asking  map[rollout.CheckKey]bool
+	// certified are the namespaces that have the mesh's root certificate.
+	certified map[string]bool
 }
 
-func newChecker(c client.Client, now func() time.Time, answered func()) *checker {
+func newChecker(c client.Client, reader client.Reader, now func() time.Time, answered func()) *checker {
 	return &checker{
-		client:   c,
-		now:      now,
-		answered: answered,
-		slots:    make(chan struct{}, checksAtOnce),
-		answers:  map[rollout.CheckKey]rollout.Check{},
-		refused:  map[rollout.CheckKey]int{},
-		asking:   map[rollout.CheckKey]bool{},
+		client:    c,
+		reader:    reader,
+		now:       now,
+		answered:  answered,
+		slots:     make(chan struct{}, checksAtOnce),
+		answers:   map[rollout.CheckKey]rollout.Check{},
+		refused:   map[rollout.CheckKey]int{},
+		asking:    map[rollout.CheckKey]bool{},
+		certified: map[string]bool{},
 	}
 }
 
@@ -65,7 +74,7 @@ func (c *checker) Answer(key rollout.CheckKey) (rollout.Check, bool) {
 }
 
 // Ask asks in the background, unless that is being done already.
-func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, object *inventory.Object) {
+func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inventory.Workload) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asking[key] {
@@ -77,14 +86,20 @@ func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, object *invento
 		defer func() { <-c.slots }()
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		c.Remember(key, c.dryRun(ctx, object))
+		answer := c.dryRun(ctx, workload.Object)
+		if answer.Outcome == rollout.CheckAdmitted && !answer.Promises(workload.Expectation) {
+			disagreements.Inc()
+			log.FromContext(ctx).Info("A dry run shows another Pod than was expected", "kind", workload.Key.Kind, "workload", klog.KObj(workload.Object),
+				"expected", workload.Expectation, "shown", answer.Observed)
+		}
+		c.Remember(key, answer, answer.Promises(workload.Expectation))
 		c.answered()
 	}()
 }
 
 // Remember keeps an answer. One that is not yes is worth asking again after a time that doubles with
 // each such answer.
-func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check) {
+func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool) {
 	checksAnswered.WithLabelValues(answer.Outcome.String()).Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +108,7 @@ func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check) {
 	if answer.At.IsZero() {
 		answer.At = now
 	}
-	if answer.Outcome == rollout.CheckInjected {
+	if yes {
 		delete(c.refused, key)
 	} else {
 		wait := min(firstRetry<<min(c.refused[key], 16), lastRetry)
@@ -113,21 +128,76 @@ func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check) {
 func (c *checker) dryRun(ctx context.Context, object *inventory.Object) rollout.Check {
 	pod := podOf(object)
 	if err := c.client.Create(ctx, pod, client.DryRunAll); err != nil {
-		return rollout.Check{Outcome: outcomeOf(err), Message: err.Error()}
+		answer := rollout.Check{Outcome: outcomeOf(err), Message: err.Error()}
+		if answer.Outcome == rollout.CheckOverQuota && fitsInTurn(object, err.Error()) {
+			answer.Outcome = rollout.CheckFitsInTurn
+		}
+		return answer
 	}
 	// The answer is as new as the Pod would be, by the API server's own clock.
-	answer := rollout.Check{Outcome: rollout.CheckNotInjected, At: pod.CreationTimestamp.Time}
-	if observed := mesh.Observe(pod); observed.Proxy != mesh.ProxyNone {
-		answer.Outcome, answer.Revision = rollout.CheckInjected, observed.Revision
+	answer := rollout.Check{Observed: mesh.Observe(pod), At: pod.CreationTimestamp.Time}
+	if missing := c.missingRootCertificate(ctx, pod); missing != "" {
+		answer.Outcome, answer.Message = rollout.CheckNoRootCertificate, missing
 	}
 	return answer
 }
 
-// outcomeOf tells apart why a Pod would not be created.
-func outcomeOf(err error) rollout.CheckOutcome {
+// rootCertificate is the ConfigMap with the mesh's root certificate, which istiod keeps in every
+// namespace that it serves and every injected Pod mounts.
+const rootCertificate = "istio-ca-root-cert"
+
+// missingRootCertificate says that a ConfigMap is missing without which the Pod would never start;
+// empty where it is there, not needed or cannot be looked at. What was found is believed from then
+// on.
+func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) string {
+	if !slices.ContainsFunc(pod.Spec.Volumes, func(volume corev1.Volume) bool {
+		return volume.ConfigMap != nil && volume.ConfigMap.Name == rootCertificate && !ptr.Deref(volume.ConfigMap.Optional, false)
+	}) {
+		return ""
+	}
+	c.mu.Lock()
+	found := c.certified[pod.Namespace]
+	c.mu.Unlock()
+	if found {
+		return ""
+	}
+	err := c.reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: rootCertificate}, &corev1.ConfigMap{})
 	switch {
-	case apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook") && strings.Contains(err.Error(), "sidecar-injector.istio.io"):
+	case err == nil:
+		c.mu.Lock()
+		c.certified[pod.Namespace] = true
+		c.mu.Unlock()
+		return ""
+	case apierrors.IsNotFound(err):
+		return err.Error()
+	default:
+		return ""
+	}
+}
+
+// outcomeOf tells apart why a Pod would not be created, by what the API server's admission says
+// (k8s.io/apiserver/pkg/admission/plugin/webhook/errors, plugin/resourcequota,
+// k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount).
+func outcomeOf(err error) rollout.CheckOutcome {
+	says := func(part string) bool { return strings.Contains(err.Error(), part) }
+	injector := says(`sidecar-injector.istio.io"`)
+	switch {
+	case says("failed calling webhook") && injector:
 		return rollout.CheckUnreachable
+	case says("failed calling webhook"):
+		return rollout.CheckFailed
+	case says("does not support dry run"):
+		return rollout.CheckUnsupported
+	case says("admission webhook") && says("denied the request") && injector:
+		return rollout.CheckDeniedByInjector
+	case says("admission webhook") && says("denied the request"), says("ValidatingAdmissionPolicy"):
+		return rollout.CheckDeniedByPolicy
+	case says("exceeded quota"), says("failed quota"):
+		return rollout.CheckOverQuota
+	case says("violates PodSecurity"):
+		return rollout.CheckDeniedByPodSecurity
+	case says("error looking up service account"):
+		return rollout.CheckNoServiceAccount
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return rollout.CheckDenied
 	default:

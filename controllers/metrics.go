@@ -23,12 +23,16 @@ var (
 		Name: "fullmesh_dry_run_checks_total",
 		Help: "Dry-run checks that were answered, by outcome.",
 	}, []string{"outcome"})
+	disagreements = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fullmesh_evaluator_disagreements_total",
+		Help: "Dry-run checks that showed another Pod than the evaluator expected: a silent injector, or a defect.",
+	})
 
 	newestPlan = &planCollector{}
 )
 
 func init() {
-	metrics.Registry.MustRegister(restartsStarted, restartsEnded, checksAnswered, newestPlan)
+	metrics.Registry.MustRegister(restartsStarted, restartsEnded, checksAnswered, disagreements, newestPlan)
 }
 
 // planCollector gives the gauges of the newest plan when they are asked for, so that the series of

@@ -159,7 +159,7 @@ func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []pol
 func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (bool, error) {
 	switch verdict.Step {
 	case rollout.StepCheck:
-		r.checker.Ask(ctx, verdict.CheckKey, verdict.Workload.Object)
+		r.checker.Ask(ctx, verdict.CheckKey, verdict.Workload)
 		return false, nil
 	case rollout.StepRestart:
 		return r.restart(ctx, verdict, policy)
@@ -179,7 +179,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 	switch {
 	case became == writtenRefused:
 		log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
-		r.checker.Remember(verdict.CheckKey, rollout.Check{Outcome: rollout.CheckRefused, Message: err.Error()})
+		r.checker.Remember(verdict.CheckKey, rollout.Check{Outcome: rollout.CheckRefused, Message: err.Error()}, false)
 		r.announcer.Refused(verdict, policy, err)
 		return true, nil
 	case err != nil || became == writtenStale:

@@ -67,7 +67,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		namespace: options.Namespace,
 		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
 		wake:      wake,
-		checker:   newChecker(reads, time.Now, wake.Wake),
+		checker:   newChecker(reads, manager.GetAPIReader(), time.Now, wake.Wake),
 		actor:     &actor{client: reads, inventory: observer.Inventory},
 		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
 		announcer: announcer,

@@ -72,8 +72,7 @@ const (
 // MeshPolicySpec is what the administrator wants. Fields that this version does not act on
 // are refused when they are set.
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.namespaceSelector)",message="mode Enforce needs a namespaceSelector; use namespaceSelector: {} to govern every namespace",fieldPath=".namespaceSelector",reason=FieldValueRequired
-// +kubebuilder:validation:XValidation:rule="!has(self.remediate) || self.remediate.all(f, f == 'Missing')",message="this version acts on Missing only; take Stale and Leftover out (they are reported all the same)",fieldPath=".remediate"
-// +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r == 'Downtime')",message="this version acts on Downtime only; take StrictMTLS, OwnedByOperator and Unchecked out (such workloads are held)",fieldPath=".accept"
+// +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r in ['Downtime', 'Unchecked'])",message="this version acts on Downtime and Unchecked only; take StrictMTLS and OwnedByOperator out (such workloads are held)",fieldPath=".accept"
 // +kubebuilder:validation:XValidation:rule="!has(self.soakSeconds)",message="this version does not wait for a first workload; leave it unset",fieldPath=".soakSeconds",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!has(self.windows) || self.windows.size() == 0",message="this version does not know maintenance windows; leave it unset and use mode: Report outside of them",fieldPath=".windows",reason=FieldValueForbidden
 type MeshPolicySpec struct {
@@ -218,8 +217,8 @@ type Budget struct {
 	Scope BudgetScope `json:"scope,omitempty"`
 
 	// workloads is how many workloads may be restarting at once: a number, or a percentage of
-	// the governed workloads of which injection expects Pods, rounded up. 0 allows nothing.
-	// When unset: not bounded by this budget.
+	// the governed workloads of which injection expects Pods or has left sidecars over, rounded
+	// up. 0 allows nothing. When unset: not bounded by this budget.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=64
@@ -227,9 +226,8 @@ type Budget struct {
 	Workloads *intstr.IntOrString `json:"workloads,omitempty"`
 
 	// pods is how many Pods may be unavailable or on top of what is asked for at once, because
-	// of restarts: a number, or a percentage of the governed Pods that injection expects,
-	// rounded up. A workload that takes more by itself restarts alone. 0 allows nothing. When
-	// unset: not bounded by this budget.
+	// of restarts: a number, or a percentage of the Pods of those workloads, rounded up. A workload
+	// that takes more by itself is held. 0 allows nothing. When unset: not bounded by this budget.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=64

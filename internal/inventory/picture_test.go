@@ -97,8 +97,15 @@ func (o *objects) picture() *inventory.Snapshot {
 }
 
 func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
-	if workload.Pods.Eligible > 0 {
+	concerned := workload.Pods.Eligible
+	if workload.Finding == v1alpha1.FindingLeftover {
+		concerned = max(concerned, workload.Pods.ToReplace)
+	}
+	if concerned > 0 {
 		totals.Workloads++
+		totals.Concerned += concerned
+	}
+	if workload.Pods.Eligible > 0 {
 		totals.Meshed += workload.Pods.Meshed
 	}
 	totals.Eligible += workload.Pods.Eligible

@@ -44,8 +44,9 @@ type Namespace struct {
 
 // Totals counts a namespace's running Pods and their workloads.
 type Totals struct {
-	// Workloads is how many workloads have eligible Pods.
-	Workloads int
+	// Workloads is how many workloads injection concerns, and Concerned how many Pods of them:
+	// those that it expects, and those with a sidecar left over.
+	Workloads, Concerned int
 	// Eligible Pods are those that injection expects, without those of Jobs; Meshed are in the
 	// mesh.
 	Eligible, Meshed int
@@ -149,8 +150,9 @@ func (n *namespace) look() *Namespace {
 	for _, known := range n.workloads {
 		w := known.judged
 		view.Workloads = append(view.Workloads, w)
-		if w.Pods.Eligible > 0 {
+		if concerned := w.Concerned(); concerned > 0 {
 			view.Totals.Workloads++
+			view.Totals.Concerned += concerned
 		}
 		view.Totals.Eligible += w.Pods.Eligible
 		if w.Pods.Eligible > 0 {
@@ -177,6 +179,15 @@ func (n *namespace) look() *Namespace {
 // would make it, or a restart of it has not ended or not ended well.
 func (w *Workload) Open() bool {
 	return !w.Complete() || w.Record.InFlight() || w.Record.Failed() || w.RecordError != nil
+}
+
+// Concerned is how many Pods injection concerns: those that it expects, and those with a sidecar left
+// over.
+func (w *Workload) Concerned() int {
+	if w.Finding == v1alpha1.FindingLeftover {
+		return max(w.Pods.Eligible, w.Pods.ToReplace)
+	}
+	return w.Pods.Eligible
 }
 
 // Complete reports whether the Pods are as injection would make them.

@@ -31,7 +31,7 @@ func (u *usage) add(workload *inventory.Workload) {
 // unless they have all failed.
 func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
 	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Waiting for its turn: %d workloads with %d Pods are being restarted, as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
+		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) are as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
 	if len(u.failed) > 0 {
 		answer.message += fmt.Sprintf(" Failed, and in their place until their Pods are ready or scaled away: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
 	}
@@ -41,19 +41,19 @@ func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
 	return answer
 }
 
-// base is what percentages are taken of: the governed workloads that injection expects, and their
+// base is what percentages are taken of: the governed workloads that injection concerns, and their
 // Pods.
 type base struct{ workloads, pods int }
 
 func baseOf(policy *Policy, namespace *inventory.Namespace) base {
 	if policy.workloads == nil {
-		return base{workloads: namespace.Totals.Workloads, pods: namespace.Totals.Eligible}
+		return base{workloads: namespace.Totals.Workloads, pods: namespace.Totals.Concerned}
 	}
 	var sum base
 	for _, workload := range namespace.Workloads {
-		if workload.Pods.Eligible > 0 && policy.Selects(workload) {
+		if concerned := workload.Concerned(); concerned > 0 && policy.Selects(workload) {
 			sum.workloads++
-			sum.pods += workload.Pods.Eligible
+			sum.pods += concerned
 		}
 	}
 	return sum

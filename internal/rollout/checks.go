@@ -10,6 +10,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
 // situation is what the checks look at: one workload in its namespace, under the policy that
@@ -330,38 +331,74 @@ func isOwnedByOperator(s *situation) *hold {
 
 func dryRunCheckSaysNo(s *situation) *hold {
 	answer, known := s.answer()
-	if !known {
+	if !known || s.promises(&answer) {
 		return nil
 	}
-	verdict := &hold{clearsBy: v1alpha1.ClearedByCluster, until: answer.Retry, checkDue: !s.in.Now.Before(answer.Retry)}
-	switch answer.Outcome {
-	case CheckInjected:
-		if answer.Revision == s.workload.Expectation.Revision {
-			return nil
-		}
-		verdict.reason, verdict.clearsBy = ReasonOtherRevision, v1alpha1.ClearedByAdmin
-		verdict.message = fmt.Sprintf("A dry run shows that a new Pod would be injected by revision %q, where revision %q is expected. Find out which of the webhooks injects last.", answer.Revision, s.workload.Expectation.Revision)
-	case CheckNotInjected:
-		verdict.reason, verdict.clearsBy = ReasonWouldNotBeInjected, v1alpha1.ClearedByAdmin
-		verdict.message = "A dry run shows that a new Pod would come up without a sidecar, although injection is expected. Look at the injector's log and at other webhooks that change Pods."
-		if s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision) {
-			verdict.reason, verdict.clearsBy = ReasonInjectorSilent, v1alpha1.ClearedByCluster
-			verdict.message = "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."
-		}
-	case CheckUnreachable:
-		verdict.reason = ReasonInjectorUnreachable
-		verdict.message = "The injector cannot be reached, so that no new Pod could be created. It is asked again. " + answer.Message
-	case CheckDenied:
-		verdict.reason, verdict.clearsBy = ReasonCreationDenied, v1alpha1.ClearedByOwner
-		verdict.message = "A dry run shows that a new Pod would be refused: " + answer.Message
-	case CheckRefused:
-		verdict.reason, verdict.clearsBy = ReasonRefusedByAdmission, v1alpha1.ClearedByAdmin
-		verdict.message = "Admission refuses the restart: " + answer.Message
-	default:
-		verdict.reason = ReasonCheckFailed
-		verdict.message = "The dry run of a new Pod had no answer; it is tried again: " + answer.Message
+	spoken := refusal(&answer)
+	if answer.Outcome == CheckAdmitted {
+		spoken = s.brokenPromise(&answer)
 	}
-	return verdict
+	spoken.until, spoken.checkDue = answer.Retry, !s.in.Now.Before(answer.Retry)
+	return spoken
+}
+
+// promises reports whether the answer lets the restart go ahead: it shows that it would help, or it
+// cannot be had and the administrator has accepted that.
+func (s *situation) promises(answer *Check) bool {
+	return answer.Promises(s.workload.Expectation) ||
+		answer.Outcome == CheckUnsupported && s.policy.accepts(v1alpha1.RiskUnchecked, s.workload)
+}
+
+// brokenPromise: the Pod would be created, and not be as it is expected to be.
+func (s *situation) brokenPromise(answer *Check) *hold {
+	expected, observed := &s.workload.Expectation, &answer.Observed
+	switch {
+	case expected.Inject && observed.Proxy == mesh.ProxyNone && s.in.Snapshot.Injector.FailurePolicyIgnore(expected.Revision):
+		return &hold{reason: ReasonInjectorSilent, clearsBy: v1alpha1.ClearedByCluster,
+			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."}
+	case expected.Inject && observed.Proxy == mesh.ProxyNone:
+		return &hold{reason: ReasonWouldNotBeInjected, clearsBy: v1alpha1.ClearedByAdmin,
+			message: "A dry run shows that a new Pod would come up without a sidecar, although injection is expected. Look at the injector's log and at other webhooks that change Pods."}
+	case expected.Inject && observed.Revision != expected.Revision:
+		return &hold{reason: ReasonOtherRevision, clearsBy: v1alpha1.ClearedByAdmin,
+			message: fmt.Sprintf("A dry run shows that a new Pod would be injected by revision %q, where revision %q is expected. Find out which of the webhooks injects last.", observed.Revision, expected.Revision)}
+	default:
+		return &hold{reason: ReasonWouldNotHelp, clearsBy: v1alpha1.ClearedByAdmin,
+			message: "A dry run shows that a new Pod would be no better: " + mesh.Judge(*expected, *observed).Message}
+	}
+}
+
+// refusals are what holds a workload whose new Pod would not be created, by why. What the API
+// server said follows the sentence.
+var refusals = map[CheckOutcome]hold{
+	CheckUnreachable: {reason: ReasonInjectorUnreachable, clearsBy: v1alpha1.ClearedByCluster,
+		message: "The injector cannot be reached, so that no new Pod could be created. It is asked again."},
+	CheckDeniedByInjector: {reason: ReasonInjectorDenied, clearsBy: v1alpha1.ClearedByOwner,
+		message: "The injector refuses a Pod of this template. Correct the template's sidecar.istio.io and inject.istio.io annotations."},
+	CheckOverQuota: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
+		message: "A quota has no room for a Pod with its sidecar. Raise the quota; or, where it has room for one Pod in the place of another, let the rollout take one down first (maxUnavailable: 1)."},
+	CheckDeniedByPodSecurity: {reason: ReasonPodSecurityDenied, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "The namespace's PodSecurity profile refuses the sidecar's init container. Install Istio's CNI plugin, which makes that container harmless, or enforce a wider profile."},
+	CheckDeniedByPolicy: {reason: ReasonDeniedByPolicy, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "An admission policy or webhook refuses a new Pod. It was asked under Fullmesh's account, and may answer the workload's controller otherwise."},
+	CheckNoServiceAccount: {reason: ReasonServiceAccountMissing, clearsBy: v1alpha1.ClearedByOwner,
+		message: "The Pod's ServiceAccount does not exist. Create it, or name another in the template."},
+	CheckDenied: {reason: ReasonCreationDenied, clearsBy: v1alpha1.ClearedByOwner,
+		message: "A dry run shows that a new Pod would be refused."},
+	CheckUnsupported: {reason: ReasonUnchecked, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "A webhook takes no part in dry runs, so that it cannot be shown that a restart would help. Declare sideEffects: None on it, or accept the risk with accept: [Unchecked]."},
+	CheckNoRootCertificate: {reason: ReasonRootCertificateMissing, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "The namespace lacks the ConfigMap with the mesh's root certificate, so that an injected Pod would never start. See whether the mesh's discoverySelectors leave the namespace out."},
+	CheckRefused: {reason: ReasonRefusedByAdmission, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "Admission refuses the restart."},
+	CheckFailed: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByCluster,
+		message: "The dry run of a new Pod had no answer; it is tried again."},
+}
+
+func refusal(answer *Check) *hold {
+	spoken := refusals[answer.Outcome]
+	spoken.message = strings.TrimSpace(spoken.message + " " + answer.Message)
+	return &spoken
 }
 
 // answer is the dry-run check that is good for this workload now. One that said yes is good for a
@@ -375,8 +412,8 @@ func (s *situation) answer() (Check, bool) {
 	if !known {
 		return Check{}, false
 	}
-	if answer.Outcome == CheckInjected && answer.Revision == s.workload.Expectation.Revision {
-		silent := s.in.silentSince[answer.Revision]
+	if s.promises(&answer) {
+		silent := s.in.silentSince[s.workload.Expectation.Revision]
 		known = s.in.Now.Sub(answer.At) < checkLasts && answer.At.Unix() > silent
 	}
 	return answer, known

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
@@ -348,27 +349,46 @@ func TestChecks(t *testing.T) {
 		},
 		"DryRunCheckSaysNo": {
 			map[string]speaks{
-				"it would be of another revision": {newScene(outside(cart(), 3)).answer(rollout.Check{Revision: "canary", At: noon}),
+				"it would be of another revision": {newScene(outside(cart(), 3)).answer(rollout.Check{Observed: sidecar("canary"), At: noon}),
 					rollout.ReasonOtherRevision, byAdmin, "Find out which of the webhooks"},
-				"it would have no sidecar": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNotInjected}),
+				"it would have no sidecar": {newScene(outside(cart(), 3)).answer(rollout.Check{}),
 					rollout.ReasonWouldNotBeInjected, byAdmin, "Look at the injector's log"},
-				"it would have no sidecar, and webhooks let Pods pass": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNotInjected}).lettingPass(),
+				"it would have no sidecar, and webhooks let Pods pass": {newScene(outside(cart(), 3)).answer(rollout.Check{}).lettingPass(),
 					rollout.ReasonInjectorSilent, byCluster, "asked again"},
 				"the injector cannot be reached": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, Message: "refused"}),
 					rollout.ReasonInjectorUnreachable, byCluster, "asked again. refused"},
 				"somebody refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "exceeded quota"}),
 					rollout.ReasonCreationDenied, byOwner, "exceeded quota"},
+				"the injector refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDeniedByInjector, Message: "no template"}),
+					rollout.ReasonInjectorDenied, byOwner, "annotations. no template"},
+				"a quota is used up": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckOverQuota}),
+					rollout.ReasonQuotaExceeded, byOwner, "Raise the quota"},
+				"PodSecurity refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDeniedByPodSecurity}),
+					rollout.ReasonPodSecurityDenied, byAdmin, "CNI plugin"},
+				"a policy engine refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDeniedByPolicy}),
+					rollout.ReasonDeniedByPolicy, byAdmin, "under Fullmesh's account"},
+				"the ServiceAccount is missing": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNoServiceAccount}),
+					rollout.ReasonServiceAccountMissing, byOwner, "Create it"},
+				"a webhook takes no part in dry runs": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnsupported}),
+					rollout.ReasonUnchecked, byAdmin, "accept: [Unchecked]"},
+				"the root certificate is missing": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckNoRootCertificate}),
+					rollout.ReasonRootCertificateMissing, byAdmin, "discoverySelectors"},
+				"its sidecar would not capture traffic": {newScene(outside(cart(), 3)).answer(rollout.Check{Observed: mesh.Observation{Proxy: mesh.ProxyNative, Capture: mesh.CaptureBroken, Revision: mesh.DefaultRevision}}),
+					rollout.ReasonWouldNotHelp, byAdmin, "no better"},
 				"there was no answer": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFailed, Message: "timeout"}),
-					rollout.ReasonCheckFailed, byCluster, "tried again: timeout"},
+					rollout.ReasonCheckFailed, byCluster, "tried again. timeout"},
 				"the restart was refused": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckRefused, Message: "the guard"}),
 					rollout.ReasonRefusedByAdmission, byAdmin, "the guard"},
 				"an old no stands": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "no", At: yesterday, Retry: noon.Add(time.Hour)}),
 					rollout.ReasonCreationDenied, byOwner, "no"},
 			},
 			map[string]*scene{
-				"it would have the sidecar": newScene(outside(cart(), 3)),
-				"nobody is to be asked":     newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Check = nil }),
-				"it has not been asked":     newScene(outside(cart(), 3)).unasked(),
+				"it would have the sidecar":               newScene(outside(cart(), 3)),
+				"it would fit in the place of an old Pod": newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon}),
+				"the missing check is accepted": newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskUnchecked), outside(cart(), 3)).
+					answer(rollout.Check{Outcome: rollout.CheckUnsupported, At: noon}),
+				"nobody is to be asked": newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Check = nil }),
+				"it has not been asked": newScene(outside(cart(), 3)).unasked(),
 			},
 		},
 		"InjectedPodsAreFailing": {

@@ -157,7 +157,7 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Workload: s.workload,
 		Action:   v1alpha1.ActionRestart,
 		Reason:   ReasonRestartDue,
-		Message:  fmt.Sprintf("%s It is restarted (%s).", s.workload.Message, strategyInWords(s.workload.Object)),
+		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, strategyInWords(s.workload.Object)),
 		Step:     StepRestart,
 		Record:   inventory.NewRecord(s.cause(), MethodRolloutRestart, s.decided(), s.in.Now),
 		CheckKey: s.checkKey(),

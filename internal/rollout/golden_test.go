@@ -60,6 +60,31 @@ var stories = map[string]func(*simulation){
 		s.setTemplate(broken, "proxy.istio.io/config", "holdApplicationUntilProxyStarts: true")
 		s.runUntilQuiet()
 	},
+	"a label that is taken away": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		s.label("shop", "istio-injection", "enabled")
+		s.run(1)
+		add(s, deployment("shop", "cart"))
+		s.runUntilQuiet()
+		s.label("shop", "istio-injection", "disabled")
+		s.runUntilQuiet()
+		s.say("The administrator has what is left over taken away.")
+		s.setPolicy(builder.Enforcing("mesh").Remediating("Missing", "Leftover"))
+		s.runUntilQuiet()
+	},
+	"another revision": func(s *simulation) {
+		s.setWebhooks(builder.RevisionWebhooks("blue"), builder.RevisionWebhooks("green"))
+		s.setPolicy(builder.Enforcing("mesh").Remediating("Missing", "Stale"))
+		s.addNamespace("shop")
+		s.label("shop", "istio.io/rev", "blue")
+		s.run(1)
+		add(s, deployment("shop", "cart"))
+		add(s, builder.StatefulSet("shop", "db").Replicas(3))
+		s.runUntilQuiet()
+		s.label("shop", "istio.io/rev", "green")
+		s.runUntilQuiet()
+	},
 	"disruption budgets": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")

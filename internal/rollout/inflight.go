@@ -28,7 +28,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		if isBroughtIn(workload) {
 			return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
 		}
-		if workload.Finding == v1alpha1.FindingMissing && workload.NewestToReplace >= record.Start.Unix() {
+		if workload.NewestToReplace >= record.Start.Unix() {
 			return s.finishIneffective()
 		}
 	}
@@ -69,8 +69,9 @@ func isBroughtIn(workload *inventory.Workload) bool {
 
 // reservation says what a restart that succeeded did not bring; empty where it brought everything.
 func reservation(workload *inventory.Workload) string {
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	switch {
-	case !workload.Expectation.Inject:
+	case !workload.Expectation.Inject && cause.Finding != v1alpha1.FindingLeftover:
 		return "No sidecar is expected any more. " + workload.Expectation.Message
 	case workload.Object.Replicas == 0:
 		return "It was scaled to zero meanwhile; its next Pods are injected."
@@ -83,7 +84,7 @@ func reservation(workload *inventory.Workload) string {
 // may not have known of a change yet, or the webhook lets Pods pass when the injector is down, it
 // is not held against the workload: what decided is left out, so that a later restart is possible.
 func (s *situation) finishIneffective() Verdict {
-	verdict := s.finish(v1alpha1.ResultIneffective, "The Pods were replaced and came up without the sidecar, although a dry run showed one.")
+	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s, although a dry run showed otherwise.", s.workload.Finding))
 	created := time.Unix(s.workload.NewestToReplace, 0)
 	changedLast := s.namespace.Changed
 	if s.in.Snapshot.InjectorChanged.After(changedLast) {
@@ -95,8 +96,8 @@ func (s *situation) finishIneffective() Verdict {
 	case created.Before(changedLast.Add(graceAfterChange)):
 		record.Excused++
 		record.Decided = ""
-		record.Message = "The Pods were created so soon after a change of labels or webhooks that they came up without the sidecar."
-	case s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
+		record.Message = "The Pods were created so soon after a change of labels or webhooks that they were made by the former ones."
+	case s.workload.Finding == v1alpha1.FindingMissing && s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
 		record.Excused++
 		record.Decided = ""
 		record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."

@@ -70,9 +70,9 @@ func TestRestartInFlight(t *testing.T) {
 			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon), func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("canary").Ready(noon) })),
 			v1alpha1.ResultSucceeded, "", false},
 		"was ineffective when the new Pods have no sidecar": {
-			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
 		"was ineffective though one of them has": {
-			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), uninjectedAt(noon), readyInMeshAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), uninjectedAt(noon), readyInMeshAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
 		"is excused where the label had changed just before": {
 			newScene(labelledAt(began.Add(-10*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
 			v1alpha1.ResultIneffective, "so soon after a change", true},
@@ -81,14 +81,14 @@ func TestRestartInFlight(t *testing.T) {
 			v1alpha1.ResultIneffective, "so soon after a change", true},
 		"is not excused half a minute after the change": {
 			newScene(labelledAt(began.Add(-20*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
-			v1alpha1.ResultIneffective, "although a dry run showed one", false},
+			v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
 		"is excused where webhooks let Pods pass": {
 			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "failurePolicy is Ignore", true},
 		"is not excused for ever": {
 			newScene(runs(begunBefore(rolledOut(), func(record inventory.Record) inventory.Record {
 				record.Excused = 3
 				return record
-			}).Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "although a dry run showed one", false},
+			}).Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
 		"was taken back when the template has no cause any more": {
 			newScene(runs(restarting().With(func(d *appsv1.Deployment) { d.Spec.Template.Annotations = nil }).Build(), three(uninjected)...)),
 			v1alpha1.ResultReverted, "fullmesh.dev/restart-cause", false},
@@ -163,7 +163,7 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 	silent := func(created time.Time) []any {
 		return runs(deployment("shop", "silent").Build(), uninjectedAt(created))
 	}
-	checkedAt := func(at time.Time) rollout.Check { return rollout.Check{Revision: "default", At: at} }
+	checkedAt := func(at time.Time) rollout.Check { return rollout.Check{Observed: sidecar("default"), At: at} }
 	for name, test := range map[string]struct {
 		scene *scene
 		want  rollout.Step

@@ -28,14 +28,14 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("the policy only reports")
 	case s.guard != rollout.GuardHolds:
 		never("the guard is not proven")
-	case !known || check.Outcome != rollout.CheckInjected:
+	case !known || !check.Promises(workload.Expectation):
 		never("no dry run has shown a sidecar")
 	case s.now.Before(namespace.Changed.Add(settle(policy))):
 		never("labels changed at %s", namespace.Changed)
 	case s.causes.Has(verdict.Record.Cause):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
-	case workload.Finding != v1alpha1.FindingMissing:
-		never("it is %s", workload.Finding)
+	case !remediates(policy, workload.Finding):
+		never("it is %s, which the policy does not act on", workload.Finding)
 	}
 	s.causes.Insert(verdict.Record.Cause)
 	for _, budget := range policy.Spec.Budgets {
@@ -130,4 +130,12 @@ func (s *simulation) acceptsDowntime() bool {
 	return slices.ContainsFunc(s.policies, func(policy *v1alpha1.MeshPolicy) bool {
 		return slices.Contains(policy.Spec.Accept, v1alpha1.RiskDowntime)
 	})
+}
+
+// remediates reports whether a policy acts on a finding.
+func remediates(policy *v1alpha1.MeshPolicy, finding v1alpha1.Finding) bool {
+	if len(policy.Spec.Remediate) == 0 {
+		return finding == v1alpha1.FindingMissing
+	}
+	return slices.Contains(policy.Spec.Remediate, v1alpha1.Remediation(finding))
 }

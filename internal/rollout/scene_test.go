@@ -55,7 +55,7 @@ func newScene(objects ...any) *scene {
 		injectorChanged: yesterday,
 		policies:        []*v1alpha1.MeshPolicy{builder.Enforcing("mesh").Unbounded().Build()},
 	}
-	s.answer(rollout.Check{Revision: "default", At: noon})
+	s.answer(rollout.Check{Observed: sidecar(mesh.DefaultRevision), At: noon})
 	return s.with(meshed("shop")).with(objects...)
 }
 
@@ -200,4 +200,9 @@ func runs(workload metav1.Object, pods ...func(*builder.PodBuilder)) []any {
 		objects = append(objects, b.Build())
 	}
 	return objects
+}
+
+// sidecar is what a Pod carries that a revision has injected.
+func sidecar(revision string) mesh.Observation {
+	return mesh.Observation{Proxy: mesh.ProxyNative, Capture: mesh.CaptureOn, Revision: revision}
 }

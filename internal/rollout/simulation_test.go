@@ -615,18 +615,17 @@ func (s *simulation) dryRun(a *app) rollout.Check {
 	expected := s.injector.Expect(
 		mesh.Namespace{Name: a.object.GetNamespace(), Labels: s.namespace(a.object.GetNamespace()).Labels},
 		mesh.Template{Labels: a.template.Labels, Annotations: a.template.Annotations})
-	answer := rollout.Check{Outcome: rollout.CheckInjected, Revision: expected.Revision, At: s.now}
+	answer, told := rollout.Check{At: s.now, Observed: sidecar(expected.Revision)}, "injected"
 	switch {
 	case !expected.Inject, s.down && !s.dryRunsPass && s.lettingPass():
-		answer.Outcome, answer.Revision = rollout.CheckNotInjected, ""
+		answer.Observed, told = mesh.Observation{}, "not_injected"
 	case s.down && !s.dryRunsPass:
-		answer.Outcome, answer.Revision = rollout.CheckUnreachable, ""
-		answer.Message = "connection refused."
+		answer.Outcome, answer.Message, told = rollout.CheckUnreachable, "connection refused.", "unreachable"
 	}
-	if answer.Outcome != rollout.CheckInjected {
+	if !answer.Promises(expected) {
 		answer.Retry = s.now.Add(time.Minute)
 	}
-	s.say("dry run of %s: %s", a, answer.Outcome)
+	s.say("dry run of %s: %s", a, told)
 	return answer
 }
 

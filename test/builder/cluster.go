@@ -133,6 +133,12 @@ func (b *PolicyBuilder) Accepting(risks ...v1alpha1.Risk) *PolicyBuilder {
 	return b
 }
 
+// Remediating acts on the findings.
+func (b *PolicyBuilder) Remediating(findings ...v1alpha1.Remediation) *PolicyBuilder {
+	b.policy.Spec.Remediate = findings
+	return b
+}
+
 // Settling waits so many seconds after a change.
 func (b *PolicyBuilder) Settling(seconds int32) *PolicyBuilder {
 	b.policy.Spec.SettleSeconds = &seconds

@@ -249,16 +249,7 @@ func wrongFindings() []refusal {
 	remediate := func(findings ...v1alpha1.Remediation) func(*v1alpha1.MeshPolicy) {
 		return func(p *v1alpha1.MeshPolicy) { p.Spec.Remediate = findings }
 	}
-	const cure = "this version acts on Missing only; take Stale and Leftover out"
 	return []refusal{{
-		name:       "remediating Stale",
-		mutate:     remediate("Missing", "Stale"),
-		wantErrors: []string{"spec.remediate", cure},
-	}, {
-		name:       "remediating Leftover",
-		mutate:     remediate("Leftover"),
-		wantErrors: []string{"spec.remediate", cure},
-	}, {
 		name:       "remediating an unknown finding",
 		mutate:     remediate("Absent"),
 		wantErrors: []string{"spec.remediate[0]", `"Absent"`, `supported values: "Missing"`},
@@ -285,7 +276,7 @@ func wrongRisks() []refusal {
 	accept := func(risks ...v1alpha1.Risk) func(*v1alpha1.MeshPolicy) {
 		return func(p *v1alpha1.MeshPolicy) { p.Spec.Accept = risks }
 	}
-	const cure = "this version acts on Downtime only; take StrictMTLS, OwnedByOperator and Unchecked out"
+	const cure = "this version acts on Downtime and Unchecked only; take StrictMTLS and OwnedByOperator out"
 	return []refusal{{
 		name:       "accepting StrictMTLS",
 		mutate:     accept(v1alpha1.RiskDowntime, v1alpha1.RiskStrictMTLS),
@@ -293,10 +284,6 @@ func wrongRisks() []refusal {
 	}, {
 		name:       "accepting OwnedByOperator",
 		mutate:     accept(v1alpha1.RiskOwnedByOperator),
-		wantErrors: []string{"spec.accept", cure},
-	}, {
-		name:       "accepting Unchecked",
-		mutate:     accept(v1alpha1.RiskUnchecked),
 		wantErrors: []string{"spec.accept", cure},
 	}, {
 		name:       "accepting an unknown risk",
