@@ -22,6 +22,8 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/kubectl)
 CLUSTER ?= embedded
 TEST_TIMEOUT ?= 60m
 TEST_ARGS ?=
+CASES ?= 3000
+SEED ?= 1
 
 TOOL := go tool -modfile=hack/tools/go.mod
 CONTROLLER_GEN := $(TOOL) controller-gen
@@ -122,6 +124,11 @@ test-e2e: require-gcc ## Run the end-to-end tests on a real cluster with real Is
 	@echo 'Building the test cluster and the operator (about 15 minutes the first time), then running the end-to-end tests.'
 	@$(MAKE) --no-print-directory cluster-binaries bin/fullmesh-race
 	CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./test/e2e/...
+
+.PHONY: test-differential
+test-differential: require-gcc ## Hold the evaluator against the API server and Istio: CASES=3000 SEED=1.
+	@$(MAKE) --no-print-directory cluster-binaries
+	CGO_ENABLED=1 go test -race -count=1 -v -timeout $(TEST_TIMEOUT) ./test/differential -args -cases=$(CASES) -seed=$(SEED)
 
 ##@ Build
 

@@ -218,6 +218,9 @@ func (h *hook) decide(namespace Namespace, template *Template, labelled labels.L
 		if refusal := h.config.refusal(template); refusal != "" {
 			return Expectation{Reason: ReasonAdmissionRefused, Message: refusal, Assumed: assumed}
 		}
+		if _, brought := ownProxy(template); brought && len(h.config.templatesFor(template)) > 1 {
+			assumed = join(assumed, "several injection templates are taken to get along with the template's own container istio-proxy")
+		}
 		return Expectation{
 			Inject:   true,
 			Revision: h.revision,

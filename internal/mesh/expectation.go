@@ -127,9 +127,37 @@ func (i *Injector) Expect(namespace Namespace, template Template) Expectation {
 }
 
 func (i *Injector) expect(namespace Namespace, template *Template) (Expectation, []*hook) {
-	var declined, injected Expectation
-	var accepted []*hook
-	var skipped *Expectation
+	call := i.call(namespace, template)
+	decided := call.refused
+	switch {
+	case decided.Reason != "":
+	case len(call.accepted) > 0:
+		decided = call.injected
+	case hasSidecar(template):
+		decided = bakedIn()
+	case call.declined.Reason != "":
+		decided = call.declined
+	case call.skipped.Reason != "":
+		decided = call.skipped
+	default:
+		decided = i.explainUnselected(namespace, template, &podLabels{template: template})
+	}
+	decided.Assumed = join(call.assumed, decided.Assumed)
+	return decided, call.accepted
+}
+
+// called is what becomes of a Pod on its way through the webhooks: at each stage the last answer.
+type called struct {
+	refused, injected, declined, skipped Expectation
+	// accepted are the webhooks that inject.
+	accepted []*hook
+	// assumed says which conditions could not be evaluated. Whichever way the webhook would
+	// answer, they may as well keep it from being asked, or refuse the Pod.
+	assumed string
+}
+
+func (i *Injector) call(namespace Namespace, template *Template) called {
+	var call called
 	labelled := &podLabels{template: template}
 	for _, hook := range i.hooks {
 		if !hook.covers {
@@ -137,43 +165,41 @@ func (i *Injector) expect(namespace Namespace, template *Template) (Expectation,
 		}
 		selected, err := hook.selects(namespace, labelled)
 		if err != nil {
-			return hook.refuses(err, ""), nil
+			call.refused = hook.refuses(err)
+			return call
 		}
 		if !selected {
 			continue
 		}
 		match, err := i.conditionsMet(hook, namespace, template, labelled.injected)
+		call.assumed = join(call.assumed, match.Assumed)
 		switch {
 		case err != nil && !hook.ignore:
-			return hook.refuses(err, match.Assumed), nil
+			call.refused = hook.refuses(err)
+			return call
 		case err != nil || !match.Met:
-			skipped = new(hook.skips(match, err))
+			call.skipped = hook.skips(match, err)
 			continue
 		}
-		decided := hook.decide(namespace, template, labelled)
-		decided.Assumed = join(match.Assumed, decided.Assumed)
-		switch {
+		switch decided := hook.decide(namespace, template, labelled); {
 		case decided.Reason == ReasonAdmissionRefused:
-			return decided, nil
+			call.refused = decided
+			return call
 		case decided.Inject:
-			decided.Assumed = join(injected.Assumed, decided.Assumed)
-			injected, accepted = decided, append(accepted, hook)
+			if len(call.accepted) > 0 {
+				// What becomes of the sidecar that is there already depends on where either
+				// injection template puts it.
+				decided.Image = ""
+				decided.Assumed = join(call.injected.Assumed, decided.Assumed)
+			}
+			call.injected = decided
+			call.accepted = append(call.accepted, hook)
 			labelled.injected = true
 		default:
-			declined = decided
+			call.declined = decided
 		}
 	}
-	switch {
-	case injected.Inject:
-		return injected, accepted
-	case hasSidecar(template):
-		return bakedIn(), nil
-	case declined.Reason != "":
-		return declined, nil
-	case skipped != nil:
-		return *skipped, nil
-	}
-	return i.explainUnselected(namespace, template, labelled), nil
+	return call
 }
 
 // conditionsMet evaluates a webhook's matchConditions.
@@ -199,7 +225,6 @@ func (h *hook) skips(match Match, err error) Expectation {
 			Reason: ReasonMatchConditionFalse,
 			Message: fmt.Sprintf("Webhook %s selects the Pod by its labels, but its matchConditions cannot be evaluated (%v), and its failurePolicy is Ignore.",
 				h, err),
-			Assumed: match.Assumed,
 		}
 	}
 	return no(ReasonMatchConditionFalse, fmt.Sprintf(

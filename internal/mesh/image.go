@@ -85,11 +85,11 @@ func defaultImageTypeOf(meshConfig string) string {
 // ProxyImage, and the first lines of the container in files/injection-template.yaml). Empty where
 // it cannot be told: injection templates that are not Istio's, values that cannot be read.
 func (c *config) imageFor(template *Template) string {
-	if own := ownImage(template); own != "" {
+	if own, brought := ownProxy(template); brought && own != autoImage {
 		return own
 	}
 	names := c.templatesFor(template)
-	if !c.image.known || len(names) != 1 || !slices.Contains(c.usesProxyImage, names[0]) {
+	if !c.image.known || len(names) != 1 || !slices.Contains(c.usesProxyImage, names[0]) || hasKey(template.Annotations, overridesAnnotation) {
 		return ""
 	}
 	if asked := cmp.Or(template.Annotations[proxyImageAnnotation], c.image.image); strings.Contains(asked, "/") {
@@ -102,17 +102,22 @@ func (c *config) imageFor(template *Template) string {
 	return c.image.hub + "/" + cmp.Or(c.image.image, "proxyv2") + ":" + ofImageType(c.image.tag, kind)
 }
 
-// ownImage is the image of a container istio-proxy that the owner brings, as far as it is not left
-// to injection. One that injection has left in the template before is replaced.
-func ownImage(template *Template) string {
+// ownProxy is the image of a container istio-proxy that the template brings, and whether it brings
+// one. The image is empty where the container was left there by an injection: whether another one
+// replaces it or takes it for the owner's depends on where it stands, and on the nodes.
+func ownProxy(template *Template) (image string, brought bool) {
 	if template.Spec == nil {
-		return ""
+		return "", false
 	}
 	proxy, _ := findProxy(template.Spec)
-	if proxy == nil || proxy.Image == autoImage || readStatus(template.Annotations[statusAnnotation]).lists(proxyContainer) {
-		return ""
+	switch {
+	case proxy == nil:
+		return "", false
+	case hasKey(template.Annotations, statusAnnotation):
+		return "", true
+	default:
+		return proxy.Image, true
 	}
-	return proxy.Image
 }
 
 // ofImageType is the tag of another type of the same image.

@@ -235,12 +235,11 @@ func (h *hook) selects(namespace Namespace, labelled labels.Labels) (bool, error
 	return h.invalid == nil, h.invalid
 }
 
-func (h *hook) refuses(err error, assumed string) Expectation {
+func (h *hook) refuses(err error) Expectation {
 	return Expectation{
 		Reason: ReasonAdmissionRefused,
 		Message: fmt.Sprintf("The API server refuses Pods that webhook %s may concern, because it cannot evaluate it: %v. Its administrator must correct it.",
 			h, err),
-		Assumed: assumed,
 	}
 }
 
