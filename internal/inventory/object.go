@@ -3,7 +3,12 @@ package inventory
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,6 +35,8 @@ type Object struct {
 	// a StatefulSet's volume claim templates.
 	Template *corev1.PodTemplateSpec
 	Claims   []string
+	// TemplateHash changes with the template, but for what Fullmesh writes into it.
+	TemplateHash string
 	// TemplateChanged is when the template was changed last, as far as the object tells.
 	TemplateChanged time.Time
 
@@ -184,9 +191,23 @@ func newObject(kind string, object metav1.Object, template *corev1.PodTemplateSp
 		Owner:           mesh.OwnerOf(object),
 		Annotations:     object.GetAnnotations(),
 		Template:        template,
+		TemplateHash:    hashOf(template),
 		TemplateChanged: templateChanged(object),
 		Generation:      object.GetGeneration(),
 	}
+}
+
+// hashOf is made once, when the object is decoded: it is asked for in every planning pass.
+func hashOf(template *corev1.PodTemplateSpec) string {
+	hashed := *template
+	hashed.Annotations = maps.Clone(template.Annotations)
+	maps.DeleteFunc(hashed.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, "fullmesh.dev/") })
+	text, err := json.Marshal(&hashed)
+	if err != nil {
+		panic(fmt.Sprintf("a Pod template that was read cannot be written: %v", err))
+	}
+	sum := sha256.Sum256(text)
+	return string(sum[:])
 }
 
 // DeepCopyObject implements runtime.Object. The copy shares what it points to.

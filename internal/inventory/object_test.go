@@ -91,6 +91,7 @@ func TestObjectKeepsWhatIsJudged(t *testing.T) {
 		Strategy: inventory.Strategy{Type: inventory.StrategyRolling, MaxUnavailable: 1, MaxSurge: 1},
 		Paused:   true, Stuck: true, MinReadySeconds: 5,
 	}
+	want.TemplateHash = got.TemplateHash // see TestTemplateHash
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("object (-want +got):\n%s", diff)
 	}
@@ -101,6 +102,19 @@ func TestObjectKeepsWhatIsJudged(t *testing.T) {
 	}
 	if got.Key().String() != "Deployment shop/cart" {
 		t.Errorf("key %s", got.Key())
+	}
+}
+
+func TestTemplateHash(t *testing.T) {
+	hash := func(b *builder.Workload[*appsv1.Deployment]) string {
+		return inventory.FromDeployment(b.Build()).TemplateHash
+	}
+	first := hash(builder.Deployment("shop", "cart"))
+	if hash(builder.Deployment("shop", "cart").Replicas(5).Annotated("a", "1").TemplateAnnotated("fullmesh.dev/restart-cause", "one")) != first {
+		t.Error("it changes with what is not the owner's template")
+	}
+	if hash(builder.Deployment("shop", "cart").TemplateAnnotated("a", "1")) == first {
+		t.Error("it does not change with the template")
 	}
 }
 

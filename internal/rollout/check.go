@@ -3,10 +3,7 @@ package rollout
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -94,16 +91,10 @@ func (c *Check) Promises(expected mesh.Expectation) bool {
 	}
 }
 
-// decided is a hash over what decides whether a restart would help. What Fullmesh writes itself
-// into the template does not count.
+// decided is a hash over what decides whether a restart would help.
 func decided(snapshot *inventory.Snapshot, namespace *inventory.Namespace, workload *inventory.Workload) string {
-	template := *workload.Object.Template
-	template.Annotations = maps.Clone(template.Annotations)
-	maps.DeleteFunc(template.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, "fullmesh.dev/") })
 	hash := sha256.New()
-	if err := json.NewEncoder(hash).Encode(&template); err != nil {
-		panic(fmt.Sprintf("a Pod template that was read cannot be written: %v", err))
-	}
+	fmt.Fprintln(hash, workload.Object.TemplateHash)
 	for _, label := range []string{"istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "pod-security.kubernetes.io/enforce"} {
 		value, set := namespace.Labels[label]
 		fmt.Fprintf(hash, "%s %t %s\n", label, set, value)
