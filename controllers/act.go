@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -43,7 +44,7 @@ const (
 	writtenDone written = iota
 	// writtenStale: the object has moved on, and so will the picture.
 	writtenStale
-	// writtenRefused: admission refuses it, and will again.
+	// writtenRefused: the API server does not admit it, and is not likely to do so next time.
 	writtenRefused
 )
 
@@ -100,26 +101,40 @@ func (a *actor) write(ctx context.Context, object *inventory.Object, patch []ope
 	err = a.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data))
 	switch {
 	case err == nil:
-		cut, err := cutDown(target)
-		if err != nil {
-			return writtenDone, err
-		}
-		a.inventory.SetObject(cut.(*inventory.Object))
-		return writtenDone, nil
-	case isAdmissionRefusal(err):
+		return writtenDone, a.takeIn(target)
+	case apierrors.IsNotFound(err):
+		a.inventory.DeleteObject(object)
+		return writtenStale, nil
+	case isRefusal(err):
 		return writtenRefused, err
-	case apierrors.IsInvalid(err), apierrors.IsConflict(err), apierrors.IsNotFound(err):
+	case apierrors.IsInvalid(err), apierrors.IsConflict(err):
 		return writtenStale, nil
 	default:
 		return writtenStale, fmt.Errorf("patching %s: %w", object.Key(), err)
 	}
 }
 
-// isAdmissionRefusal tells a refusal by an admission policy or webhook from one by a test of the
-// patch; both may come as the same status.
-func isAdmissionRefusal(err error) bool {
-	return apierrors.IsForbidden(err) || strings.Contains(err.Error(), "ValidatingAdmissionPolicy") ||
-		strings.Contains(err.Error(), "admission webhook")
+// takeIn takes an answer into the picture, unless the informer has taken the object from it since:
+// nothing would take it out again.
+func (a *actor) takeIn(answer client.Object) error {
+	cut, err := cutDown(answer)
+	if err != nil {
+		return err
+	}
+	if _, known := a.inventory.ResourceVersionOf(answer.GetUID()); known {
+		a.inventory.SetObject(cut.(*inventory.Object))
+	}
+	return nil
+}
+
+// isRefusal tells a refusal by an admission policy or webhook, and one of an object that is not
+// valid (annotations may be too long together with ours), from one by a test of the patch. All of
+// them may come as the same status; only that of a test names no causes.
+func isRefusal(err error) bool {
+	status, is := errors.AsType[*apierrors.StatusError](err)
+	invalid := is && apierrors.IsInvalid(err) && status.ErrStatus.Details != nil && len(status.ErrStatus.Details.Causes) > 0
+	return invalid || apierrors.IsForbidden(err) || strings.Contains(err.Error(), "ValidatingAdmissionPolicy") ||
+		strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook")
 }
 
 // emptyWorkload is an object of the kind, with no more than its name.

@@ -22,13 +22,11 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
-// Dry-run checks: how many are asked at once, how long one may take, how long an answer other than
-// yes stands at first and at most, and how long answers are kept that nobody asks for.
+// Dry-run checks: how many are asked at once, how long one may take, and how long answers are kept
+// that nobody asks for.
 const (
 	checksAtOnce  = 8
 	checkTimeout  = 15 * time.Second
-	firstRetry    = 2 * time.Second
-	lastRetry     = 15 * time.Second
 	checksAreKept = time.Hour
 )
 
@@ -45,7 +43,7 @@ type checker struct {
 	slots   chan struct{}
 	mu      sync.Mutex
 	answers map[rollout.CheckKey]rollout.Check
-	refused map[rollout.CheckKey]int
+	refused backOff[rollout.CheckKey]
 	asking  map[rollout.CheckKey]bool
 	// certified are the namespaces that have the mesh's root certificate.
 	certified map[string]bool
@@ -59,7 +57,6 @@ func newChecker(c client.Client, reader client.Reader, now func() time.Time, ans
 		answered:  answered,
 		slots:     make(chan struct{}, checksAtOnce),
 		answers:   map[rollout.CheckKey]rollout.Check{},
-		refused:   map[rollout.CheckKey]int{},
 		asking:    map[rollout.CheckKey]bool{},
 		certified: map[string]bool{},
 	}
@@ -98,7 +95,8 @@ func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inven
 }
 
 // Remember keeps an answer. One that is not yes is worth asking again after a time that doubles with
-// each such answer.
+// each such answer. The yes that follows when a restart was refused does not end the doubling: the
+// next restart may be refused as well.
 func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool) {
 	checksAnswered.WithLabelValues(answer.Outcome.String()).Inc()
 	c.mu.Lock()
@@ -108,20 +106,15 @@ func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool)
 	if answer.At.IsZero() {
 		answer.At = now
 	}
-	if yes {
-		delete(c.refused, key)
-	} else {
-		wait := min(firstRetry<<min(c.refused[key], 16), lastRetry)
-		answer.Retry = now.Add(wait)
-		c.refused[key]++
+	switch {
+	case !yes:
+		answer.Retry = c.refused.failed(key, now)
+	case c.answers[key].Outcome != rollout.CheckRefused:
+		c.refused.succeeded(key)
 	}
 	c.answers[key] = answer
-	maps.DeleteFunc(c.answers, func(old rollout.CheckKey, answer rollout.Check) bool {
-		forgotten := now.Sub(answer.At) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
-		if forgotten {
-			delete(c.refused, old)
-		}
-		return forgotten
+	maps.DeleteFunc(c.answers, func(_ rollout.CheckKey, answer rollout.Check) bool {
+		return now.Sub(answer.At) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
 	})
 }
 

@@ -41,14 +41,14 @@ func (a announcer) Refused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy
 // Held says that somebody must act before a workload can be brought in.
 func (a announcer) Held(verdict *rollout.Verdict) {
 	if object := verdict.Workload.Object; object != nil {
-		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message))
+		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message, longestMessage))
 	}
 }
 
 func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, message string) {
-	a.recorder.Eventf(referenceTo(object), nil, kind, reason, "Restart", "%s", shorten(message))
+	a.recorder.Eventf(referenceTo(object), nil, kind, reason, "Restart", "%s", shorten(message, longestMessage))
 	if policy != nil {
-		a.recorder.Eventf(policy, referenceTo(object), kind, reason, "Restart", "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message)))
+		a.recorder.Eventf(policy, referenceTo(object), kind, reason, "Restart", "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message), longestMessage))
 	}
 }
 
@@ -66,10 +66,11 @@ func referenceTo(object *inventory.Object) *corev1.ObjectReference {
 // longestMessage is how long a message may be, in bytes, in an Event and in a report.
 const longestMessage = 1024
 
-// shorten cuts a message to the longest that is allowed.
-func shorten(message string) string {
-	if len(message) <= longestMessage {
-		return message
+// shorten cuts a text to at most limit bytes, between characters: the API server would store others,
+// and what was stored would differ from what was meant ever after.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
 	}
-	return strings.ToValidUTF8(message[:longestMessage-3], "") + "..."
+	return strings.ToValidUTF8(text[:limit-3], "") + "..."
 }

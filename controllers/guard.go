@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,7 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
@@ -23,6 +26,12 @@ const (
 // guardProbe is a change that the guard forbids. It is only ever sent as a dry run.
 const guardProbe = `{"metadata":{"labels":{"fullmesh.dev/guard-probe":"forbidden"}}}`
 
+// isGuard reports whether it is the guard that refuses, and no policy of somebody else: the guard
+// names the annotation that may be written.
+func isGuard(err error) bool {
+	return strings.Contains(err.Error(), "ValidatingAdmissionPolicy") && strings.Contains(err.Error(), v1alpha1.LastRestartAnnotation)
+}
+
 // guard finds out whether the API server holds the operator's account to restarts, by trying what
 // it must refuse.
 type guard struct {
@@ -34,6 +43,8 @@ type guard struct {
 	mu      sync.Mutex
 	state   rollout.Guard
 	triedAt time.Time
+	// inconclusive is the workload on which something else came between.
+	inconclusive mesh.Key
 }
 
 // State is what was found last.
@@ -58,7 +69,7 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 	if again := g.triedAt.Add(g.believedFor()); !g.triedAt.IsZero() && now.Before(again) {
 		return again, nil
 	}
-	target := anyWorkload(snapshot)
+	target := g.target(snapshot)
 	if target == nil {
 		return time.Time{}, nil
 	}
@@ -71,10 +82,11 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 	switch {
 	case err == nil:
 		g.state = rollout.GuardMissing
-	case strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
+	case isGuard(err):
 		g.state = rollout.GuardHolds
 	default:
 		g.state = rollout.GuardUnknown
+		g.inconclusive = target.Key()
 		return now.Add(g.believedFor()), fmt.Errorf("trying whether the admission guard holds, on %s: %w", target.Key(), err)
 	}
 	return now.Add(g.believedFor()), nil
@@ -87,16 +99,28 @@ func (g *guard) believedFor() time.Duration {
 	return guardMissingFor
 }
 
-// anyWorkload is a workload of a kind that the guard is about; nil where there is none.
-func anyWorkload(snapshot *inventory.Snapshot) *inventory.Object {
+// target is a workload of a kind that the guard is about; nil where there is none. It is the one
+// after that on which nothing could be told: a webhook that keeps one workload from being written
+// must not keep all of them from being restarted.
+func (g *guard) target(snapshot *inventory.Snapshot) *inventory.Object {
+	targets := targets(snapshot)
+	if len(targets) == 0 {
+		return nil
+	}
+	last := slices.IndexFunc(targets, func(object *inventory.Object) bool { return object.Key() == g.inconclusive })
+	return targets[(last+1)%len(targets)]
+}
+
+func targets(snapshot *inventory.Snapshot) []*inventory.Object {
+	var targets []*inventory.Object
 	for _, namespace := range snapshot.Namespaces {
 		for _, workload := range namespace.Workloads {
 			if object := workload.Object; object != nil && !namespace.Terminating {
 				if _, err := emptyWorkload(object); err == nil {
-					return object
+					targets = append(targets, object)
 				}
 			}
 		}
 	}
-	return nil
+	return targets
 }

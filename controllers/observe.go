@@ -281,6 +281,15 @@ func (w *waker) Wake() {
 	}
 }
 
+// In asks for a pass after a time, but not sooner than Wake does; 0 asks for none.
+func (w *waker) In(wait time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.queue != nil && wait > 0 {
+		w.queue.AddAfter(thePicture, max(wait, w.wait))
+	}
+}
+
 // ReadOnce reads the whole cluster into the picture, without watching it: namespaces, webhooks,
 // workloads and Pods, and the injector's ConfigMaps in istioNamespace where that is allowed.
 func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioNamespace string) error {

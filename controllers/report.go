@@ -40,6 +40,8 @@ type reporter struct {
 	reports   map[string]*v1alpha1.MeshReport
 	policies  map[string]*v1alpha1.MeshPolicy
 	writtenAt map[client.ObjectKey]time.Time
+	// failed are those of which the last write was refused or had no answer.
+	failed backOff[client.ObjectKey]
 }
 
 func newReporter(c client.Client, now func() time.Time, announcer announcer) *reporter {
@@ -73,22 +75,34 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 			again = wait
 		}
 	}
+	for i := range policies {
+		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], global)))
+	}
 	worth := map[string]bool{}
-	for _, namespace := range plan.Namespaces {
-		if namespace.WorthReporting() {
-			worth[namespace.Name] = true
-			putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
-		}
+	for _, namespace := range r.inTurn(plan.Namespaces) {
+		worth[namespace.Name] = true
+		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
 	}
 	for namespace, report := range existing {
 		if !worth[namespace] {
 			putOff(r.deleteReport(ctx, report))
 		}
 	}
-	for i := range policies {
-		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], global)))
-	}
 	return again, errors.Join(errs...)
+}
+
+// inTurn are the namespaces that are worth a report, those first whose report is the oldest: where
+// there is more to write than may be written, all get their turn.
+func (r *reporter) inTurn(namespaces []*rollout.NamespacePlan) []*rollout.NamespacePlan {
+	inTurn := slices.DeleteFunc(slices.Clone(namespaces), func(namespace *rollout.NamespacePlan) bool { return !namespace.WorthReporting() })
+	slices.SortStableFunc(inTurn, func(a, b *rollout.NamespacePlan) int {
+		return r.writtenAt[reportKey(a.Name)].Compare(r.writtenAt[reportKey(b.Name)])
+	})
+	return inTurn
+}
+
+func reportKey(namespace string) client.ObjectKey {
+	return client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}
 }
 
 func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespacePlan, known *v1alpha1.MeshReport) (time.Duration, error) {
@@ -103,31 +117,32 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 	if equality.Semantic.DeepEqual(before, status) {
 		return 0, nil
 	}
-	key := client.ObjectKeyFromObject(report)
+	key := reportKey(plan.Name)
 	if wait := r.wait(key, sameButCounts(before.Conditions, status.Conditions) && sameRows(before, status)); wait > 0 {
 		return wait, nil
 	}
 	fresh := report.DeepCopy()
 	if fresh.ResourceVersion == "" {
 		if err := r.client.Create(ctx, fresh); err != nil {
-			return writeAgainAfter, ignoreStale(err, "creating a MeshReport")
+			return r.writeAgain(key, err, "creating a MeshReport")
 		}
 	}
 	fresh.Status = status
 	if err := r.client.Status().Update(ctx, fresh); err != nil {
 		delete(r.reports, plan.Name)
-		return writeAgainAfter, ignoreStale(err, "writing a MeshReport")
+		return r.writeAgain(key, err, "writing a MeshReport")
 	}
 	r.reports[plan.Name] = fresh
 	r.writtenAt[key] = r.now()
+	r.failed.succeeded(key)
 	r.announceHolds(plan, before)
 	return 0, nil
 }
 
 // announceHolds sends an Event for every hold that somebody must end and that was not reported
-// before.
+// before. Of those that a report leaves out it is not known what was said before.
 func (r *reporter) announceHolds(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus) {
-	for i := range plan.Verdicts {
+	for i := range plan.Verdicts[:min(len(plan.Verdicts), v1alpha1.MaxReportedWorkloads)] {
 		verdict := &plan.Verdicts[i]
 		if verdict.NeedsAction() && plan.Policy.Mode == v1alpha1.ModeEnforce &&
 			!slices.ContainsFunc(before.Workloads, func(row v1alpha1.ReportedWorkload) bool {
@@ -139,13 +154,16 @@ func (r *reporter) announceHolds(plan *rollout.NamespacePlan, before v1alpha1.Me
 }
 
 func (r *reporter) deleteReport(ctx context.Context, report *v1alpha1.MeshReport) (time.Duration, error) {
-	if !r.limit.Allow() {
-		return writeAgainAfter, nil
+	key := client.ObjectKeyFromObject(report)
+	if wait := r.mayWriteIn(key); wait > 0 {
+		return wait, nil
 	}
 	delete(r.reports, report.Namespace)
-	delete(r.writtenAt, client.ObjectKeyFromObject(report))
-	err := r.client.Delete(ctx, report, client.Preconditions{UID: &report.UID})
-	return 0, ignoreStale(err, "deleting a MeshReport")
+	delete(r.writtenAt, key)
+	if err := r.client.Delete(ctx, report, client.Preconditions{UID: &report.UID}); err != nil {
+		return r.writeAgain(key, err, "deleting a MeshReport")
+	}
+	return 0, nil
 }
 
 func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, state policyState) (time.Duration, error) {
@@ -162,11 +180,20 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 	fresh.Status = status
 	if err := r.client.Status().Update(ctx, fresh); err != nil {
 		delete(r.policies, object.Name)
-		return writeAgainAfter, ignoreStale(err, "writing the status of a MeshPolicy")
+		return r.writeAgain(key, err, "writing the status of a MeshPolicy")
 	}
 	r.policies[object.Name] = fresh
 	r.writtenAt[key] = r.now()
+	r.failed.succeeded(key)
 	return 0, nil
+}
+
+// writeAgain is how soon to write again after an error.
+func (r *reporter) writeAgain(key client.ObjectKey, err error, doing string) (time.Duration, error) {
+	if err = ignoreStale(err, doing); err == nil {
+		return writeAgainAfter, nil
+	}
+	return r.failed.failed(key, r.now()).Sub(r.now()), err
 }
 
 // wait is how long a write has to be put off.
@@ -178,7 +205,15 @@ func (r *reporter) wait(key client.ObjectKey, countsOnly bool) time.Duration {
 	if due := r.writtenAt[key].Add(every).Sub(r.now()); due > 0 {
 		return due
 	}
-	if !r.limit.Allow() {
+	return r.mayWriteIn(key)
+}
+
+// mayWriteIn is how long a write has to be put off whatever it says.
+func (r *reporter) mayWriteIn(key client.ObjectKey) time.Duration {
+	if wait := r.failed.wait(key, r.now()); wait > 0 {
+		return wait
+	}
+	if !r.limit.AllowN(r.now(), 1) {
 		return writeAgainAfter
 	}
 	return 0

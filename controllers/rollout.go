@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -36,7 +37,13 @@ type Reconciler struct {
 	guard     *guard
 	announcer announcer
 	reporter  *reporter
+	// failed are the workloads of which the last write was refused or had no answer.
+	failed backOff[types.UID]
 }
+
+// actingAtMost is for how long one decision is acted upon. What is left is decided again, from what
+// was seen until then: a policy that was edited, a workload that was opted out.
+const actingAtMost = time.Second
 
 // policyInForce is a MeshPolicy with what became of it.
 type policyInForce struct {
@@ -79,29 +86,32 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Check:    r.checker.Answer,
 	})
 	newestPlan.plan.Store(plan)
-	moved, actErr := r.act(ctx, plan, policies)
+	actAgain, actErr := r.act(ctx, plan, policies)
 	reportAgain, reportErr := r.reporter.Report(ctx, plan, policies, global)
-	if err := errors.Join(actErr, reportErr); err != nil {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{RequeueAfter: r.nextPass(now, plan.NextLook, guardAgain, reportAgain, moved)}, nil
+	// An error is retried later and later. What time brings must not wait for that, so that it is not
+	// asked for by the result.
+	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now)))
+	return ctrl.Result{}, errors.Join(actErr, reportErr)
 }
 
-// nextPass is in how long something may have to be done without an event; 0 for never.
-func (r *Reconciler) nextPass(now, look, guard time.Time, report time.Duration, moved bool) time.Duration {
-	next := report
-	for _, at := range []time.Time{look, guard} {
-		if at.IsZero() {
-			continue
-		}
-		if wait := max(at.Sub(now), gather); next == 0 || wait < next {
+// nextPass is in how long something may have to be done without an event: the shortest of times that
+// are 0 for never.
+func nextPass(waits ...time.Duration) time.Duration {
+	var next time.Duration
+	for _, wait := range waits {
+		if wait > 0 && (next == 0 || wait < next) {
 			next = wait
 		}
 	}
-	if moved {
-		return gather
-	}
 	return next
+}
+
+// until is how long it is from now to a time; 0 where there is no such time.
+func until(at, now time.Time) time.Duration {
+	if at.IsZero() {
+		return 0
+	}
+	return max(at.Sub(now), time.Nanosecond)
 }
 
 func (r *Reconciler) readPolicies(ctx context.Context) ([]policyInForce, error) {
@@ -141,38 +151,64 @@ func (r *Reconciler) stopped(ctx context.Context) (bool, error) {
 	}
 }
 
-// act does what was decided. It reports whether the picture may have moved by it.
-func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce) (bool, error) {
-	moved := false
+// act does what was decided. It returns how soon it wants to be called again, because the picture
+// has moved by it or for what it put off; 0 where neither is so.
+func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce) (time.Duration, error) {
+	begun := r.now()
+	var again time.Duration
 	var errs []error
 	for _, namespace := range plan.Namespaces {
+		policy := objectOf(namespace.Policy, policies)
 		for i := range namespace.Verdicts {
-			verdict := &namespace.Verdicts[i]
-			acted, err := r.actOn(ctx, verdict, objectOf(namespace.Policy, policies))
+			if r.now().Sub(begun) > actingAtMost {
+				return gather, errors.Join(errs...)
+			}
+			wait, err := r.actOn(ctx, &namespace.Verdicts[i], policy)
+			again = nextPass(again, wait)
 			errs = append(errs, err)
-			moved = moved || acted
 		}
 	}
-	return moved, errors.Join(errs...)
+	return again, errors.Join(errs...)
 }
 
-func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (bool, error) {
+func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {
 	switch verdict.Step {
 	case rollout.StepCheck:
 		r.checker.Ask(ctx, verdict.CheckKey, verdict.Workload)
-		return false, nil
+		return 0, nil
 	case rollout.StepRestart:
-		return r.restart(ctx, verdict, policy)
+		return r.write(ctx, verdict, policy, r.restart)
 	case rollout.StepFinish:
-		return r.finish(ctx, verdict, policy)
+		return r.write(ctx, verdict, policy, r.finish)
 	default:
-		return false, nil
+		return 0, nil
 	}
 }
 
-func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (bool, error) {
+// write changes a workload, unless that has just failed.
+func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy,
+	change func(context.Context, *rollout.Verdict, *v1alpha1.MeshPolicy) (written, error),
+) (time.Duration, error) {
+	uid := verdict.Workload.Object.UID
+	if wait := r.failed.wait(uid, r.now()); wait > 0 {
+		return wait, nil
+	}
+	became, err := change(ctx, verdict, policy)
+	switch {
+	case became == writtenRefused || err != nil:
+		r.failed.failed(uid, r.now())
+		return gather, err
+	case became == writtenDone:
+		r.failed.succeeded(uid)
+		return gather, nil
+	default:
+		return 0, nil
+	}
+}
+
+func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
 	if stopped, err := r.stopped(ctx); err != nil || stopped {
-		return false, err
+		return writtenStale, err
 	}
 	became, err := r.actor.restart(ctx, verdict)
 	object := verdict.Workload.Object
@@ -181,26 +217,26 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 		log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
 		r.checker.Remember(verdict.CheckKey, rollout.Check{Outcome: rollout.CheckRefused, Message: err.Error()}, false)
 		r.announcer.Refused(verdict, policy, err)
-		return true, nil
+		return writtenRefused, nil
 	case err != nil || became == writtenStale:
-		return false, err
+		return became, err
 	}
 	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "cause", verdict.Record.Cause)
 	restartsStarted.WithLabelValues(string(verdict.Workload.Finding)).Inc()
 	r.announcer.Started(verdict, policy)
-	return true, nil
+	return writtenDone, nil
 }
 
-func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (bool, error) {
+func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
 	became, err := r.actor.finish(ctx, verdict)
 	if err != nil || became != writtenDone {
-		return false, err
+		return became, err
 	}
 	object, record := verdict.Workload.Object, verdict.Record
 	log.FromContext(ctx).Info("Restart of "+object.Kind+" ended", "workload", klog.KObj(object), "result", record.Result, "message", record.Message)
 	restartsEnded.WithLabelValues(string(record.Result)).Inc()
 	r.announcer.Ended(verdict, policy)
-	return true, nil
+	return writtenDone, nil
 }
 
 func objectOf(policy *rollout.Policy, policies []policyInForce) *v1alpha1.MeshPolicy {

@@ -22,8 +22,7 @@ import (
 func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, now time.Time) v1alpha1.MeshReportStatus {
 	sum := plan.Summarise()
 	status := v1alpha1.MeshReportStatus{
-		Policy:     plan.Policy.Name,
-		Conditions: slices.Clone(before.Conditions),
+		Policy: plan.Policy.Name,
 		Pods: &v1alpha1.ReportedPods{
 			Eligible:    new(int32(sum.Eligible)),
 			Meshed:      new(int32(sum.Meshed)),
@@ -43,9 +42,9 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 		}
 		status.Workloads = append(status.Workloads, row)
 	}
-	set := conditionSetter(&status.Conditions, generation, now)
+	set := conditionSetter(&status.Conditions, before.Conditions, generation, now)
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The namespace is being watched.")
-	setProgress(set, &status.Conditions, &sum, worst(plan.Verdicts))
+	setProgress(set, &sum, worst(plan.Verdicts))
 	if sum.Settled() {
 		set(v1alpha1.ConditionSettled, metav1.ConditionTrue, v1alpha1.ReasonNothingLeft, "Nothing is left that Fullmesh will do by itself.")
 	} else {
@@ -70,7 +69,6 @@ type policyState struct {
 func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time) v1alpha1.MeshPolicyStatus {
 	status := v1alpha1.MeshPolicyStatus{
 		ObservedGeneration: new(object.Generation),
-		Conditions:         slices.Clone(object.Status.Conditions),
 		Namespaces:         &v1alpha1.NamespaceCounts{Matched: new(int32(state.matched)), Complete: new(int32(state.complete))},
 		Workloads: &v1alpha1.WorkloadCounts{
 			Complete:    new(int32(state.sum.Complete)),
@@ -85,18 +83,17 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 			NotExpected: new(int32(state.sum.NotExpectedPods())),
 		},
 	}
-	set := conditionSetter(&status.Conditions, object.Generation, now)
+	set := conditionSetter(&status.Conditions, object.Status.Conditions, object.Generation, now)
 	if state.invalid != nil {
 		message := "The policy cannot be used and governs nothing: " + state.invalid.Error()
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionRestartsAllowed, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
-		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
 		return status
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")
-	setProgress(set, &status.Conditions, &state.sum, state.worst)
+	setProgress(set, &state.sum, state.worst)
 	setRestartsAllowed(set, state)
 	return status
 }
@@ -118,7 +115,7 @@ func setRestartsAllowed(set setCondition, state *policyState) {
 }
 
 // setProgress sets FullMesh, and Reconciling and Stalled while they are true.
-func setProgress(set setCondition, conditions *[]metav1.Condition, sum *rollout.Summary, worst string) {
+func setProgress(set setCondition, sum *rollout.Summary, worst string) {
 	switch {
 	case sum.FullMesh():
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionTrue, v1alpha1.ReasonAllMeshed, inWords(sum, ""))
@@ -129,22 +126,23 @@ func setProgress(set setCondition, conditions *[]metav1.Condition, sum *rollout.
 	default:
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionFalse, v1alpha1.ReasonInProgress, inWords(sum, worst))
 	}
-	if sum.Settled() {
-		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionReconciling)
-	} else {
+	switch {
+	case !sum.Settled():
 		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonInProgress, inWords(sum, worst))
-	}
-	if sum.Settled() && sum.NeedsAction > 0 {
+	case sum.NeedsAction > 0:
 		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonWorkloadsHeld, inWords(sum, worst))
-	} else {
-		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionStalled)
 	}
 }
 
 type setCondition func(kind string, status metav1.ConditionStatus, reason, message string)
 
-func conditionSetter(conditions *[]metav1.Condition, generation int64, now time.Time) setCondition {
+// conditionSetter sets each condition anew. Those of before give the times since when, and one that is
+// not set is gone: another version may have set it, and nobody would ever end it.
+func conditionSetter(conditions *[]metav1.Condition, before []metav1.Condition, generation int64, now time.Time) setCondition {
 	return func(kind string, status metav1.ConditionStatus, reason, message string) {
+		if old := meta.FindStatusCondition(before, kind); old != nil {
+			*conditions = append(*conditions, *old)
+		}
 		meta.SetStatusCondition(conditions, metav1.Condition{
 			Type: kind, Status: status, Reason: reason, Message: message,
 			ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
@@ -192,12 +190,14 @@ func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.Reported
 		Reason:            string(verdict.Reason),
 		ClearsBy:          verdict.ClearsBy,
 		Since:             metav1.NewTime(now.Truncate(time.Second)),
-		Message:           shorten(verdict.Message),
+		Message:           shorten(verdict.Message, longestMessage),
 	}
 }
 
+// reference names a workload within the bounds of the API. What a Pod says of its owner has none,
+// and must not keep a report from being written.
 func reference(key mesh.Key) v1alpha1.WorkloadReference {
-	return v1alpha1.WorkloadReference{Group: key.Group, Kind: key.Kind, Name: key.Name}
+	return v1alpha1.WorkloadReference{Group: shorten(key.Group, 253), Kind: shorten(key.Kind, 63), Name: shorten(key.Name, 253)}
 }
 
 func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
@@ -208,9 +208,16 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 	return rows
 }
 
-// recentRestarts are the newest records, the newest first.
+// results that a record can have; none while the restart is in flight.
+var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted}
+
+// recentRestarts are the newest records, the newest first. Records stand in annotations, which others
+// can write: what the API server would not store, or not as it is, is left out or made to fit.
 func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
-	newest := slices.SortedFunc(slices.Values(recorded), func(a, b *inventory.Workload) int {
+	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload *inventory.Workload) bool {
+		return workload.Record.Start.IsZero() || !slices.Contains(results, workload.Record.Result)
+	})
+	newest := slices.SortedFunc(slices.Values(plausible), func(a, b *inventory.Workload) int {
 		return cmp.Or(b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	var rows []v1alpha1.RecentRestart
@@ -218,13 +225,13 @@ func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 		record := workload.Record
 		row := v1alpha1.RecentRestart{
 			WorkloadReference: reference(workload.Key),
-			Cause:             record.Cause,
-			StartTime:         metav1.NewTime(record.Start),
+			Cause:             shorten(record.Cause, 253),
+			StartTime:         metav1.NewTime(record.Start.Truncate(time.Second)),
 			Result:            record.Result,
-			Message:           shorten(record.Message),
+			Message:           shorten(record.Message, longestMessage),
 		}
 		if record.End != nil {
-			row.EndTime = new(metav1.NewTime(*record.End))
+			row.EndTime = new(metav1.NewTime(record.End.Truncate(time.Second)))
 		}
 		rows = append(rows, row)
 	}

@@ -1,0 +1,462 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// The API server takes the Pod for one of the workload's, and keeps nothing of it.
+func TestDryRunOfEveryKindIsAccepted(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	fixed := func(template *corev1.PodTemplateSpec) {
+		template.Spec.Containers[0].Resources = corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
+			Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
+		}
+		template.Finalizers = []string{"team.example.com/keep"}
+	}
+	for _, object := range []client.Object{
+		builder.Deployment(shop, "web").Labelled("version", "v1").With(func(d *appsv1.Deployment) { fixed(&d.Spec.Template) }).Build(),
+		builder.Deployment(shop, strings.Repeat("long-", 40)+"name").With(func(d *appsv1.Deployment) {
+			// A label's value is shorter than a name may be.
+			d.Spec.Selector.MatchLabels["app"], d.Spec.Template.Labels["app"] = "long", "long"
+		}).Build(),
+		builder.StatefulSet(shop, "db").With(func(s *appsv1.StatefulSet) { fixed(&s.Spec.Template); claimVolumes(s) }).Build(),
+		builder.DaemonSet(shop, "agent").With(func(d *appsv1.DaemonSet) { fixed(&d.Spec.Template) }).Build(),
+	} {
+		t.Run(fmt.Sprintf("%T %s", object, object.GetName()), func(t *testing.T) {
+			w.create(t, object)
+			before := known(t, object)
+			kept := before.Template.DeepCopy()
+			answer := (&checker{client: w.operator}).dryRun(t.Context(), before)
+			if answer.Outcome != rollout.CheckAdmitted || answer.Observed.Proxy != mesh.ProxyNone || answer.At.IsZero() {
+				t.Errorf("the answer is %+v", answer)
+			}
+			if diff := cmp.Diff(kept, before.Template); diff != "" {
+				t.Errorf("the template of the picture was changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+	var pods corev1.PodList
+	if err := w.admin.List(t.Context(), &pods, client.InNamespace(shop)); err != nil {
+		t.Fatal(err)
+	}
+	if len(pods.Items) > 0 {
+		t.Errorf("%d Pods were created", len(pods.Items))
+	}
+}
+
+// claimVolumes gives a StatefulSet two claims, of which one stands in for a volume of the template.
+func claimVolumes(s *appsv1.StatefulSet) {
+	for _, name := range []string{"data", "scratch"} {
+		claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+		claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+		s.Spec.VolumeClaimTemplates = append(s.Spec.VolumeClaimTemplates, claim)
+		s.Spec.Template.Spec.Containers[0].VolumeMounts = append(s.Spec.Template.Spec.Containers[0].VolumeMounts,
+			corev1.VolumeMount{Name: name, MountPath: "/" + name})
+	}
+	s.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+}
+
+func TestPodIsBuiltAsItsControllerWould(t *testing.T) {
+	for _, test := range []struct {
+		object  client.Object
+		labels  map[string]string
+		volumes map[string]string
+	}{
+		{
+			object: builder.Deployment("shop", "web").Labelled("version", "v1").TemplateAnnotated("team/tem", "plate").Build(),
+			labels: map[string]string{"app": "web", "version": "v1", "pod-template-hash": "dryrun"},
+		},
+		{
+			object:  builder.StatefulSet("shop", "web").With(claimVolumes).TemplateAnnotated("team/tem", "plate").Build(),
+			labels:  map[string]string{"app": "web", "statefulset.kubernetes.io/pod-name": "web-0", "controller-revision-hash": "dryrun"},
+			volumes: map[string]string{"data": "data-web-0", "scratch": "scratch-web-0"},
+		},
+		{
+			object: builder.DaemonSet("shop", "web").TemplateAnnotated("team/tem", "plate").Build(),
+			labels: map[string]string{"app": "web", "controller-revision-hash": "dryrun"},
+		},
+	} {
+		t.Run(fmt.Sprintf("%T", test.object), func(t *testing.T) {
+			object := known(t, test.object)
+			pod := podOf(object)
+			want := metav1.ObjectMeta{
+				Namespace: "shop", GenerateName: "web-", Labels: test.labels,
+				Annotations:     map[string]string{"team/tem": "plate"},
+				OwnerReferences: []metav1.OwnerReference{builder.ControlledBy(test.object)},
+			}
+			if diff := cmp.Diff(want, pod.ObjectMeta); diff != "" {
+				t.Errorf("metadata (-want +got):\n%s", diff)
+			}
+			var claims map[string]string
+			for _, volume := range pod.Spec.Volumes {
+				if claims == nil {
+					claims = map[string]string{}
+				}
+				claims[volume.Name] = volume.PersistentVolumeClaim.ClaimName
+			}
+			if diff := cmp.Diff(test.volumes, claims); diff != "" {
+				t.Errorf("claims by volume (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
+	w := apiServer(t)
+	pods := admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}}
+	for _, test := range []struct {
+		name     string
+		arrange  func(t *testing.T, shop string)
+		template func(*corev1.PodSpec)
+		client   client.Client
+		labels   []string
+		want     rollout.CheckOutcome
+		carries  mesh.Observation
+		says     string
+	}{
+		{
+			name:    "the sidecar of a revision",
+			arrange: func(t *testing.T, shop string) { w.inject(t, shop, "canary") },
+			want:    rollout.CheckAdmitted,
+			carries: mesh.Observation{Proxy: mesh.ProxyClassic, Revision: "canary", Capture: mesh.CaptureOn, Image: "proxyv2"},
+		},
+		{
+			name: "no sidecar",
+			want: rollout.CheckAdmitted,
+		},
+		{
+			name: "the injector is down",
+			arrange: func(t *testing.T, shop string) {
+				w.refuseByClosedWebhook(t, shop, "namespace.sidecar-injector.istio.io", pods, admissionregistrationv1.Create)
+			},
+			want: rollout.CheckUnreachable,
+			says: "failed calling webhook",
+		},
+		{
+			name: "another webhook is down",
+			arrange: func(t *testing.T, shop string) {
+				w.refuseByClosedWebhook(t, shop, "audit.example.com", pods, admissionregistrationv1.Create)
+			},
+			want: rollout.CheckFailed,
+			says: "audit.example.com",
+		},
+		{
+			name:    "the injector denies it",
+			arrange: func(t *testing.T, shop string) { w.inject(t, shop, "") },
+			want:    rollout.CheckDeniedByInjector,
+			says:    "no such revision",
+		},
+		{
+			name: "the quota is used up",
+			arrange: func(t *testing.T, shop string) {
+				none := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
+				quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "none"}}
+				quota.Spec.Hard = none
+				w.create(t, quota)
+				quota.Status = corev1.ResourceQuotaStatus{Hard: none, Used: none}
+				if err := w.admin.Status().Update(t.Context(), quota); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the quota is in force", func(ctx context.Context) error {
+					if err := w.admin.Create(ctx, builder.Pod(shop, "try").Build(), client.DryRunAll); err == nil {
+						return errors.New("a Pod would be created")
+					}
+					return nil
+				})
+			},
+			want: rollout.CheckOverQuota,
+			says: "exceeded quota",
+		},
+		{
+			name:     "its service account is missing",
+			template: func(spec *corev1.PodSpec) { spec.ServiceAccountName = "nobody" },
+			want:     rollout.CheckNoServiceAccount,
+			says:     `"nobody" not found`,
+		},
+		{
+			name:   "PodSecurity forbids it",
+			labels: []string{"pod-security.kubernetes.io/enforce", "restricted"},
+			want:   rollout.CheckDeniedByPodSecurity,
+			says:   "violates PodSecurity",
+		},
+		{
+			name:   "the operator may not ask",
+			client: w.as(t, "system:serviceaccount:elsewhere:nobody"),
+			want:   rollout.CheckDenied,
+			says:   `cannot create resource "pods"`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			shop := w.namespace(t, test.labels...)
+			object := builder.Deployment(shop, "web").With(func(d *appsv1.Deployment) {
+				if test.template != nil {
+					test.template(&d.Spec.Template.Spec)
+				}
+			}).Build()
+			w.create(t, object)
+			if test.arrange != nil {
+				test.arrange(t, shop)
+			}
+			c := test.client
+			if c == nil {
+				c = w.operator
+			}
+			got := (&checker{client: c}).dryRun(t.Context(), known(t, object))
+			if got.Outcome != test.want || !strings.Contains(got.Message, test.says) {
+				t.Errorf("the answer is %s: %s", got.Outcome, got.Message)
+			}
+			if diff := cmp.Diff(test.carries, got.Observed); diff != "" {
+				t.Errorf("the Pod carries (-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("the namespace is gone", func(t *testing.T) {
+		object := known(t, builder.Deployment("never-was", "web").Build())
+		if got := (&checker{client: w.operator}).dryRun(t.Context(), object); got.Outcome != rollout.CheckFailed || !strings.Contains(got.Message, "not found") {
+			t.Errorf("the answer is %s: %s", got.Outcome, got.Message)
+		}
+	})
+}
+
+// as is a client of somebody without any right.
+func (w *world) as(t *testing.T, user string) client.Client {
+	t.Helper()
+	config := rest.CopyConfig(w.config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
+	c, err := client.New(config, client.Options{Scheme: testScheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// inject starts an injector for a namespace: of a revision, or one that denies every Pod.
+func (w *world) inject(t *testing.T, namespace, revision string) {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(in.Body).Decode(&review); err != nil {
+			t.Error(err)
+			return
+		}
+		answer := &admissionv1.AdmissionResponse{UID: review.Request.UID, Result: &metav1.Status{Message: "no such revision"}}
+		if revision != "" {
+			injected := builder.Pod(namespace, "web").Injected(revision).Build()
+			answer.Allowed, answer.PatchType = true, new(admissionv1.PatchTypeJSONPatch)
+			answer.Patch, _ = json.Marshal([]operation{
+				{"add", "/metadata/annotations", injected.Annotations},
+				{"add", "/spec/initContainers", injected.Spec.InitContainers},
+				{"add", "/spec/containers/-", injected.Spec.Containers[1]},
+			})
+		}
+		review.Response = answer
+		if err := json.NewEncoder(out).Encode(&review); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	w.create(t, &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name:              "rev.namespace.sidecar-injector.istio.io",
+			NamespaceSelector: named(namespace),
+			ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &server.URL, CABundle: authority},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	})
+	eventually(t, "the injector is called", func(ctx context.Context) error {
+		pod := builder.Pod(namespace, "try").Build()
+		if err := w.admin.Create(ctx, pod, client.DryRunAll); err == nil && len(pod.Spec.Containers) == 1 {
+			return errors.New("a Pod would be created without a sidecar")
+		}
+		return nil
+	})
+}
+
+// asking is a checker on a client that answers as a test says, in a bubble's time.
+func asking(answer func(context.Context) error, answered func()) *checker {
+	return newChecker(answering(interceptor.Funcs{
+		Create: func(ctx context.Context, _ client.WithWatch, _ client.Object, _ ...client.CreateOption) error {
+			return answer(ctx)
+		},
+	}), nil, time.Now, answered)
+}
+
+func TestOneQuestionAtATimeIsAskedOfAWorkload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, answered atomic.Int32
+		c := asking(func(context.Context) error {
+			asked.Add(1)
+			time.Sleep(time.Second)
+			return nil
+		}, func() { answered.Add(1) })
+		workload := outside("web")
+		key := rollout.CheckKey{UID: workload.Object.UID, Decided: "now"}
+		for range 3 {
+			c.Ask(t.Context(), key, workload)
+		}
+		synctest.Wait()
+		if _, known := c.Answer(key); known {
+			t.Error("there is an answer before the API server gave one")
+		}
+		time.Sleep(2 * time.Second)
+		if asked.Load() != 1 || answered.Load() != 1 {
+			t.Errorf("asked %d times, answered %d times", asked.Load(), answered.Load())
+		}
+		if answer, known := c.Answer(key); !known || answer.Outcome != rollout.CheckAdmitted {
+			t.Errorf("the answer is %+v", answer)
+		}
+		c.Ask(t.Context(), key, workload)
+		time.Sleep(2 * time.Second)
+		if asked.Load() != 2 {
+			t.Error("after an answer it is not asked again")
+		}
+	})
+}
+
+func TestFewQuestionsAreAskedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most, answered atomic.Int32
+		c := asking(func(context.Context) error {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(time.Second)
+			now.Add(-1)
+			return nil
+		}, func() { answered.Add(1) })
+		for i := range 3 * checksAtOnce {
+			workload := outside(fmt.Sprint(i))
+			c.Ask(t.Context(), rollout.CheckKey{UID: workload.Object.UID}, workload)
+		}
+		begun := time.Now()
+		for answered.Load() < 3*checksAtOnce {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(begun); most.Load() != checksAtOnce || took < 3*time.Second || took > 4*time.Second {
+			t.Errorf("%d at once, %s for all", most.Load(), took)
+		}
+	})
+}
+
+func TestQuestionWithoutAnswerIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answered := make(chan time.Time, 1)
+		c := asking(func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, func() { answered <- time.Now() })
+		workload := outside("web")
+		key, begun := rollout.CheckKey{UID: workload.Object.UID}, time.Now()
+		c.Ask(t.Context(), key, workload)
+		if took := (<-answered).Sub(begun); took != checkTimeout {
+			t.Errorf("it was given up after %s", took)
+		}
+		if answer, _ := c.Answer(key); answer.Outcome != rollout.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
+			t.Errorf("the answer is %+v", answer)
+		}
+	})
+}
+
+func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
+	clock := atNoon()
+	c := newChecker(nil, nil, clock.Now, nil)
+	key := rollout.CheckKey{UID: "web"}
+	const (
+		yes         = "yes"
+		uninjected  = "no sidecar"
+		denied      = "denied"
+		refused     = "refused"
+		fitsInTurn  = "fits in turn"
+		unreachable = "unreachable"
+	)
+	answers := map[string]rollout.CheckOutcome{
+		yes: rollout.CheckAdmitted, uninjected: rollout.CheckAdmitted, denied: rollout.CheckDenied,
+		refused: rollout.CheckRefused, fitsInTurn: rollout.CheckFitsInTurn, unreachable: rollout.CheckUnreachable,
+	}
+	for at, step := range []struct {
+		says    string
+		seconds int
+	}{
+		{yes, 0},
+		{denied, 2}, {uninjected, 4}, {unreachable, 8}, {denied, 15}, {denied, 15},
+		// A yes ends it.
+		{yes, 0}, {denied, 2}, {fitsInTurn, 0}, {denied, 2},
+		// A yes upon which the restart is refused does not: what refuses is not asked by a dry run.
+		{yes, 0}, {refused, 2}, {yes, 0}, {refused, 4}, {yes, 0}, {refused, 8}, {denied, 15},
+		// One upon which it is not refused does.
+		{yes, 0}, {yes, 0}, {refused, 2},
+	} {
+		c.Remember(key, rollout.Check{Outcome: answers[step.says]}, step.says == yes || step.says == fitsInTurn)
+		answer, known := c.Answer(key)
+		if !known || answer.Outcome != answers[step.says] || answer.At != clock.Now() {
+			t.Fatalf("answer %d is %+v, %t", at, answer, known)
+		}
+		var stands time.Duration
+		if !answer.Retry.IsZero() {
+			stands = answer.Retry.Sub(clock.Now())
+		}
+		if stands != time.Duration(step.seconds)*time.Second {
+			t.Errorf("answer %d, %s, stands for %s, want %ds", at, step.says, stands, step.seconds)
+		}
+		clock.pass(stands)
+	}
+}
+
+func TestAnswersThatNobodyAsksForAreForgotten(t *testing.T) {
+	clock := atNoon()
+	c := newChecker(nil, nil, clock.Now, nil)
+	old, other := rollout.CheckKey{UID: "old"}, rollout.CheckKey{UID: "other"}
+	c.Remember(old, rollout.Check{Outcome: rollout.CheckDenied}, false)
+	c.Remember(other, rollout.Check{}, true)
+	clock.pass(checksAreKept)
+	c.Remember(rollout.CheckKey{UID: "new"}, rollout.Check{Outcome: rollout.CheckDenied}, false)
+	for _, key := range []rollout.CheckKey{old, other} {
+		if _, known := c.Answer(key); !known {
+			t.Errorf("the answer for %s was forgotten too early", key.UID)
+		}
+	}
+	clock.pass(lastRetry)
+	c.Remember(rollout.CheckKey{UID: "new"}, rollout.Check{Outcome: rollout.CheckDenied}, false)
+	for _, key := range []rollout.CheckKey{old, other} {
+		if _, known := c.Answer(key); known {
+			t.Errorf("the answer for %s was never forgotten", key.UID)
+		}
+	}
+	if left := len(c.refused.known); left != 1 {
+		t.Errorf("%d back-offs are kept, want 1", left)
+	}
+}

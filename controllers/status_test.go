@@ -1,0 +1,542 @@
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// planned is what is decided about a namespace: verdicts on Deployments of one Pod each, of which
+// none is in the mesh, beside so many Pods that are.
+func planned(meshed int, verdicts ...rollout.Verdict) *rollout.NamespacePlan {
+	namespace := &inventory.Namespace{Name: "shop", Totals: inventory.Totals{Meshed: meshed, Eligible: meshed}}
+	if meshed > 0 {
+		namespace.Workloads = append(namespace.Workloads, &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "complete"}})
+	}
+	for i := range verdicts {
+		namespace.Workloads = append(namespace.Workloads, verdicts[i].Workload)
+		namespace.Totals.Eligible += verdicts[i].Workload.Pods.Eligible
+	}
+	return &rollout.NamespacePlan{Namespace: namespace, Policy: &rollout.Policy{Name: "production", Mode: v1alpha1.ModeEnforce}, Verdicts: verdicts}
+}
+
+// outside is a Deployment of one Pod that is not in the mesh.
+func outside(name string) *inventory.Workload {
+	return &inventory.Workload{
+		Key:     mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: name},
+		Object:  inventory.FromDeployment(builder.Deployment("shop", name).Build()),
+		Finding: v1alpha1.FindingMissing,
+		Pods:    inventory.Pods{Running: 1, ToReplace: 1, Eligible: 1},
+	}
+}
+
+func held(name string, reason rollout.Reason, clearsBy v1alpha1.ClearedBy) rollout.Verdict {
+	return rollout.Verdict{Workload: outside(name), Action: v1alpha1.ActionHold, Reason: reason, ClearsBy: clearsBy, Message: "Because."}
+}
+
+func done(name string, action v1alpha1.Action, reason rollout.Reason) rollout.Verdict {
+	return rollout.Verdict{Workload: outside(name), Action: action, Reason: reason, Message: "It is being done."}
+}
+
+var (
+	paused     = held("paused", rollout.ReasonPaused, v1alpha1.ClearedByOwner)
+	settling   = held("settling", rollout.ReasonSettling, v1alpha1.ClearedByTime)
+	usedUp     = held("next", rollout.ReasonBudgetUsedUp, v1alpha1.ClearedByCluster)
+	downtime   = held("alone", rollout.ReasonWouldCauseDowntime, v1alpha1.ClearedByAdmin)
+	due        = done("due", v1alpha1.ActionRestart, rollout.ReasonRestartDue)
+	inProgress = done("restarting", v1alpha1.ActionInFlight, rollout.ReasonRestartInProgress)
+)
+
+func TestReportSaysHowFarANamespaceIs(t *testing.T) {
+	const observed = "Ready=True/Observed"
+	for _, test := range []struct {
+		name string
+		plan *rollout.NamespacePlan
+		want []string
+		says string
+	}{
+		{
+			name: "every eligible Pod is in",
+			plan: planned(3),
+			want: []string{"FullMesh=True/AllMeshed", observed, "Settled=True/NothingLeft"},
+			says: "3 of 3 Pods are in the mesh.",
+		},
+		{
+			name: "nothing is eligible",
+			plan: planned(0),
+			want: []string{"FullMesh=False/NoneExpected", observed, "Settled=True/NothingLeft"},
+			says: "Injection expects no Pod here.",
+		},
+		{
+			name: "one is restarted next",
+			plan: planned(3, due),
+			want: []string{"FullMesh=False/InProgress", observed, "Reconciling=True/InProgress", "Settled=False/InProgress"},
+			says: "3 of 4 Pods are in the mesh, 1 next.",
+		},
+		{
+			name: "one is being restarted",
+			plan: planned(3, inProgress),
+			want: []string{"FullMesh=False/InProgress", observed, "Reconciling=True/InProgress", "Settled=False/InProgress"},
+			says: "3 of 4 Pods are in the mesh, 1 being restarted.",
+		},
+		{
+			name: "all wait",
+			plan: planned(0, settling, usedUp),
+			want: []string{"FullMesh=False/InProgress", observed, "Reconciling=True/InProgress", "Settled=False/InProgress"},
+			says: "0 of 2 Pods are in the mesh, 2 waiting.",
+		},
+		{
+			name: "the rest needs somebody",
+			plan: planned(3, downtime, paused),
+			want: []string{"FullMesh=False/WorkloadsHeld", observed, "Settled=True/NothingLeft", "Stalled=True/WorkloadsHeld"},
+			says: "3 of 5 Pods are in the mesh, 2 held until somebody acts, first Deployment shop/alone (WouldCauseDowntime).",
+		},
+		{
+			name: "some need somebody and some go on",
+			plan: planned(3, paused, inProgress, due, settling),
+			want: []string{"FullMesh=False/InProgress", observed, "Reconciling=True/InProgress", "Settled=False/InProgress"},
+			says: "3 of 7 Pods are in the mesh, 1 being restarted, 1 next, 1 waiting, 1 held until somebody acts, first Deployment shop/paused (Paused).",
+		},
+	} {
+		// What was said before makes no difference.
+		for before, status := range everyStatusBefore() {
+			t.Run(test.name+", "+before, func(t *testing.T) {
+				got := reportStatus(test.plan, status, 3, noon)
+				if diff := cmp.Diff(test.want, inShort(got.Conditions)); diff != "" {
+					t.Errorf("conditions (-want +got):\n%s", diff)
+				}
+				if condition := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionFullMesh); condition == nil || condition.Message != test.says {
+					t.Errorf("FullMesh says %+v, want %q", condition, test.says)
+				}
+				checkConditions(t, got.Conditions, 3)
+				checkReport(t, got)
+			})
+		}
+	}
+}
+
+// everyStatusBefore are conditions that a report may have had.
+func everyStatusBefore() map[string]v1alpha1.MeshReportStatus {
+	all := func(status metav1.ConditionStatus) []metav1.Condition {
+		var conditions []metav1.Condition
+		for _, kind := range []string{"Ready", "FullMesh", "Settled", "Reconciling", "Stalled", "RestartsAllowed"} {
+			conditions = append(conditions, metav1.Condition{Type: kind, Status: status, Reason: "Former", LastTransitionTime: metav1.NewTime(yesterday)})
+		}
+		return conditions
+	}
+	return map[string]v1alpha1.MeshReportStatus{
+		"new":                      {},
+		"after all was true":       {Conditions: all(metav1.ConditionTrue)[:5]},
+		"after all was false":      {Conditions: all(metav1.ConditionFalse)[:5]},
+		"after another version":    {Conditions: append(all(metav1.ConditionUnknown)[:3], metav1.Condition{Type: "Soaking", Status: metav1.ConditionTrue, Reason: "New"})},
+		"with other rows and more": {Policy: "other", Workloads: []v1alpha1.ReportedWorkload{{Reason: "Gone"}}, Recent: []v1alpha1.RecentRestart{{Cause: "gone"}}},
+	}
+}
+
+func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
+	enforcing := func(change func(*policyState)) *policyState {
+		state := &policyState{enforcing: true, guard: rollout.GuardHolds, matched: 2, complete: 1, sum: rollout.Summary{Eligible: 4, Meshed: 4, Complete: 2}}
+		if change != nil {
+			change(state)
+		}
+		return state
+	}
+	for _, test := range []struct {
+		name  string
+		state *policyState
+		want  []string
+	}{
+		{
+			name:  "it is in force and all is well",
+			state: enforcing(nil),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=True/Enforcing"},
+		},
+		{
+			name:  "it only reports, whatever else holds",
+			state: enforcing(func(s *policyState) { s.enforcing, s.stopped, s.guard = false, true, rollout.GuardMissing }),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/ReportMode"},
+		},
+		{
+			name:  "everything is stopped",
+			state: enforcing(func(s *policyState) { s.stopped, s.guard = true, rollout.GuardMissing }),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/Stopped"},
+		},
+		{
+			name:  "the guard is missing",
+			state: enforcing(func(s *policyState) { s.guard = rollout.GuardMissing }),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/GuardMissing"},
+		},
+		{
+			name:  "the guard has not been tried",
+			state: enforcing(func(s *policyState) { s.guard = rollout.GuardUnknown }),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=Unknown/GuardUnknown"},
+		},
+		{
+			name: "restarts are going on",
+			state: enforcing(func(s *policyState) {
+				s.sum, s.worst = rollout.Summary{Eligible: 4, Meshed: 1, InFlight: 1, NeedsAction: 1}, "Deployment shop/alone (WouldCauseDowntime)"
+			}),
+			want: []string{"FullMesh=False/InProgress", "Ready=True/Observed", "Reconciling=True/InProgress", "RestartsAllowed=True/Enforcing"},
+		},
+		{
+			name:  "somebody must act",
+			state: enforcing(func(s *policyState) { s.sum = rollout.Summary{Eligible: 4, Meshed: 1, NeedsAction: 3} }),
+			want:  []string{"FullMesh=False/WorkloadsHeld", "Ready=True/Observed", "RestartsAllowed=True/Enforcing", "Stalled=True/WorkloadsHeld"},
+		},
+		{
+			name:  "it governs nothing",
+			state: &policyState{enforcing: true, guard: rollout.GuardHolds},
+			want:  []string{"FullMesh=False/NoneExpected", "Ready=True/Observed", "RestartsAllowed=True/Enforcing"},
+		},
+		{
+			name:  "it cannot be used",
+			state: &policyState{invalid: errors.New("reading spec.namespaceSelector: no such operator")},
+			want:  []string{"FullMesh=Unknown/InvalidSpec", "Ready=False/InvalidSpec", "RestartsAllowed=False/InvalidSpec", "Stalled=True/InvalidSpec"},
+		},
+	} {
+		for before, status := range everyStatusBefore() {
+			t.Run(test.name+", "+before, func(t *testing.T) {
+				object := builder.Enforcing("production").Build()
+				object.Generation = 7
+				object.Status = v1alpha1.MeshPolicyStatus{ObservedGeneration: new(int64(6)), Conditions: status.Conditions}
+				got := policyStatus(test.state, object, noon)
+				if diff := cmp.Diff(test.want, inShort(got.Conditions)); diff != "" {
+					t.Errorf("conditions (-want +got):\n%s", diff)
+				}
+				if *got.ObservedGeneration != 7 {
+					t.Errorf("the observed generation is %d", *got.ObservedGeneration)
+				}
+				checkConditions(t, got.Conditions, 7)
+			})
+		}
+	}
+}
+
+func TestPolicyStatusCounts(t *testing.T) {
+	state := &policyState{
+		matched: 3, complete: 1,
+		sum: rollout.Summary{
+			Complete: 1, InFlight: 2, WillRestart: 3, Waiting: 4, NeedsAction: 5, Eligible: 60, Meshed: 7,
+			NotExpected: map[mesh.Reason]int{"a": 8, "b": 9},
+		},
+	}
+	got := policyStatus(state, builder.Enforcing("production").Build(), noon)
+	want := v1alpha1.MeshPolicyStatus{
+		Namespaces: &v1alpha1.NamespaceCounts{Matched: new(int32(3)), Complete: new(int32(1))},
+		Workloads: &v1alpha1.WorkloadCounts{
+			Complete: new(int32(1)), InFlight: new(int32(2)), WillRestart: new(int32(3)), Waiting: new(int32(4)), NeedsAction: new(int32(5)),
+		},
+		Pods: &v1alpha1.PodCounts{Eligible: new(int32(60)), Meshed: new(int32(7)), NotExpected: new(int32(17))},
+	}
+	got.Conditions, got.ObservedGeneration = nil, nil
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the status (-want +got):\n%s", diff)
+	}
+}
+
+func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
+	first := reportStatus(planned(1, paused, settling), v1alpha1.MeshReportStatus{}, 1, noon)
+	later := noon.Add(time.Hour)
+	sinceOf := func(status v1alpha1.MeshReportStatus) map[string]time.Time {
+		since := map[string]time.Time{}
+		for _, row := range status.Workloads {
+			since[row.Name] = row.Since.Time
+		}
+		for _, condition := range status.Conditions {
+			since[condition.Type] = condition.LastTransitionTime.Time
+		}
+		return since
+	}
+	for _, test := range []struct {
+		name string
+		plan *rollout.NamespacePlan
+		want map[string]time.Time
+	}{
+		{
+			name: "nothing has changed",
+			plan: planned(1, paused, settling),
+			want: map[string]time.Time{"paused": noon, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
+		},
+		{
+			name: "only words and counts have changed",
+			plan: planned(2, rollout.Verdict{Workload: outside("paused"), Action: v1alpha1.ActionHold, Reason: rollout.ReasonPaused, ClearsBy: v1alpha1.ClearedByOwner, Message: "In other words."}, settling),
+			want: map[string]time.Time{"paused": noon, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
+		},
+		{
+			name: "one waits for something else, and one has come in",
+			plan: planned(2, paused, held("other", rollout.ReasonSettling, v1alpha1.ClearedByTime)),
+			want: map[string]time.Time{"paused": noon, "other": later, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
+		},
+		{
+			name: "the reason has changed",
+			plan: planned(1, held("paused", rollout.ReasonOptedOut, v1alpha1.ClearedByOwner), settling),
+			want: map[string]time.Time{"paused": later, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
+		},
+		{
+			name: "it is settled",
+			plan: planned(2, paused),
+			want: map[string]time.Time{"paused": noon, "Ready": noon, "FullMesh": noon, "Settled": later, "Stalled": later},
+		},
+		{
+			name: "it is complete",
+			plan: planned(3),
+			want: map[string]time.Time{"Ready": noon, "FullMesh": later, "Settled": later},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := reportStatus(test.plan, first, 1, later)
+			if diff := cmp.Diff(test.want, sinceOf(got)); diff != "" {
+				t.Errorf("since when (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.want, sinceOf(reportStatus(test.plan, got, 1, later.Add(time.Hour)))); diff != "" {
+				t.Errorf("since when, an hour later (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if diff := cmp.Diff(map[string]time.Time{"paused": noon, "settling": noon}, map[string]time.Time{"paused": sinceOf(first)["paused"], "settling": sinceOf(first)["settling"]}); diff != "" {
+		t.Errorf("the former status was changed (-want +got):\n%s", diff)
+	}
+}
+
+func TestReportListsAreBounded(t *testing.T) {
+	var verdicts []rollout.Verdict
+	var recorded []*inventory.Workload
+	for i := range 100 {
+		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
+		workload := outside(fmt.Sprintf("app-%03d", i))
+		// Two begin in each second.
+		record := recordOf(workload, noon.Add(time.Duration(i/2)*time.Second)).Ended(v1alpha1.ResultSucceeded, "", noon)
+		workload.Record = &record
+		recorded = append(recorded, workload)
+	}
+	plan := planned(0, verdicts...)
+	plan.Recorded = recorded
+	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
+	if len(got.Workloads) != 64 || *got.OmittedWorkloads != 36 {
+		t.Errorf("%d rows and %d omitted", len(got.Workloads), *got.OmittedWorkloads)
+	}
+	if first, last := got.Workloads[0].Name, got.Workloads[63].Name; first != "app-000" || last != "app-063" {
+		t.Errorf("the rows go from %s to %s", first, last)
+	}
+	var recent []string
+	for _, row := range got.Recent {
+		recent = append(recent, row.Name)
+	}
+	var want []string
+	for i := 98; i >= 80; i -= 2 {
+		want = append(want, fmt.Sprintf("app-%03d", i), fmt.Sprintf("app-%03d", i+1))
+	}
+	if diff := cmp.Diff(want, recent); diff != "" {
+		t.Errorf("recent restarts (-want +got):\n%s", diff)
+	}
+	if recorded[0].Key.Name != "app-000" {
+		t.Error("the picture was sorted")
+	}
+	checkReport(t, got)
+}
+
+func recordOf(workload *inventory.Workload, start time.Time) inventory.Record {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: workload.Object.UID, Newest: noon.Unix()}
+	return inventory.NewRecord(cause, rollout.MethodRolloutRestart, "decided", start)
+}
+
+func TestReportTellsOfEachRestart(t *testing.T) {
+	going, ended := outside("going"), outside("ended")
+	begun := recordOf(going, noon.Add(-time.Minute))
+	over := recordOf(ended, noon.Add(-time.Hour)).Ended(v1alpha1.ResultFailed, "It crashed.", noon.Add(-time.Minute))
+	going.Record, ended.Record = &begun, &over
+	plan := planned(1, rollout.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: rollout.ReasonRestartInProgress, Message: "Going on."})
+	plan.Recorded = []*inventory.Workload{ended, going}
+	want := []v1alpha1.RecentRestart{
+		{
+			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
+			Cause:             begun.Cause, StartTime: metav1.NewTime(noon.Add(-time.Minute)),
+		},
+		{
+			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
+			Cause:             over.Cause, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
+			EndTime: new(metav1.NewTime(noon.Add(-time.Minute))), Result: v1alpha1.ResultFailed, Message: "It crashed.",
+		},
+	}
+	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
+	if diff := cmp.Diff(want, got.Recent); diff != "" {
+		t.Errorf("recent restarts (-want +got):\n%s", diff)
+	}
+}
+
+func TestReportCountsWhatIsNotExpectedByReason(t *testing.T) {
+	plan := planned(1)
+	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3, "HostNetwork": 1}
+	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
+	want := &v1alpha1.ReportedPods{
+		Eligible: new(int32(1)), Meshed: new(int32(1)),
+		NotExpected: []v1alpha1.NotExpectedPods{{Reason: "HostNetwork", Pods: 1}, {Reason: "PodLabelOptOut", Pods: 3}},
+	}
+	if diff := cmp.Diff(want, got.Pods); diff != "" {
+		t.Errorf("Pods (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever may write a workload's annotations or a Pod's owner can put anything there. The API server
+// must take the report all the same, and keep it as it is: a report that differs from what is stored
+// would be written again and again.
+func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	forged := func(name string, record inventory.Record) *inventory.Workload {
+		workload := outside(name)
+		workload.Record = &record
+		return workload
+	}
+	odd := outside("odd")
+	odd.Key = mesh.Key{Group: strings.Repeat("g", 300), Kind: strings.Repeat("K", 300), Namespace: "shop", Name: strings.Repeat("ö", 300)}
+	odd.Object = nil
+	long := rollout.Verdict{Workload: odd, Action: v1alpha1.ActionHold, Reason: rollout.ReasonCreationDenied, ClearsBy: v1alpha1.ClearedByOwner, Message: strings.Repeat("refusé ", 200)}
+	var verdicts []rollout.Verdict
+	for i := range 100 {
+		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
+	}
+	plan := planned(3, append([]rollout.Verdict{long, inProgress, due, settling}, verdicts...)...)
+	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3}
+	end := noon.Add(time.Nanosecond)
+	plan.Recorded = []*inventory.Workload{
+		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
+		forged("bogus", inventory.Record{Cause: "1///uid/0", Start: noon, Result: "Bogus"}),
+		forged("without-start", inventory.Record{Cause: "1///uid/0"}),
+		forged("exact", inventory.Record{Cause: "1///uid/0", Start: noon.Add(time.Millisecond), End: &end, Result: v1alpha1.ResultSucceeded}),
+		forged("future", inventory.Record{Cause: "1///uid/0", Start: noon.AddDate(7000, 0, 0)}),
+	}
+	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName}}
+	w.create(t, report)
+	want := reportStatus(plan, v1alpha1.MeshReportStatus{}, report.Generation, noon)
+	checkReport(t, want)
+	report.Status = want
+	if err := w.operator.Status().Update(t.Context(), report); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, get(t, w, report).Status); diff != "" {
+		t.Errorf("what is stored (-want +got):\n%s", diff)
+	}
+	if again := reportStatus(plan, report.Status, report.Generation, noon.Add(time.Minute)); !cmp.Equal(report.Status, again) {
+		t.Errorf("it would be written again (-stored +again):\n%s", cmp.Diff(report.Status, again))
+	}
+	var names []string
+	for _, row := range want.Recent {
+		names = append(names, row.Name)
+	}
+	if diff := cmp.Diff([]string{"future", "exact", "long"}, names); diff != "" {
+		t.Errorf("recent restarts (-want +got):\n%s", diff)
+	}
+}
+
+func TestPolicyStatusIsStored(t *testing.T) {
+	w := apiServer(t)
+	for name, state := range map[string]*policyState{
+		"in-force": {
+			enforcing: true, matched: 1, worst: "Deployment shop/" + strings.Repeat("n", 253) + " (Paused)",
+			sum: rollout.Summary{Eligible: 2, Meshed: 1, NeedsAction: 1, Waiting: 1, InFlight: 1, WillRestart: 1},
+		},
+		"stalled": {enforcing: true, sum: rollout.Summary{Eligible: 2, NeedsAction: 1}},
+		"invalid": {invalid: errors.New(strings.Repeat("no such operator ", 100))},
+		"empty":   {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := builder.Enforcing("status-" + name).Build()
+			w.create(t, policy)
+			want := policyStatus(state, policy, noon)
+			policy.Status = want
+			if err := w.operator.Status().Update(t.Context(), policy); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, get(t, w, policy).Status); diff != "" {
+				t.Errorf("what is stored (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// checkConditions holds conditions to the rules of kstatus
+// (https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md) and to our own.
+func checkConditions(t *testing.T, conditions []metav1.Condition, generation int64) {
+	t.Helper()
+	var types []string
+	for _, condition := range conditions {
+		types = append(types, condition.Type)
+		if condition.ObservedGeneration != generation {
+			t.Errorf("%s is of generation %d, want %d", condition.Type, condition.ObservedGeneration, generation)
+		}
+		if condition.Reason == "" || condition.Message == "" || condition.LastTransitionTime.IsZero() {
+			t.Errorf("%s has no reason, message or time: %+v", condition.Type, condition)
+		}
+		if len(condition.Message) > 32768 || !utf8.ValidString(condition.Message) {
+			t.Errorf("%s has a message of %d bytes that cannot be stored", condition.Type, len(condition.Message))
+		}
+		if slices.Contains([]string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}, condition.Type) && condition.Status != metav1.ConditionTrue {
+			t.Errorf("%s is %s and should not be there", condition.Type, condition.Status)
+		}
+	}
+	for _, want := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFullMesh} {
+		if !slices.Contains(types, want) {
+			t.Errorf("there is no condition %s in %v", want, types)
+		}
+	}
+	if slices.Contains(types, v1alpha1.ConditionReconciling) && slices.Contains(types, v1alpha1.ConditionStalled) {
+		t.Error("it goes on and is stalled at once")
+	}
+	slices.Sort(types)
+	if len(slices.Compact(types)) != len(conditions) {
+		t.Errorf("a condition is there twice: %v", types)
+	}
+}
+
+// checkReport holds a report to the bounds of the API.
+func checkReport(t *testing.T, status v1alpha1.MeshReportStatus) {
+	t.Helper()
+	within := func(what, text string, limit int) {
+		t.Helper()
+		if text == "" || len(text) > limit || !utf8.ValidString(text) {
+			t.Errorf("%s has %d bytes, want 1 to %d: %q", what, len(text), limit, text)
+		}
+	}
+	within("the policy", status.Policy, 253)
+	if *status.OmittedWorkloads < 0 || len(status.Workloads) > 64 || len(status.Recent) > 20 {
+		t.Errorf("%d rows, %d omitted, %d restarts", len(status.Workloads), *status.OmittedWorkloads, len(status.Recent))
+	}
+	for i := range status.Workloads {
+		row := &status.Workloads[i]
+		within("a kind", row.Kind, 63)
+		within("a name", row.Name, 253)
+		within("a reason", row.Reason, 64)
+		within("a message", row.Message, 1024)
+		if (row.Action == v1alpha1.ActionHold) != (row.ClearsBy != "") {
+			t.Errorf("%s: action %s is cleared by %q", row.Name, row.Action, row.ClearsBy)
+		}
+		if row.Since.IsZero() || row.Since.Nanosecond() != 0 {
+			t.Errorf("%s: since %s", row.Name, row.Since)
+		}
+	}
+}
+
+// inShort are conditions in one line each, sorted.
+func inShort(conditions []metav1.Condition) []string {
+	var lines []string
+	for _, condition := range conditions {
+		lines = append(lines, fmt.Sprintf("%s=%s/%s", condition.Type, condition.Status, condition.Reason))
+	}
+	slices.Sort(lines)
+	return lines
+}
