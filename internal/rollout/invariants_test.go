@@ -94,9 +94,13 @@ func (s *simulation) base(scope v1alpha1.BudgetScope, namespace *rollout.Namespa
 			continue
 		}
 		for _, workload := range other.Workloads {
-			if workload.Pods.Eligible > 0 {
+			concerned := workload.Pods.Eligible
+			if workload.Finding == v1alpha1.FindingLeftover {
+				concerned = max(concerned, workload.Pods.ToReplace)
+			}
+			if concerned > 0 {
 				workloads++
-				pods += workload.Pods.Eligible
+				pods += concerned
 			}
 		}
 	}
