@@ -126,6 +126,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 		if err := r.client.Create(ctx, fresh); err != nil {
 			return r.writeAgain(key, err, "creating a MeshReport")
 		}
+		status = reportStatus(plan, before, fresh.Generation, r.now())
 	}
 	fresh.Status = status
 	if err := r.client.Status().Update(ctx, fresh); err != nil {
