@@ -160,3 +160,22 @@ func heap() uint64 {
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
 }
+
+// Pods are judged by what they carry, once per template, not one by one.
+func TestJudgingPodsOfAKnownTemplateAllocatesNothingPerPod(t *testing.T) {
+	allocations := func(pods int) float64 {
+		i, made := crowd(pods, pods)
+		pod, turned := made[0], another(made[0])
+		i.SetPod(turned)
+		i.Snapshot()
+		return testing.AllocsPerRun(100, func() {
+			i.SetPod(pod)
+			i.Snapshot()
+			i.SetPod(turned)
+			i.Snapshot()
+		})
+	}
+	if few, many := allocations(10), allocations(2_000); many > few {
+		t.Errorf("looking at a changed workload allocates %v times with 2,000 Pods and %v times with 10", many, few)
+	}
+}

@@ -83,10 +83,22 @@ type workload struct {
 	object *Object
 	groups map[*group]struct{}
 	judged *Workload
-	// expectation is kept for as long as what it was made from stays.
+	// expectation is kept for as long as what it was made from stays, and with it what was judged
+	// of Pods by it. That is of one or two observations, for which a map is too large.
 	expectation   mesh.Expectation
 	expectedUnder expectedUnder
+	judgements    []judgement
 }
+
+// judgement is what is said of Pods that carry the same.
+type judgement struct {
+	mesh.Judgement
+	observed unique.Handle[mesh.Observation]
+	notes    []mesh.Note
+}
+
+// keptJudgements is how many judgements are kept for a workload.
+const keptJudgements = 16
 
 // expectedUnder is what the expectation of a known object depends on.
 type expectedUnder struct {

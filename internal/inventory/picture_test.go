@@ -197,15 +197,16 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 	// First the worst finding, then what is counted of it.
 	judgements := map[*mesh.Pod]mesh.Judgement{}
 	for _, pod := range pods {
-		expectation := workload.Expectation
+		template, expectation := workload.Template, workload.Expectation
 		if workload.Object == nil {
-			_, expectation = o.expectOfPod(pods, pod, namespace)
+			template, expectation = o.expectOfPod(pods, pod, namespace)
 		}
 		if !pod.Running() {
 			continue
 		}
 		judgement := mesh.Judge(expectation, pod.Observed.Value())
 		judgements[pod] = judgement
+		workload.Notes = append(workload.Notes, o.injector.NotesOn(namespace, template, expectation, pod.Observed.Value())...)
 		if slices.Index(worst, judgement.Finding) > slices.Index(worst, workload.Finding) {
 			workload.Finding, workload.Reason, workload.Message = judgement.Finding, judgement.Reason, judgement.Message
 		}
@@ -227,6 +228,11 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			}
 		}
 	}
+	workload.Notes = append(workload.Notes, workload.Expectation.Notes...)
+	slices.SortFunc(workload.Notes, func(a, b mesh.Note) int {
+		return cmp.Or(strings.Compare(string(a.Reason), string(b.Reason)), strings.Compare(a.Message, b.Message))
+	})
+	workload.Notes = slices.Compact(workload.Notes)
 	for pod, judgement := range judgements {
 		if judgement.Finding == workload.Finding && slices.Index(worst, workload.Finding) > 2 {
 			workload.Pods.ToReplace++

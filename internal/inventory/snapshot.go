@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -81,6 +82,8 @@ type Workload struct {
 	Finding v1alpha1.Finding
 	Reason  mesh.Reason
 	Message string
+	// Notes are worth knowing beside it, of the template and of running Pods, by reason.
+	Notes []mesh.Note
 
 	Pods Pods
 	// NewestToReplace is the creation second of the newest Pod that a restart would replace; 0
@@ -214,20 +217,56 @@ func (i *Inventory) judge(w *workload) *Workload {
 	}
 	groups := slices.SortedFunc(maps.Keys(w.groups), func(a, b *group) int { return strings.Compare(a.id(), b.id()) })
 	for at, g := range groups {
-		expectation := judged.Expectation
-		if w.object == nil {
-			var template mesh.Template
-			template, expectation = i.expectWithoutObject(g, n)
+		by := basis{injector: i.injector, namespace: n, template: judged.Template, expectation: judged.Expectation}
+		if w.object != nil {
+			by.known = &w.judgements
+		} else {
+			by.template, by.expectation = i.expectWithoutObject(g, n)
 			if at == 0 {
-				judged.Template, judged.Expectation = template, expectation
+				judged.Template, judged.Expectation = by.template, by.expectation
 			}
 		}
-		judged.countGroup(g, expectation)
+		judged.countGroup(g, by)
 	}
 	if judged.Finding == "" {
 		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
 	}
+	judged.Notes = append(judged.Notes, judged.Expectation.Notes...)
+	slices.SortFunc(judged.Notes, func(a, b mesh.Note) int {
+		return cmp.Or(strings.Compare(string(a.Reason), string(b.Reason)), strings.Compare(a.Message, b.Message))
+	})
+	judged.Notes = slices.Compact(judged.Notes)
 	return judged
+}
+
+// basis is what Pods are judged by.
+type basis struct {
+	injector    *mesh.Injector
+	namespace   *namespace
+	template    mesh.Template
+	expectation mesh.Expectation
+	// known is what was judged by it before; nil where that is not kept.
+	known *[]judgement
+}
+
+// judge says what is found of Pods that carry the same, once.
+func (b *basis) judge(observed unique.Handle[mesh.Observation]) judgement {
+	if b.known != nil {
+		for _, known := range *b.known {
+			if known.observed == observed {
+				return known
+			}
+		}
+	}
+	made := judgement{
+		observed:  observed,
+		Judgement: mesh.Judge(b.expectation, observed.Value()),
+		notes:     b.injector.NotesOn(mesh.Namespace{Name: b.namespace.name, Labels: b.namespace.labels}, b.template, b.expectation, observed.Value()),
+	}
+	if b.known != nil && len(*b.known) < keptJudgements {
+		*b.known = append(*b.known, made)
+	}
+	return made
 }
 
 // vacuous is the finding of a workload without running Pods.
@@ -243,6 +282,7 @@ func (w *workload) expect(injector *mesh.Injector, n *namespace) mesh.Expectatio
 	if under != w.expectedUnder {
 		w.expectation = injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, w.object.Injection())
 		w.expectedUnder = under
+		w.judgements = nil
 	}
 	return w.expectation
 }
@@ -264,12 +304,13 @@ func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, 
 }
 
 // countGroup adds the Pods of one immediate owner.
-func (w *Workload) countGroup(g *group, expectation mesh.Expectation) {
-	eligible := expectation.Inject && w.Key.Group != "batch"
+func (w *Workload) countGroup(g *group, by basis) {
+	eligible := by.expectation.Inject && w.Key.Group != "batch"
 	for _, observed := range g.observations() {
 		c := g.classes[observed]
 		g.refresh(observed, c)
-		judgement := mesh.Judge(expectation, observed.Value())
+		judgement := by.judge(observed)
+		w.Notes = append(w.Notes, judgement.notes...)
 		w.Pods.Running += c.running
 		w.Pods.Ready += c.ready
 		if eligible {
@@ -283,7 +324,7 @@ func (w *Workload) countGroup(g *group, expectation mesh.Expectation) {
 				w.Failing = g.failing(observed)
 			}
 		}
-		w.worsen(judgement, c)
+		w.worsen(judgement.Judgement, c)
 	}
 }
 
