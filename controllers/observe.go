@@ -16,6 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -133,6 +134,16 @@ func (o *Observer) take(object any) {
 	}
 }
 
+// replace takes in an object in the place of a former one. Where a deletion was missed, that is
+// another object of the same name, and is forgotten.
+func (o *Observer) replace(old, object any) {
+	former, knowsFormer := old.(metav1.Object)
+	if now, knowsNow := object.(metav1.Object); knowsFormer && knowsNow && former.GetUID() != now.GetUID() {
+		o.drop(old)
+	}
+	o.take(object)
+}
+
 // drop forgets an object.
 func (o *Observer) drop(object any) {
 	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
@@ -227,7 +238,7 @@ func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInt
 		}
 		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(object any) { s.observer.take(object); s.wake.Wake() },
-			UpdateFunc: func(_, object any) { s.observer.take(object); s.wake.Wake() },
+			UpdateFunc: func(old, object any) { s.observer.replace(old, object); s.wake.Wake() },
 			DeleteFunc: func(object any) { s.observer.drop(object); s.wake.Wake() },
 		})
 		if err != nil {
