@@ -16,8 +16,9 @@ import (
 )
 
 // The files in testdata were not written by hand: injection-truth-4500.csv holds what Istio's real
-// injector answered behind a real API server under injection-truth-mwc.yaml; pods holds Pod
-// templates as Istio's own tests expect them after injection (istio.io/istio, Apache License 2.0).
+// injector answered behind a real API server under injection-truth-mwc.yaml; pods and goldens.jsonl
+// hold Pod templates as Istio's own tests expect them after injection (istio.io/istio, Apache License
+// 2.0).
 
 // set are labels, written as pairs.
 type set = map[string]string
