@@ -99,6 +99,14 @@ func (l *ledger) take(policy *Policy, namespace *inventory.Namespace, workload *
 	l.namespaces[namespace.Name].used.add(workload)
 }
 
+// checks are asked last of all: their answers depend on what else is restarted.
+func (l *ledger) checks() []check {
+	return []check{
+		{"SharesDisruptionBudget", l.sharesDisruptionBudget},
+		{"LeavesNoRoom", l.leavesNoRoom},
+	}
+}
+
 // sharesDisruptionBudget speaks where a workload that is in flight counts against the same
 // PodDisruptionBudget: rolling updates do not ask them.
 func (l *ledger) sharesDisruptionBudget(s *situation) *hold {

@@ -40,6 +40,8 @@ type Input struct {
 	// silentSince is, by revision, when the newest Pod came up uninjected although it was
 	// expected, in seconds since 1970.
 	silentSince map[string]int64
+	// recorder writes down what is asked; nil where nobody wants to know.
+	recorder *recorder
 }
 
 // Plan is what is decided.
@@ -134,7 +136,7 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 
 func firstToSpeak(s *situation) *hold {
 	for _, check := range checks {
-		if spoken := check.ask(s); spoken != nil {
+		if spoken := check.put(s); spoken != nil {
 			return spoken
 		}
 		if s.workload.Complete() && check.name == "LastRestartFailed" {
@@ -147,8 +149,8 @@ func firstToSpeak(s *situation) *hold {
 // decide gives the verdict on a workload that only the others can hold.
 func (c *candidate) decide(ledger *ledger) Verdict {
 	s := c.situation
-	for _, speaks := range []func(*situation) *hold{ledger.sharesDisruptionBudget, ledger.leavesNoRoom} {
-		if spoken := speaks(s); spoken != nil {
+	for _, check := range ledger.checks() {
+		if spoken := check.put(s); spoken != nil {
 			return spoken.verdict(s.workload)
 		}
 	}

@@ -1,0 +1,88 @@
+package rollout_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+var cartKey = mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "cart"}
+
+// allChecks are the names that a trace lists.
+func allChecks() []string {
+	return slices.Concat([]string{"RestartIsInFlight"}, rollout.CheckNames(), []string{"SharesDisruptionBudget", "LeavesNoRoom"})
+}
+
+func TestTrace(t *testing.T) {
+	const last = "LeavesNoRoom"
+	for name, test := range map[string]struct {
+		scene *scene
+		key   mesh.Key
+		// silentTo is the last check that was asked and said nothing; spoke is the one that gave the
+		// verdict.
+		silentTo, spoke string
+		want            v1alpha1.Action
+	}{
+		"nothing speaks against a restart":      {newScene(outside(cart(), 3)), cartKey, last, "", v1alpha1.ActionRestart},
+		"the owner has paused it":               {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3)), cartKey, "IsScaledToZero", "IsPaused", v1alpha1.ActionHold},
+		"the policy only reports":               {newScene(outside(cart(), 3), builder.Reporting("mesh")), cartKey, "CauseWasTriedAlready", "PolicyOnlyReports", v1alpha1.ActionHold},
+		"the budget is used up by the other":    {newScene(outside(cart(), 3), outside(deployment("shop", "a"), 3), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)), cartKey, "SharesDisruptionBudget", last, v1alpha1.ActionHold},
+		"everything is in the mesh":             {newScene(runs(cart().Build(), injected, injected, injected)), cartKey, "RestartIsInFlight", "", v1alpha1.ActionNone},
+		"its restart is going on":               {newScene(runs(restarting().Build(), readyInMeshAt(noon), uninjected, uninjected)), cartKey, "", "RestartIsInFlight", v1alpha1.ActionInFlight},
+		"no policy governs its namespace":       {newScene(outside(cart(), 3), builder.Enforcing("mesh").Over("team", "another")), cartKey, "", "", ""},
+		"a workload that only its Pods tell of": {newScene(builder.Pod("shop", "debug").CreatedAt(yesterday).Ready(yesterday).Build()), mesh.Key{Kind: "Pod", Namespace: "shop", Name: "debug"}, "IsAJob", "NobodyRecreatesIt", v1alpha1.ActionHold},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := test.scene.input()
+			trace, found := rollout.Explain(in, test.key)
+			if !found {
+				t.Fatal("it was not found")
+			}
+			want := make([]rollout.Asked, 0, len(allChecks()))
+			silent := test.silentTo != ""
+			for _, check := range allChecks() {
+				asked := rollout.Asked{Check: check, Answer: rollout.AnswerNotAsked}
+				switch {
+				case check == test.spoke:
+					asked.Answer = rollout.AnswerSpoke
+				case silent:
+					asked.Answer = rollout.AnswerSilent
+				}
+				silent = silent && check != test.silentTo
+				want = append(want, asked)
+			}
+			if diff := cmp.Diff(want, trace.Checks); diff != "" {
+				t.Errorf("checks (-want +got):\n%s", diff)
+			}
+			if trace.Verdict.Action != test.want {
+				t.Errorf("the verdict is %q, want %q", trace.Verdict.Action, test.want)
+			}
+			if verdict, open := verdicts(rollout.Decide(in))[test.key.String()]; open && verdict.Message != trace.Verdict.Message {
+				t.Errorf("Decide says %q, and the trace %q", verdict.Message, trace.Verdict.Message)
+			}
+		})
+	}
+}
+
+func TestTraceDoesNotClaimADryRun(t *testing.T) {
+	in := newScene(outside(cart(), 3)).input()
+	in.Check = nil
+	trace, _ := rollout.Explain(in, cartKey)
+	want := rollout.Asked{Check: "DryRunCheckSaysNo", Answer: rollout.AnswerTaken}
+	if !slices.Contains(trace.Checks, want) {
+		t.Errorf("the checks are %v", trace.Checks)
+	}
+}
+
+func TestTraceOfNothing(t *testing.T) {
+	if _, found := rollout.Explain(newScene().input(), cartKey); found {
+		t.Error("a workload was found that is not there")
+	}
+}
