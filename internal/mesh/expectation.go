@@ -120,14 +120,18 @@ const (
 // inject, the last in the order of the API server has the last word, with its revision; one that
 // declines leaves the sidecar of an earlier one in place.
 func (i *Injector) Expect(namespace Namespace, template Template) Expectation {
-	expected, accepted := i.expect(namespace, &template)
+	return i.expectTracing(namespace, template, nil)
+}
+
+func (i *Injector) expectTracing(namespace Namespace, template Template, trace *trace) Expectation {
+	expected, accepted := i.expect(namespace, &template, trace)
 	expected.Ambient = i.ambient.selects(namespace, &template)
 	expected.Notes = notesOn(namespace, &template, expected, accepted)
 	return expected
 }
 
-func (i *Injector) expect(namespace Namespace, template *Template) (Expectation, []*hook) {
-	call := i.call(namespace, template)
+func (i *Injector) expect(namespace Namespace, template *Template, trace *trace) (Expectation, []*hook) {
+	call := i.call(namespace, template, trace)
 	decided := call.refused
 	switch {
 	case decided.Reason != "":
@@ -156,32 +160,34 @@ type called struct {
 	assumed string
 }
 
-func (i *Injector) call(namespace Namespace, template *Template) called {
+func (i *Injector) call(namespace Namespace, template *Template, trace *trace) called {
 	var call called
 	labelled := &podLabels{template: template}
 	for _, hook := range i.hooks {
 		if !hook.covers {
+			trace.notCovering(hook)
 			continue
 		}
 		selected, err := hook.selects(namespace, labelled)
 		if err != nil {
-			call.refused = hook.refuses(err)
+			call.refused = trace.answers(hook, hook.refuses(err))
 			return call
 		}
 		if !selected {
+			trace.notSelecting(hook, namespace)
 			continue
 		}
 		match, err := i.conditionsMet(hook, namespace, template, labelled.injected)
 		call.assumed = join(call.assumed, match.Assumed)
 		switch {
 		case err != nil && !hook.ignore:
-			call.refused = hook.refuses(err)
+			call.refused = trace.answers(hook, hook.refuses(err))
 			return call
 		case err != nil || !match.Met:
-			call.skipped = hook.skips(match, err)
+			call.skipped = trace.answers(hook, hook.skips(match, err))
 			continue
 		}
-		switch decided := hook.decide(namespace, template, labelled); {
+		switch decided := trace.answers(hook, hook.decide(namespace, template, labelled)); {
 		case decided.Reason == ReasonAdmissionRefused:
 			call.refused = decided
 			return call
