@@ -123,6 +123,7 @@ func (c *cluster) look(t *rapid.T) {
 	if diff := cmp.Diff(describe(t, c.picture(), false), got); diff != "" {
 		t.Fatalf("the picture is not that of the objects (-want +got):\n%s", diff)
 	}
+	checkCarried(t, c.inventory, snapshot)
 	c.looked = append(c.looked, looked{snapshot, got})
 }
 
