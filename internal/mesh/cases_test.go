@@ -37,6 +37,15 @@ func TestStories(t *testing.T) {
 
 	named := mesh.Observe(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "istio-proxy"}}}})
 
+	const (
+		conflict      = mesh.ReasonConflict
+		liveDiffers   = mesh.ReasonLiveLabelsDiffer
+		statusCopied  = mesh.ReasonStaleStatusAnnotation
+		invalidInject = mesh.ReasonInvalidInjectValue
+	)
+	upgraded := mesh.Observation{Proxy: mesh.ProxyNative, Capture: mesh.CaptureOn, Revision: "default", Image: "registry.example/istio/proxyv2:1.27.0"}
+	relabelled := mesh.CutDown(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: set{"sidecar.istio.io/inject": "true"}}}).Observed.Value()
+
 	tests := []struct {
 		name      string
 		webhooks  []*webhookConfiguration
@@ -47,6 +56,7 @@ func TestStories(t *testing.T) {
 		revision  string
 		want      v1alpha1.Finding
 		reason    mesh.Reason
+		notes     []mesh.Reason
 	}{
 		{
 			name: "a label that is present but empty hides the annotation that opts out", webhooks: withCanary(),
@@ -57,10 +67,12 @@ func TestStories(t *testing.T) {
 			name: "a Pod cannot overrule a namespace that is disabled", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "disabled"}), template: labelled(set{"sidecar.istio.io/inject": "true"}),
 			observed: uninjected, want: notExpected, reason: mesh.ReasonNamespaceDisabled,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name: "of two labels on the namespace the older one counts", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "enabled", "istio.io/rev": "canary"}),
 			observed:  canary, revision: "default", want: stale, reason: mesh.ReasonStaleRevision,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name:      "the tag was moved after the Pod started",
 			webhooks:  []*webhookConfiguration{helm(), revisioned("canary"), revisioned("stable"), tagged("prod", "stable")},
@@ -78,6 +90,7 @@ func TestStories(t *testing.T) {
 			name: "True is not true", webhooks: plain(),
 			namespace: namespace(nil), template: labelled(set{"sidecar.istio.io/inject": "True"}),
 			observed: uninjected, want: notExpected, reason: mesh.ReasonNamespaceNotLabelled,
+			notes: []mesh.Reason{invalidInject},
 		}, {
 			name: "kube-system is never injected", webhooks: plain(),
 			namespace: mesh.Namespace{Name: "kube-system", Labels: set{"istio-injection": "enabled"}},
@@ -113,6 +126,23 @@ func TestStories(t *testing.T) {
 			namespace: namespace(set{"istio-injection": "enabled"}), template: labelled(set{"always": "yes"}),
 			observed: native, revision: "default", want: meshed, reason: mesh.ReasonExpected,
 		}, {
+			name: "under a policy that Istio does not know nothing is injected, not even what asks for it", webhooks: plain(), config: "policy: on\n",
+			namespace: namespace(set{"istio-injection": "enabled"}), template: annotated(set{"sidecar.istio.io/inject": "true"}),
+			observed: uninjected, want: notExpected, reason: mesh.ReasonInvalidPolicy,
+		}, {
+			name: "a native sidecar whose image was upgraded in place", webhooks: plain(),
+			config:    known,
+			namespace: namespace(set{"istio-injection": "enabled"}), template: annotated(set{"sidecar.istio.io/proxyImage": "registry.example/istio/proxyv2:1.28.0"}),
+			observed: upgraded, revision: "default", want: stale, reason: mesh.ReasonStaleImage,
+		}, {
+			name: "the CNI agent has not captured a Pod of an ambient namespace", webhooks: withCanary(),
+			namespace: namespace(set{"istio.io/rev": "ghost", "istio.io/dataplane-mode": "ambient"}),
+			observed:  uninjected, want: notExpected, reason: mesh.ReasonAmbientNotCaptured,
+		}, {
+			name: "ztunnel has not accepted a Pod of an ambient namespace", webhooks: withCanary(),
+			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
+			observed:  mesh.Observation{Ambient: mesh.AmbientPending}, want: notExpected, reason: mesh.ReasonAmbientPending,
+		}, {
 			name:      "istioctl deactivates one webhook and another takes its place",
 			webhooks:  []*webhookConfiguration{deactivated(helm()), tagged("default", "default")},
 			namespace: namespace(set{"istio-injection": "enabled"}),
@@ -127,6 +157,7 @@ func TestStories(t *testing.T) {
 			webhooks:  []*webhookConfiguration{helm(), revisioned("canary"), tagged("default", "canary")},
 			namespace: namespace(set{"istio-injection": "enabled"}),
 			observed:  native, revision: "default", want: meshed, reason: mesh.ReasonExpected,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name: "the injector was down while the Pod was created", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/rev": "canary"}),
@@ -134,23 +165,28 @@ func TestStories(t *testing.T) {
 		}, {
 			name: "a label on the running Pod changes nothing: the template decides", webhooks: plain(),
 			namespace: namespace(nil), template: labelled(nil),
-			observed: uninjected, want: notExpected, reason: mesh.ReasonNamespaceNotLabelled,
+			observed: relabelled, want: notExpected, reason: mesh.ReasonNamespaceNotLabelled,
+			notes: []mesh.Reason{liveDiffers},
 		}, {
 			name: "an annotation was copied", webhooks: withCanary(),
 			namespace: namespace(nil),
 			observed:  copied, want: notExpected, reason: mesh.ReasonNamespaceNotLabelled,
+			notes: []mesh.Reason{statusCopied},
 		}, {
 			name: "an annotation was copied and a sidecar is expected", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "enabled"}),
 			observed:  copied, revision: "default", want: missing, reason: mesh.ReasonSidecarSpoofed,
+			notes: []mesh.Reason{statusCopied},
 		}, {
 			name: "an annotation was copied into an ambient namespace", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
 			observed:  copied, want: notExpected, reason: mesh.ReasonAmbientBlocked,
+			notes: []mesh.Reason{statusCopied},
 		}, {
 			name: "a container was named istio-proxy in an ambient namespace", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/dataplane-mode": "ambient"}),
 			observed:  named, want: notExpected, reason: mesh.ReasonAmbientNotCaptured,
+			notes: []mesh.Reason{mesh.ReasonSidecarSpoofed},
 		}, {
 			name: "a native sidecar", webhooks: plain(),
 			namespace: namespace(set{"istio-injection": "enabled"}),
@@ -171,14 +207,17 @@ func TestStories(t *testing.T) {
 			name: "sidecar and ambient are both asked for, the Pod is older than the injection label", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}),
 			observed:  captured, revision: "default", want: missing, reason: mesh.ReasonAmbientInstead,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name: "sidecar and ambient are both asked for, the sidecar wins", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}),
 			observed:  native, revision: "default", want: meshed, reason: mesh.ReasonExpected,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name: "sidecar and ambient are both asked for, the Pod has neither", webhooks: withCanary(),
 			namespace: namespace(set{"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}),
 			observed:  uninjected, revision: "default", want: missing, reason: mesh.ReasonSidecarMissing,
+			notes: []mesh.Reason{conflict},
 		}, {
 			name: "ambient with a revision that is not there", webhooks: withCanary(),
 			namespace: namespace(set{"istio.io/rev": "ghost", "istio.io/dataplane-mode": "ambient"}),
@@ -191,9 +230,20 @@ func TestStories(t *testing.T) {
 			if test.config != "" {
 				configMaps = append(configMaps, settings("istio-sidecar-injector", test.config))
 			}
-			expected := injector(test.webhooks, configMaps...).Expect(test.namespace, test.template)
+			istio := injector(test.webhooks, configMaps...)
+			expected := istio.Expect(test.namespace, test.template)
 			if expected.Revision != test.revision || expected.Inject != (test.revision != "") || expected.Assumed != "" {
 				t.Errorf("expected %+v, want revision %q", expected, test.revision)
+			}
+			if test.observed.Asks == "" { // the Pod has the labels of its template
+				test.observed.Asks = mesh.CutDown(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: test.template.Labels}}).Observed.Value().Asks
+			}
+			var notes []mesh.Reason
+			for _, note := range append(expected.Notes, istio.NotesOn(test.namespace, test.template, expected, test.observed)...) {
+				notes = append(notes, note.Reason)
+			}
+			if diff := cmp.Diff(test.notes, notes); diff != "" {
+				t.Errorf("notes (-want +got):\n%s", diff)
 			}
 			got := mesh.Judge(expected, test.observed)
 			want := mesh.Judgement{Finding: test.want, Reason: test.reason}
