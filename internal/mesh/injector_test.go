@@ -226,6 +226,8 @@ func FuzzInjectorConfig(f *testing.F) {
 		"policy: disabled\nalwaysInjectSelector:\n- matchExpressions: [{key: a, operator: In, values: [b]}]\n",
 		"alwaysInjectSelector: [{matchExpressions: [{key: a, operator: Wish}]}]",
 		"neverInjectSelector: [null]",
+		"policy: enabled\ndefaultTemplates: [a]\naliases: {a: [a, b], b: []}\ntemplates: {a: '{{ .ProxyImage }}', b: ''}\n",
+		"policy: enabled\ntemplates: {sidecar: '{{ .ProxyImage }}'}\n",
 	} {
 		f.Add(config, `{"global":{"tag":"1.26.0"}}`, "", "true")
 		f.Add(config, "", "1.27.0", "no")
@@ -244,7 +246,7 @@ func FuzzInjectorConfig(f *testing.F) {
 			t.Errorf("contradictory answer %+v", got)
 		case value == "false" && got.Reason != mesh.ReasonPodLabelOptOut:
 			t.Errorf("an opt-out always counts: %+v", got)
-		case value == "true" && !got.Inject && got.Reason != mesh.ReasonInvalidPolicy:
+		case value == "true" && !got.Inject && got.Reason != mesh.ReasonInvalidPolicy && got.Reason != mesh.ReasonAdmissionRefused:
 			t.Errorf("a wish counts under every known policy: %+v", got)
 		}
 		if again := injector(everyPod(), configMap); again.Fingerprint("") != istio.Fingerprint("") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,9 +162,9 @@ func (a answer) String() string {
 }
 
 func (w *world) compareOne(ctx context.Context, c *comparison, r random, number int) error {
-	namespace, template := one(r, c.namespaces...), c.templates[number]
+	namespace, template, kind := one(r, c.namespaces...), c.templates[number], r.kind()
 	expectation := c.injector.Expect(mesh.Namespace{Name: namespace.Name, Labels: namespace.Labels}, mesh.Template{
-		Labels: template.Labels, Annotations: template.Annotations, HostNetwork: template.Spec.HostNetwork, Spec: &template.Spec,
+		Labels: template.Labels, Annotations: template.Annotations, HostNetwork: template.Spec.HostNetwork, Spec: &template.Spec, Kind: kind,
 	})
 	want := answer{
 		injected: expectation.Inject,
@@ -171,11 +172,7 @@ func (w *world) compareOne(ctx context.Context, c *comparison, r random, number 
 		revision: expectation.Revision,
 		image:    expectation.Image,
 	}
-	pod := &corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, GenerateName: "case-", Labels: template.Labels, Annotations: template.Annotations},
-		Spec:       template.Spec,
-	}
+	pod := podOf(namespace.Name, kind, template)
 	got, refusal := w.create(ctx, pod)
 	if want.image == "" {
 		got.image = "" // it is allowed not to know
@@ -200,6 +197,25 @@ func (w *world) compareOne(ctx context.Context, c *comparison, r random, number 
 	}
 	return fmt.Errorf("the evaluator says: %s (%s: %s); the cluster: %s (%v). The objects:\n%s",
 		want, expectation.Reason, expectation.Message, got, refusal, c.documents(namespace, pod))
+}
+
+// podOf is the Pod as the kind's controller makes it of the template.
+func podOf(namespace, kind string, template *corev1.PodTemplateSpec) *corev1.Pod {
+	pod := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "case-", Labels: maps.Clone(template.Labels), Annotations: template.Annotations},
+		Spec:       template.Spec,
+	}
+	for _, key := range mesh.LabelsAddedBy(kind) {
+		if pod.Labels == nil {
+			pod.Labels = map[string]string{}
+		}
+		pod.Labels[key] = "made"
+	}
+	if owner := kinds[kind]; owner != "" {
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "example.com/v1", Kind: owner, Name: "case", UID: "case", Controller: new(true)}}
+	}
+	return pod
 }
 
 // isUnknowable reports whether what is assumed cannot be known from the objects. That an istiod

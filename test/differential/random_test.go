@@ -80,6 +80,14 @@ func (r random) template() corev1.PodTemplateSpec {
 	return template
 }
 
+// kinds are of workloads, and what each kind's controller makes the owner of its Pods.
+var kinds = map[string]string{"": "", "Deployment": "ReplicaSet", "StatefulSet": "StatefulSet", "DaemonSet": "DaemonSet", "CronJob": "Job"}
+
+// kind makes a kind of workload.
+func (r random) kind() string {
+	return one(r, "", "Deployment", "Deployment", "StatefulSet", "DaemonSet", "CronJob")
+}
+
 func (r random) label(set map[string]string) {
 	r.put(set, "sidecar.istio.io/inject", absent, absent, absent, absent, "true", "true", "true", "false", one(r, "", "True", "yes", "on", "0"))
 	r.put(set, "istio.io/rev", absent, absent, absent, absent, "default", "canary", "prod", "ghost", "")
@@ -152,6 +160,7 @@ var (
 	podKeys = map[string][]string{
 		"app": {"cart", "web"}, "batch": {"yes", "no"}, "version": {"v1"}, "security.istio.io/tlsMode": {"istio", "disabled"},
 		"service.istio.io/canonical-revision": {"v1", "latest"}, "sidecar.istio.io/inject": {"true", "", "yes"}, "istio.io/rev": {"canary", "prod"},
+		"job-name": {"another"}, "pod-template-hash": {"another"},
 	}
 	namespaceKeys = map[string][]string{
 		"team": {"red", "blue"}, "istio-injection": {"enabled", "disabled"}, "istio.io/rev": {"canary", "default"},
@@ -178,6 +187,9 @@ var expressions = []string{
 	`request.operation == "CREATE" && request.kind.kind == "Pod" && request.resource.version == "v1"`,
 	`request.namespace.matches("^case-[0-9]*[02468]$")`,
 	`oldObject == null && object != null`,
+	`!has(object.metadata.labels) || !("job-name" in object.metadata.labels)`,
+	`!has(object.metadata.ownerReferences) || object.metadata.ownerReferences.all(o, o.kind != "Job")`,
+	`has(object.metadata.ownerReferences) && object.metadata.ownerReferences[0].controller`,
 	`namespaceObject == null`,
 	`request.userInfo.username == "admin"`,
 	`object.metadata.name == "x"`,
