@@ -1,6 +1,9 @@
 package mesh
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // Labels that the controllers of Kubernetes add to the Pods that they make of a template.
 var (
@@ -39,10 +42,8 @@ func (p *podLabels) Lookup(label string) (string, bool) {
 	if value, found := p.template.Labels[label]; found {
 		return value, true
 	}
-	for _, added := range LabelsAddedBy(p.template.Kind) {
-		if added == label {
-			return "", true
-		}
+	if slices.Contains(LabelsAddedBy(p.template.Kind), label) {
+		return "", true
 	}
 	if p.injected {
 		return p.lookupInjected(label)

@@ -71,13 +71,13 @@ var asking = []string{injectKey, revisionKey, dataplaneLabel}
 
 // asksOf writes down what labels ask for; empty where it is nothing.
 func asksOf(set map[string]string) string {
-	var text string
+	var text strings.Builder
 	for _, key := range asking {
 		if value, found := set[key]; found {
-			text += key + "=" + value + "\n"
+			text.WriteString(key + "=" + value + "\n")
 		}
 	}
-	return text
+	return text.String()
 }
 
 // withAsks is the template with what labels ask for in the place of what its own do.

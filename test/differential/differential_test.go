@@ -195,8 +195,8 @@ func (w *world) compareOne(ctx context.Context, c *comparison, r random, number 
 	if c.tally.disagreements.Add(1) > printedAtMost {
 		return fmt.Errorf("a disagreement like others")
 	}
-	return fmt.Errorf("the evaluator says: %s (%s: %s); the cluster: %s (%v). The objects:\n%s",
-		want, expectation.Reason, expectation.Message, got, refusal, c.documents(namespace, pod))
+	return fmt.Errorf("the evaluator says: %s (%s: %s); the cluster: %s (%s). The objects:\n%s",
+		want, expectation.Reason, expectation.Message, got, fmt.Sprint(refusal), c.documents(namespace, pod))
 }
 
 // podOf is the Pod as the kind's controller makes it of the template.
