@@ -109,7 +109,7 @@ func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
 		totals.Meshed += workload.Pods.Meshed
 	}
 	totals.Eligible += workload.Pods.Eligible
-	if !workload.Expectation.Inject && workload.Pods.Running > workload.Pods.Eligible {
+	if !workload.Expectation.Wanted() && workload.Pods.Running > workload.Pods.Eligible {
 		totals.NotExpected[workload.Expectation.Reason] += workload.Pods.Running - workload.Pods.Eligible
 	}
 	totals.Sidecars += workload.Pods.Meshed
@@ -214,7 +214,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		if pod.Ready() {
 			workload.Pods.Ready++
 		}
-		if expectation.Inject && key.Group != "batch" {
+		if expectation.Wanted() && key.Group != "batch" {
 			workload.Pods.Eligible++
 		}
 		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {

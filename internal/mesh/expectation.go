@@ -46,6 +46,9 @@ type Expectation struct {
 	Notes []Note
 }
 
+// Wanted reports whether a sidecar is asked for, though it may be that no Pod can be created with it.
+func (e *Expectation) Wanted() bool { return e.Inject || e.Reason == ReasonAdmissionRefused }
+
 // Reason is why injection is or is not expected, or why a finding is what it is. The words are
 // stable: they stand in reports, metrics and JSON.
 type Reason string

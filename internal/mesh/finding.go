@@ -113,10 +113,11 @@ func judgeUnexpecting(expected Expectation, observed Observation) Judgement {
 	}
 }
 
-// judgeRefused: no new Pod can be created, so that nothing is to be gained from replacing one.
+// judgeRefused: a sidecar is asked for and no new Pod can be created. One that has a sidecar is as
+// well as it can be; one that has none is outside of the mesh until that is mended.
 func judgeRefused(expected Expectation, observed Observation) Judgement {
 	if observed.Proxy == ProxyNone {
-		return Judgement{v1alpha1.FindingNotExpected, expected.Reason, expected.Message}
+		return Judgement{v1alpha1.FindingMissing, expected.Reason, "The Pod has no sidecar, and no new one could be created. " + expected.Message}
 	}
 	return Judgement{v1alpha1.FindingMeshed, expected.Reason, expected.Message}
 }

@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		{"a sidecar under a managed gateway's labels is not", managed, classic, leftover, mesh.ReasonGatewayManaged},
 		{"a managed gateway's labels alone make no member", managed, nothing, notExpected, mesh.ReasonGatewayManaged},
 		{"refused and there: nothing is gained by replacing it", refused, classic, meshed, mesh.ReasonAdmissionRefused},
-		{"refused and not there: nothing is gained by replacing it", refused, nothing, notExpected, mesh.ReasonAdmissionRefused},
+		{"refused and not there: it is outside, and cannot be replaced", refused, nothing, missing, mesh.ReasonAdmissionRefused},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
