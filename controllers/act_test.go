@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -475,7 +476,7 @@ func (w *world) refuseByPolicy(t *testing.T, namespace, expression string) {
 		object := deployments.Items[0].DeepCopy()
 		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"try":"it"},"labels":{"try":"it"}}}`))
 		if err := w.admin.Patch(ctx, object, patch, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "the season") {
-			return fmt.Errorf("the answer is %v", err)
+			return errors.Join(errors.New("it is admitted, or not for this"), err)
 		}
 		return nil
 	})
@@ -509,7 +510,7 @@ func (w *world) refuseByClosedWebhook(t *testing.T, namespace, name string, rule
 			err = w.admin.Patch(ctx, &deployments.Items[0], client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"try":"it"}}}`)), client.DryRunAll)
 		}
 		if !apierrors.IsInternalError(err) {
-			return fmt.Errorf("the answer is %v", err)
+			return errors.Join(errors.New("it is admitted, or not for this"), err)
 		}
 		return nil
 	})

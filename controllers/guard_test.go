@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func TestGuardIsTriedOnAWorkload(t *testing.T) {
 	t.Cleanup(func() { w.removeManifests(t, root, "config/guard") })
 	eventually(t, "the guard is in force", func(context.Context) error {
 		if state, again, err := try(operator); state != rollout.GuardHolds || err != nil || again != noon.Add(guardHoldsFor) {
-			return fmt.Errorf("with the guard: %d, again at %s, %w", state, again, err)
+			return errors.Join(fmt.Errorf("with the guard: %d, again at %s", state, again), err)
 		}
 		return nil
 	})
