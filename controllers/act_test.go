@@ -81,10 +81,11 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
 	for _, test := range []struct {
-		name   string
-		before func(*builder.Workload[*appsv1.StatefulSet])
-		then   func(t *testing.T, object *appsv1.StatefulSet)
-		want   written
+		name string
+		// bare: it had no annotation.
+		bare bool
+		then func(t *testing.T, object *appsv1.StatefulSet)
+		want written
 	}{
 		{
 			name: "its status has changed",
@@ -94,16 +95,14 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			before: func(b *builder.Workload[*appsv1.StatefulSet]) { b.Annotated("team/own", "er") },
-			want:   writtenDone,
+			want: writtenDone,
 		},
 		{
 			name: "its labels have changed",
 			then: func(t *testing.T, object *appsv1.StatefulSet) {
 				w.patch(t, object, `{"metadata":{"labels":{"team":"a"}}}`)
 			},
-			before: func(b *builder.Workload[*appsv1.StatefulSet]) { b.Annotated("team/own", "er") },
-			want:   writtenDone,
+			want: writtenDone,
 		},
 		{
 			name: "its template has changed",
@@ -119,14 +118,14 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 		},
 		{
 			name: "it has its first annotation since",
+			bare: true,
 			then: func(t *testing.T, object *appsv1.StatefulSet) {
 				w.patch(t, object, `{"metadata":{"annotations":{"team/own":"er"}}}`)
 			},
 			want: writtenStale,
 		},
 		{
-			name:   "it has lost its last annotation since",
-			before: func(b *builder.Workload[*appsv1.StatefulSet]) { b.Annotated("team/own", "er") },
+			name: "it has lost its last annotation since",
 			then: func(t *testing.T, object *appsv1.StatefulSet) {
 				w.patch(t, object, `{"metadata":{"annotations":null}}`)
 			},
@@ -146,8 +145,8 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			built := builder.StatefulSet(shop, strings.ReplaceAll(test.name, " ", "-"))
-			if test.before != nil {
-				test.before(built)
+			if !test.bare {
+				built.Annotated("team/own", "er")
 			}
 			object := built.Build()
 			w.create(t, object)
@@ -182,7 +181,7 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 func TestRestartIsNotMadeTwice(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
-	object := builder.Deployment(shop, "web").Build()
+	object := builder.Deployment(shop, "web").Annotated("team/own", "er").Build()
 	w.create(t, object)
 	picture := pictureOf(t, builder.Namespace(shop).Build(), object)
 	a := &actor{client: w.operator, inventory: picture}
