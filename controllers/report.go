@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -84,11 +85,23 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
 	}
 	for namespace, report := range existing {
-		if !worth[namespace] {
+		if !worth[namespace] && report.DeletionTimestamp == nil {
 			putOff(r.deleteReport(ctx, report))
 		}
 	}
+	r.forget(worth, policies)
 	return again, errors.Join(errs...)
+}
+
+// forget drops what is remembered of reports and policies that are no more.
+func (r *reporter) forget(worth map[string]bool, policies []policyInForce) {
+	maps.DeleteFunc(r.reports, func(namespace string, _ *v1alpha1.MeshReport) bool { return !worth[namespace] })
+	maps.DeleteFunc(r.policies, func(name string, _ *v1alpha1.MeshPolicy) bool {
+		return !slices.ContainsFunc(policies, func(policy policyInForce) bool { return policy.object.Name == name })
+	})
+	maps.DeleteFunc(r.writtenAt, func(key client.ObjectKey, _ time.Time) bool {
+		return r.reports[key.Namespace] == nil && r.policies[key.Name] == nil
+	})
 }
 
 // inTurn are the namespaces that are worth a report, those first whose report is the oldest: where
@@ -159,8 +172,6 @@ func (r *reporter) deleteReport(ctx context.Context, report *v1alpha1.MeshReport
 	if wait := r.mayWriteIn(key); wait > 0 {
 		return wait, nil
 	}
-	delete(r.reports, report.Namespace)
-	delete(r.writtenAt, key)
 	if err := r.client.Delete(ctx, report, client.Preconditions{UID: &report.UID}); err != nil {
 		return r.writeAgain(key, err, "deleting a MeshReport")
 	}

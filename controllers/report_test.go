@@ -179,6 +179,57 @@ func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	}
 }
 
+// Somebody's finalizer keeps a report: it is not deleted again with each pass.
+func TestReportThatIsBeingDeletedIsLeftAlone(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName, Finalizers: []string{"team.example.com/keep"}}}
+	w.create(t, report)
+	deletions := 0
+	r := newReporting(intercept(t, w, interceptor.Funcs{
+		Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
+			if object.GetNamespace() == shop {
+				deletions++
+			}
+			return c.Delete(ctx, object, options...)
+		},
+	}))
+	for range 3 {
+		r.clock.pass(time.Minute)
+		r.of(t)
+	}
+	if deletions != 1 {
+		t.Errorf("it was deleted %d times", deletions)
+	}
+	w.patch(t, report, `{"metadata":{"finalizers":null}}`)
+}
+
+// Namespaces come and go by the thousand; nothing is kept of those that are gone.
+func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
+	policy := builder.Enforcing("production").Build()
+	r := newReporting(answering(interceptor.Funcs{}, policy))
+	known := func() [3]int { return [3]int{len(r.reports), len(r.policies), len(r.writtenAt)} }
+	report := func(policies []policyInForce, plans ...*rollout.NamespacePlan) {
+		t.Helper()
+		r.clock.pass(time.Second)
+		if _, err := r.Report(t.Context(), &rollout.Plan{Namespaces: plans}, policies, globalState{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report([]policyInForce{inForce(t, policy)}, in("a", planned(1)), in("b", planned(1)))
+	if known() != [3]int{2, 1, 3} {
+		t.Errorf("reports, policies and times: %v", known())
+	}
+	report([]policyInForce{inForce(t, policy)}, in("a", planned(1)))
+	if known() != [3]int{1, 1, 2} {
+		t.Errorf("without a namespace: %v", known())
+	}
+	report(nil)
+	if known() != [3]int{0, 0, 0} {
+		t.Errorf("without all: %v", known())
+	}
+}
+
 // The informers lag behind. What they have not seen yet is no error, and is not done twice.
 func TestReportsUnderALaggingInformer(t *testing.T) {
 	w := apiServer(t)
