@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// What fails is tried again after a time that doubles from firstRetry to lastRetry; failures are
-// remembered for as long as failuresAreKept.
+// What fails is tried again after a time that doubles from firstRetry: up to lastRetry where the
+// cluster may mend it by itself, up to lastRetryByHand where somebody must. Failures are remembered
+// for as long as failuresAreKept.
 const (
 	firstRetry      = 2 * time.Second
 	lastRetry       = 15 * time.Second
+	lastRetryByHand = time.Minute
 	failuresAreKept = time.Hour
 )
 
@@ -22,14 +24,14 @@ type failures struct {
 	until  time.Time
 }
 
-// failed counts one more failure and returns until when to wait.
-func (b *backOff[K]) failed(key K, now time.Time) time.Time {
+// failed counts one more failure and returns until when to wait, which is longest at most.
+func (b *backOff[K]) failed(key K, now time.Time, longest time.Duration) time.Time {
 	if b.known == nil {
 		b.known = map[K]failures{}
 	}
 	maps.DeleteFunc(b.known, func(_ K, old failures) bool { return now.Sub(old.until) > failuresAreKept })
 	failed := b.known[key]
-	failed.until = now.Add(min(firstRetry<<min(failed.inARow, 16), lastRetry))
+	failed.until = now.Add(min(firstRetry<<min(failed.inARow, 16), longest))
 	failed.inARow++
 	b.known[key] = failed
 	return failed.until

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,12 +23,15 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
-// Dry-run checks: how many are asked at once, how long one may take, and how long answers are kept
+// Dry-run checks: how many are asked at once and in a second, how soon the same one again, how long
+// one may take, and how long answers are kept
 // that nobody asks for.
 const (
-	checksAtOnce  = 8
-	checkTimeout  = 15 * time.Second
-	checksAreKept = time.Hour
+	checksAtOnce    = 8
+	checksPerSecond = 20
+	checkAgainAfter = time.Second
+	checkTimeout    = 15 * time.Second
+	checksAreKept   = time.Hour
 )
 
 // checker asks the API server, by dry run, what a new Pod of a template would become, and remembers
@@ -41,6 +45,7 @@ type checker struct {
 	answered func()
 
 	slots   chan struct{}
+	limit   *rate.Limiter
 	mu      sync.Mutex
 	answers map[rollout.CheckKey]rollout.Check
 	refused backOff[rollout.CheckKey]
@@ -56,6 +61,7 @@ func newChecker(c client.Client, reader client.Reader, now func() time.Time, ans
 		now:       now,
 		answered:  answered,
 		slots:     make(chan struct{}, checksAtOnce),
+		limit:     rate.NewLimiter(checksPerSecond, checksPerSecond),
 		answers:   map[rollout.CheckKey]rollout.Check{},
 		asking:    map[rollout.CheckKey]bool{},
 		certified: map[string]bool{},
@@ -78,8 +84,11 @@ func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inven
 		return
 	}
 	c.asking[key] = true
+	last := c.answers[key]
 	go func() {
-		c.slots <- struct{}{}
+		if err := c.await(ctx, last.Received.Add(checkAgainAfter).Sub(c.now())); err != nil {
+			return // the operator is ending
+		}
 		defer func() { <-c.slots }()
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
@@ -94,6 +103,26 @@ func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inven
 	}()
 }
 
+// await waits for some time, for a slot and for its share of the rate.
+func (c *checker) await(ctx context.Context, wait time.Duration) error {
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := c.limit.Wait(ctx); err != nil {
+		return err
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Remember keeps an answer. One that is not yes is worth asking again after a time that doubles with
 // each such answer. The yes that follows when a restart was refused does not end the doubling: the
 // next restart may be refused as well.
@@ -103,18 +132,23 @@ func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool)
 	defer c.mu.Unlock()
 	delete(c.asking, key)
 	now := c.now()
+	answer.Received = now
 	if answer.At.IsZero() {
 		answer.At = now
 	}
 	switch {
 	case !yes:
-		answer.Retry = c.refused.failed(key, now)
+		longest := lastRetry
+		if answer.NeedsSomebody() {
+			longest = lastRetryByHand
+		}
+		answer.Retry = c.refused.failed(key, now, longest)
 	case c.answers[key].Outcome != rollout.CheckRefused:
 		c.refused.succeeded(key)
 	}
 	c.answers[key] = answer
 	maps.DeleteFunc(c.answers, func(_ rollout.CheckKey, answer rollout.Check) bool {
-		return now.Sub(answer.At) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
+		return now.Sub(answer.Received) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
 	})
 }
 

@@ -412,11 +412,12 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 		seconds int
 	}{
 		{yes, 0},
-		{denied, 2}, {uninjected, 4}, {unreachable, 8}, {denied, 15}, {denied, 15},
+		// What the cluster may mend by itself is asked more often than what somebody must.
+		{denied, 2}, {uninjected, 4}, {unreachable, 8}, {denied, 16}, {unreachable, 15}, {denied, 60},
 		// A yes ends it.
 		{yes, 0}, {denied, 2}, {fitsInTurn, 0}, {denied, 2},
 		// A yes upon which the restart is refused does not: what refuses is not asked by a dry run.
-		{yes, 0}, {refused, 2}, {yes, 0}, {refused, 4}, {yes, 0}, {refused, 8}, {denied, 15},
+		{yes, 0}, {refused, 2}, {yes, 0}, {refused, 4}, {yes, 0}, {refused, 8}, {denied, 16},
 		// One upon which it is not refused does.
 		{yes, 0}, {yes, 0}, {refused, 2},
 	} {

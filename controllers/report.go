@@ -185,7 +185,9 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 		return 0, nil
 	}
 	key := client.ObjectKeyFromObject(object)
-	if wait := r.wait(key, sameButCounts(object.Status.Conditions, status.Conditions)); wait > 0 {
+	countsOnly := sameButCounts(object.Status.Conditions, status.Conditions) &&
+		equality.Semantic.DeepEqual(object.Status.Workloads, status.Workloads)
+	if wait := r.wait(key, countsOnly); wait > 0 {
 		return wait, nil
 	}
 	fresh := object.DeepCopy()
@@ -205,7 +207,7 @@ func (r *reporter) writeAgain(key client.ObjectKey, err error, doing string) (ti
 	if err = ignoreStale(err, doing); err == nil {
 		return writeAgainAfter, nil
 	}
-	return r.failed.failed(key, r.now()).Sub(r.now()), err
+	return r.failed.failed(key, r.now(), lastRetry).Sub(r.now()), err
 }
 
 // wait is how long a write has to be put off.

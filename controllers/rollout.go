@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,7 @@ type Reconciler struct {
 	guard     *guard
 	announcer announcer
 	reporter  *reporter
+	started   starts
 	// failed are the workloads of which the last write was refused or had no answer.
 	failed backOff[types.UID]
 }
@@ -84,6 +86,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Stopped:  global.stopped,
 		Guard:    global.guard,
 		Check:    r.checker.Answer,
+		Started:  r.started.cause,
 	})
 	newestPlan.plan.Store(plan)
 	actAgain, actErr := r.act(ctx, plan, policies)
@@ -196,7 +199,7 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 	became, err := change(ctx, verdict, policy)
 	switch {
 	case became == writtenRefused || err != nil:
-		r.failed.failed(uid, r.now())
+		r.failed.failed(uid, r.now(), lastRetry)
 		return gather, err
 	case became == writtenDone:
 		r.failed.succeeded(uid)
@@ -222,6 +225,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 		return became, err
 	}
 	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "cause", verdict.Record.Cause)
+	r.started.remember(object.UID, verdict.Record, r.now())
 	restartsStarted.WithLabelValues(string(verdict.Workload.Finding)).Inc()
 	r.announcer.Started(verdict, policy)
 	return writtenDone, nil
@@ -247,3 +251,22 @@ func objectOf(policy *rollout.Policy, policies []policyInForce) *v1alpha1.MeshPo
 	}
 	return nil
 }
+
+// startsAreKept is how long it is remembered here what was restarted.
+const startsAreKept = 24 * time.Hour
+
+// starts remembers for which cause each workload was restarted last. It is a second line only: what
+// counts is written on the workload. Its zero value is ready for use.
+type starts struct {
+	known map[types.UID]inventory.Record
+}
+
+func (s *starts) remember(uid types.UID, record inventory.Record, now time.Time) {
+	if s.known == nil {
+		s.known = map[types.UID]inventory.Record{}
+	}
+	maps.DeleteFunc(s.known, func(_ types.UID, old inventory.Record) bool { return now.Sub(old.Start) > startsAreKept })
+	s.known[uid] = record
+}
+
+func (s *starts) cause(uid types.UID) string { return s.known[uid].Cause }

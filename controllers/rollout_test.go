@@ -320,7 +320,7 @@ func TestRestartThatIsRefusedBecomesAHold(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		want := []time.Duration{0, 2 * time.Second, 6 * time.Second, 14 * time.Second, 29 * time.Second}
+		want := []time.Duration{0, 2 * time.Second, 6 * time.Second, 14 * time.Second, 30 * time.Second}
 		if len(tries) < 5 || !cmp.Equal(want, tries[:5]) || len(tries) > 11 {
 			t.Errorf("it was tried after %v", tries)
 		}

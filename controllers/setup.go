@@ -38,7 +38,10 @@ type Options struct {
 //
 // Its informers start when the lease is held, not before: their first lists are then newer than
 // everything that a former leader wrote, so that nothing is decided from a picture in which a
-// restart is missing. A standby costs next to nothing, and taking over costs the time of the lists.
+// restart is missing. (That holds where the API server streams lists, since Kubernetes 1.32; an older
+// one may answer from a cache that is a moment behind, and then the test on the generation refuses a
+// restart that was made already.) A standby costs next to nothing, and taking over costs the time of
+// the lists.
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	informers, err := newInformers(ctx, manager, options)
 	if err != nil {

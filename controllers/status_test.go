@@ -351,7 +351,7 @@ func TestReportListsAreBounded(t *testing.T) {
 
 func recordOf(workload *inventory.Workload, start time.Time) inventory.Record {
 	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: workload.Object.UID, Newest: noon.Unix()}
-	return inventory.NewRecord(cause, rollout.MethodRolloutRestart, "decided", start)
+	return inventory.NewRecord(cause, inventory.MethodRolloutRestart, "decided", start)
 }
 
 func TestReportTellsOfEachRestart(t *testing.T) {

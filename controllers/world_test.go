@@ -251,7 +251,7 @@ func restartOf(object *inventory.Object) *rollout.Verdict {
 		Reason:   rollout.ReasonRestartDue,
 		Message:  "It is restarted.",
 		Step:     rollout.StepRestart,
-		Record:   inventory.NewRecord(cause, rollout.MethodRolloutRestart, "decided", noon),
+		Record:   inventory.NewRecord(cause, inventory.MethodRolloutRestart, "decided", noon),
 		CheckKey: rollout.CheckKey{UID: object.UID, Decided: "decided"},
 	}
 }

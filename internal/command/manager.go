@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -63,7 +64,8 @@ func runManager(command *cobra.Command, options *managerOptions) error {
 	if options.leaseDuration < 3*time.Second {
 		return fmt.Errorf("--leader-elect-lease-duration is %s; set it to 3s or more", options.leaseDuration)
 	}
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&options.log)))
+	// An error says where it comes from; a stack trace of the reconciler adds nothing.
+	ctrl.SetLogger(zap.New(zap.StacktraceLevel(zapcore.PanicLevel), zap.UseFlagOptions(&options.log)))
 	restConfig, err := config.GetConfig()
 	if err != nil {
 		return fmt.Errorf("finding the cluster: %w; set --kubeconfig or KUBECONFIG", err)

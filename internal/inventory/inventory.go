@@ -454,10 +454,10 @@ func standsBetween(object *Object) bool {
 	return (object.Kind == "ReplicaSet" || object.Kind == "Job") && object.Owner.Exists()
 }
 
-// groupOf is the group of the Pod's owner, or the Pod's own where nothing recreates it: no owner, or
-// the Node whose kubelet runs it from a file.
+// groupOf is the group of the Pod's owner, or the Pod's own where nothing recreates it: no owner, one
+// that makes no Pods, or the Node whose kubelet runs it from a file.
 func groupOf(pod *mesh.Pod) groupKey {
-	if !pod.Owner.Exists() || (pod.Owner.Group == "" && pod.Owner.Kind == "Node") {
+	if !pod.Owner.MakesPods() {
 		return groupKey{pod.Namespace, pod.UID}
 	}
 	return groupKey{pod.Namespace, pod.Owner.UID}

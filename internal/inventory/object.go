@@ -48,6 +48,8 @@ type Object struct {
 	Replicas, Current, Updated, Available int
 	Strategy                              Strategy
 	Paused                                bool
+	// Ordered says that a StatefulSet's controller touches no further Pod while one is not ready.
+	Ordered bool
 	// Stuck says that the kind's own controller has given up on progress
 	// (ProgressDeadlineExceeded).
 	Stuck bool
@@ -123,6 +125,7 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Object {
 	object.ObservedGeneration = s.Status.ObservedGeneration
 	object.Current, object.Updated, object.Available = int(s.Status.Replicas), int(s.Status.UpdatedReplicas), int(s.Status.AvailableReplicas)
 	object.MinReadySeconds = s.Spec.MinReadySeconds
+	object.Ordered = s.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
 	for i := range s.Spec.VolumeClaimTemplates {
 		object.Claims = append(object.Claims, s.Spec.VolumeClaimTemplates[i].Name)
 	}
@@ -248,13 +251,25 @@ func (o *Object) Patience() time.Duration {
 	if o.Template.Spec.TerminationGracePeriodSeconds != nil {
 		grace = *o.Template.Spec.TerminationGracePeriodSeconds
 	}
-	startup := int32(0)
+	startup := int64(0)
 	for i := range o.Template.Spec.Containers {
 		if probe := o.Template.Spec.Containers[i].StartupProbe; probe != nil {
-			startup = max(startup, probe.InitialDelaySeconds+max(probe.PeriodSeconds, 1)*max(probe.FailureThreshold, 1))
+			startup = max(startup, int64(probe.InitialDelaySeconds)+int64(max(probe.PeriodSeconds, 1))*int64(max(probe.FailureThreshold, 1)))
 		}
 	}
-	return time.Duration(grace+int64(startup)+int64(o.MinReadySeconds)) * time.Second
+	patience := longestPatience
+	for _, seconds := range []int64{grace, startup, int64(o.MinReadySeconds)} {
+		patience -= time.Duration(min(max(seconds, 0), int64(patience/time.Second))) * time.Second
+	}
+	return longestPatience - patience
+}
+
+// longestPatience bounds Patience: nobody may hold up others by a number in a template.
+const longestPatience = time.Hour
+
+// Restartable reports whether the object is of a kind that is restarted by its template.
+func (o *Object) Restartable() bool {
+	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet")
 }
 
 // OptOut is the value of the restart annotation on the object or its template; the object's
@@ -263,7 +278,8 @@ func (o *Object) OptOut() string {
 	return cmp.Or(o.Annotations[v1alpha1.RestartAnnotation], o.Template.Annotations[v1alpha1.RestartAnnotation])
 }
 
-// Newer reports whether one resource version is newer than another. They are numbers that grow with every write
+// Newer reports whether one resource version is newer than another. They are numbers that grow with
+// every write
 // (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions). What is no
 // number is newer than nothing.
 func Newer(version, than string) bool {

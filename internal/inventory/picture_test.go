@@ -141,7 +141,7 @@ func belongsToAnother(object *inventory.Object) bool {
 // root walks up from a Pod.
 func (o *objects) root(pod *mesh.Pod) mesh.Key {
 	owner := pod.Owner
-	if owner.UID == "" || owner.Kind == "Node" {
+	if owner.UID == "" || slices.Contains([]string{"Node", "Deployment", "CronJob"}, owner.Kind) {
 		return mesh.Key{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
 	}
 	if link := o.links[owner.UID]; link != nil && link.Namespace == pod.Namespace && link.Owner().UID != "" {
@@ -161,7 +161,7 @@ func (o *objects) ownerObject(pod *mesh.Pod) *inventory.Object {
 
 // sibling is what Pods that stand and fall together share.
 func sibling(pod *mesh.Pod) string {
-	if pod.Owner.UID == "" || pod.Owner.Kind == "Node" {
+	if pod.Owner.UID == "" || slices.Contains([]string{"Node", "Deployment", "CronJob"}, pod.Owner.Kind) {
 		return string(pod.UID)
 	}
 	return string(pod.Owner.UID)
@@ -177,7 +177,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			workload.Object = object
 			workload.Template = object.Injection()
 			workload.Expectation = o.injector.Expect(namespace, workload.Template)
-			workload.Record, workload.RecordError = readRecord(object)
+			if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, object.Kind) {
+				workload.Record, workload.RecordError = readRecord(object)
+			}
 		}
 	}
 	var pods []*mesh.Pod
@@ -226,6 +228,8 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			if pod.Trouble != nil && workload.Failing == nil {
 				workload.Failing = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
 			}
+		} else if pod.Trouble != nil && workload.FailingOutside == nil {
+			workload.FailingOutside = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
 		}
 	}
 	workload.Notes = append(workload.Notes, workload.Expectation.Notes...)

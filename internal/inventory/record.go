@@ -65,6 +65,9 @@ type Record struct {
 	Message string                 `json:"message,omitempty"`
 }
 
+// MethodRolloutRestart is a change of the template, which the kind's own controller rolls out.
+const MethodRolloutRestart = "RolloutRestart"
+
 // NewRecord begins a record.
 func NewRecord(cause Cause, method, decided string, start time.Time) Record {
 	return Record{Version: recordVersion, Cause: cause.String(), Method: method, Decided: decided, Start: start.UTC().Truncate(time.Second)}
@@ -93,10 +96,11 @@ func (r Record) String() string {
 }
 
 // recordOf reads the record of an object. None, or one that belongs to another object (a copied
-// manifest), is nil; one that this version does not know is an error.
+// manifest) or to a kind that is never restarted, is nil; one that this version cannot have written
+// is an error.
 func recordOf(object *Object) (*Record, error) {
 	text, set := object.Annotations[v1alpha1.LastRestartAnnotation]
-	if !set {
+	if !set || !object.Restartable() {
 		return nil, nil
 	}
 	var record Record
@@ -113,5 +117,28 @@ func recordOf(object *Object) (*Record, error) {
 	if cause.UID != object.UID {
 		return nil, nil
 	}
+	if !cause.plausible() || !record.plausible() {
+		return nil, fmt.Errorf("annotation %s is not as this version writes it", v1alpha1.LastRestartAnnotation)
+	}
 	return &record, nil
+}
+
+// plausible reports whether this version may have made the cause.
+func (c *Cause) plausible() bool {
+	switch c.Finding {
+	case v1alpha1.FindingMissing, v1alpha1.FindingStale, v1alpha1.FindingLeftover:
+		return true
+	default:
+		return false
+	}
+}
+
+// plausible reports whether this version may have written the record.
+func (r *Record) plausible() bool {
+	switch r.Result {
+	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted:
+		return r.Method == MethodRolloutRestart && r.Excused >= 0
+	default:
+		return false
+	}
 }

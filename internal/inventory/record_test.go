@@ -1,14 +1,20 @@
 package inventory_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -93,4 +99,80 @@ func only(t *testing.T, object *inventory.Object) *inventory.Workload {
 	i.SetNamespace(builder.Namespace(object.Namespace).Build(), noon)
 	i.SetObject(object)
 	return i.Snapshot().Namespaces[0].Workloads[0]
+}
+
+// Anybody who may annotate a workload may write a record. What this version cannot have written is
+// not believed.
+func TestForgedRecordsAreNotBelieved(t *testing.T) {
+	const uid = "u-1"
+	genuine := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: uid, Newest: 7}, inventory.MethodRolloutRestart, "", noon)
+	forge := func(change func(*inventory.Record)) string {
+		forged := genuine
+		change(&forged)
+		return forged.String()
+	}
+	judge := func(workload metav1.Object) *inventory.Workload {
+		i := inventory.New()
+		i.SetNamespace(builder.Namespace("shop").Build(), noon)
+		switch workload := workload.(type) {
+		case *appsv1.Deployment:
+			i.SetObject(inventory.FromDeployment(workload))
+		case *batchv1.CronJob:
+			i.SetObject(inventory.FromCronJob(workload))
+		}
+		return i.Snapshot().Namespaces[0].Workloads[0]
+	}
+	cart := func(record string) *inventory.Workload {
+		return judge(builder.Deployment("shop", "cart").UID(uid).Annotated(v1alpha1.LastRestartAnnotation, record).Build())
+	}
+	if got := cart(genuine.String()); got.Record == nil || got.RecordError != nil {
+		t.Fatalf("a genuine record: %v, %v", got.Record, got.RecordError)
+	}
+	for name, record := range map[string]string{
+		"an unknown method":          forge(func(r *inventory.Record) { r.Method = "Magic" }),
+		"an unknown result":          forge(func(r *inventory.Record) { r.Result = "Perhaps" }),
+		"excused less than never":    forge(func(r *inventory.Record) { r.Excused = -1 }),
+		"a cause that is no finding": forge(func(r *inventory.Record) { r.Cause = strings.Replace(r.Cause, "Missing", "Meshed", 1) }),
+	} {
+		if got := cart(record); got.Record != nil || got.RecordError == nil {
+			t.Errorf("%s: record %v, error %v", name, got.Record, got.RecordError)
+		}
+	}
+	cron := judge(builder.CronJob("shop", "nightly").UID(uid).Annotated(v1alpha1.LastRestartAnnotation, genuine.String()).Build())
+	if cron.Record != nil || cron.RecordError != nil {
+		t.Errorf("a CronJob, which is never restarted, has the record %v, %v", cron.Record, cron.RecordError)
+	}
+}
+
+// A Pod that names a Deployment as its owner was not made by it: a Deployment makes ReplicaSets.
+func TestPodThatNamesADeploymentStandsAlone(t *testing.T) {
+	web := builder.Deployment("shop", "web").Build()
+	i := inventory.New()
+	i.SetNamespace(builder.Namespace("shop").Build(), noon)
+	i.SetObject(inventory.FromDeployment(web))
+	i.SetPod(mesh.CutDown(builder.Pod("shop", "rogue").OwnedBy(web).CreatedAt(noon).Build()))
+	pods := map[mesh.Key]int{}
+	for _, workload := range i.Snapshot().Namespaces[0].Workloads {
+		pods[workload.Key] = workload.Pods.Running
+	}
+	want := map[mesh.Key]int{
+		{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "web"}: 0,
+		{Kind: "Pod", Namespace: "shop", Name: "rogue"}:                     1,
+	}
+	if diff := cmp.Diff(want, pods); diff != "" {
+		t.Errorf("running Pods (-want +got):\n%s", diff)
+	}
+}
+
+// Nobody holds up others by a number in a template.
+func TestPatienceIsBounded(t *testing.T) {
+	for _, seconds := range []int64{-1, 1e9, 1e10, math.MaxInt64} {
+		object := inventory.FromDeployment(builder.Deployment("shop", "web").With(func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.TerminationGracePeriodSeconds = &seconds
+			d.Spec.Template.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: math.MaxInt32, FailureThreshold: math.MaxInt32}
+		}).Build())
+		if got := object.Patience(); got != time.Hour {
+			t.Errorf("with a grace period of %ds the patience is %s", seconds, got)
+		}
+	}
 }

@@ -90,8 +90,9 @@ type Workload struct {
 	// where there is none. NewestMeshedReady is the second in which the newest Pod became ready
 	// in the mesh; 0 where none did.
 	NewestToReplace, NewestMeshedReady int64
-	// Failing is a Pod in the mesh that cannot become ready; nil where there is none.
-	Failing *FailingPod
+	// Failing is a Pod in the mesh that cannot become ready, and FailingOutside one that is not in the
+	// mesh; nil where there is none.
+	Failing, FailingOutside *FailingPod
 
 	// Record is of the last restart; nil where there was none. RecordError says that there is one
 	// that this version cannot read.
@@ -197,6 +198,9 @@ func (w *Workload) Concerned() int {
 func (w *Workload) Complete() bool {
 	return w.Finding == v1alpha1.FindingMeshed || w.Finding == v1alpha1.FindingNotExpected
 }
+
+// Worse reports whether one finding is worse than another.
+func Worse(finding, than v1alpha1.Finding) bool { return severity[finding] > severity[than] }
 
 // severity orders findings; the worst among a workload's Pods is the workload's.
 var severity = map[v1alpha1.Finding]int{
@@ -323,6 +327,8 @@ func (w *Workload) countGroup(g *group, by basis) {
 			if c.troubled > 0 && w.Failing == nil {
 				w.Failing = g.failing(observed)
 			}
+		} else if c.troubled > 0 && w.FailingOutside == nil {
+			w.FailingOutside = g.failing(observed)
 		}
 		w.worsen(judgement.Judgement, c)
 	}

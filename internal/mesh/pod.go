@@ -109,7 +109,7 @@ func isStatic(pod *corev1.Pod) bool {
 func hasKnownTemplate(owner Owner) bool {
 	switch owner.Group {
 	case "apps":
-		return true
+		return owner.MakesPods()
 	case "batch":
 		return owner.Kind == "Job"
 	default:

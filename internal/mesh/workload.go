@@ -44,6 +44,18 @@ func OwnerOf(object metav1.Object) Owner {
 // Exists reports whether there is an owner at all.
 func (o Owner) Exists() bool { return o.UID != "" }
 
+// MakesPods reports whether the owner may have made a Pod that names it. A Deployment makes
+// ReplicaSets and a CronJob makes Jobs: a Pod that names one of them was made by somebody else. A Node
+// only runs Pods.
+func (o Owner) MakesPods() bool {
+	switch {
+	case !o.Exists(), o.Group == "" && o.Kind == "Node", o.Group == "apps" && o.Kind == "Deployment", o.Group == "batch" && o.Kind == "CronJob":
+		return false
+	default:
+		return true
+	}
+}
+
 // Key is the owner's key in the namespace of what it owns.
 func (o Owner) Key(namespace string) Key {
 	return Key{Group: o.Group, Kind: o.Kind, Namespace: namespace, Name: o.Name}

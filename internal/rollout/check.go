@@ -72,8 +72,9 @@ type Check struct {
 	Observed mesh.Observation
 	// Message is what the API server said, where it did not admit the Pod.
 	Message string
-	// At is when the API server answered, by its own clock where it told.
-	At time.Time
+	// At is when the API server answered, by its own clock where it told, and Received when the answer
+	// came, by ours.
+	At, Received time.Time
 	// Retry is when it is worth asking again, where the answer was not yes.
 	Retry time.Time
 }
@@ -89,6 +90,12 @@ func (c *Check) Promises(expected mesh.Expectation) bool {
 	default:
 		return false
 	}
+}
+
+// NeedsSomebody reports whether the answer stays as it is until somebody does something.
+func (c *Check) NeedsSomebody() bool {
+	spoken, refused := refusals[c.Outcome]
+	return refused && spoken.clearsBy != v1alpha1.ClearedByCluster
 }
 
 // decided is a hash over what decides whether a restart would help.

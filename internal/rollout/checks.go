@@ -58,6 +58,7 @@ var checks = []check{
 	{"NoPodCanBeCreated", noPodCanBeCreated},
 	{"PatchRecreatesNothing", patchRecreatesNothing},
 	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
+	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyOnlyReports", policyOnlyReports},
 	{"RedButtonIsPressed", redButtonIsPressed},
@@ -230,6 +231,23 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 	}
 }
 
+// statefulSetWaitsForItsPods speaks where a change of the template would replace nothing: the
+// controller of a StatefulSet with podManagementPolicy OrderedReady touches no Pod while another is
+// not ready, and would roll out the change at a time that nobody has chosen
+// (https://github.com/kubernetes/kubernetes/issues/67250).
+func statefulSetWaitsForItsPods(s *situation) *hold {
+	object, pods := s.workload.Object, s.workload.Pods
+	if object == nil || !object.Ordered || pods.Ready >= object.Replicas {
+		return nil
+	}
+	if failing := s.workload.FailingOutside; failing != nil {
+		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until it is. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
+	}
+	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and a StatefulSet with podManagementPolicy OrderedReady replaces none until all are. Where that does not come about, delete the Pods that are not ready; those that follow are injected.", pods.Ready, object.Replicas)}
+}
+
 func causeWasTriedAlready(s *situation) *hold {
 	object, record := s.workload.Object, s.workload.Record
 	if object == nil {
@@ -246,6 +264,10 @@ func causeWasTriedAlready(s *situation) *hold {
 		}
 	}
 	cause := s.cause().String()
+	if s.in.Started != nil && s.in.Started(object.UID) == cause && (record == nil || record.Cause != cause) {
+		return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
+			message: "It was restarted for this very cause already, and somebody has taken away what was written down about it. See who replaces the workload's annotations (Replace=true, --force), and keep fullmesh.dev/ ones."}
+	}
 	if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != cause && (record == nil || record.Cause != cause) {
 		return nil
 	}
@@ -425,7 +447,7 @@ func (s *situation) answer() (Check, bool) {
 	}
 	if s.promises(&answer) {
 		silent := s.in.silentSince[s.workload.Expectation.Revision]
-		known = s.in.Now.Sub(answer.At) < checkLasts && answer.At.Unix() > silent
+		known = s.in.Now.Sub(answer.Received) < checkLasts && answer.At.Unix() > silent
 	}
 	return answer, known
 }

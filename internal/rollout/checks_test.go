@@ -43,6 +43,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"NoPodCanBeCreated",
 		"PatchRecreatesNothing",
 		"AnotherRolloutIsGoingOn",
+		"StatefulSetWaitsForItsPods",
 		"CauseWasTriedAlready",
 		"PolicyOnlyReports",
 		"RedButtonIsPressed",
@@ -255,6 +256,19 @@ func TestChecks(t *testing.T) {
 				"Pods of a workload that is rolled out are not available": newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 0 }), 3)),
 			},
 		},
+		"StatefulSetWaitsForItsPods": {
+			map[string]speaks{
+				"a Pod is not ready": {newScene(runs(db().Build(), uninjected, uninjected, starting)), rollout.ReasonRolloutInProgress, byCluster,
+					"Only 2 of 3 Pods are ready"},
+				"a Pod cannot become ready": {newScene(runs(db().Build(), uninjected, uninjected, broken)), rollout.ReasonRolloutStuck, byOwner,
+					"Mend or delete that Pod"},
+			},
+			map[string]*scene{
+				"every Pod is ready":            newScene(outside(db(), 3)),
+				"it does not wait for its Pods": newScene(runs(db().With(inParallel).Build(), uninjected, uninjected, starting)),
+				"a Deployment":                  newScene(runs(cart().Build(), uninjected, uninjected, starting)),
+			},
+		},
 		"CauseWasTriedAlready": {
 			map[string]speaks{
 				"a restart that was ineffective": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)), 3)),
@@ -331,7 +345,7 @@ func TestChecks(t *testing.T) {
 				"one Pod without surge":          {newScene(outside(cart().Replicas(1).Surge(0).Unavailable(1).RolledOut(), 1)), rollout.ReasonWouldCauseDowntime, byAdmin, "fullmesh.dev/accept=Downtime"},
 				"all may be unavailable":         {newScene(outside(cart().Unavailable("100%"), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "every Pod at once. Accept it"},
 				"a StatefulSet of one":           {newScene(outside(db().Replicas(1).RolledOut(), 1)), rollout.ReasonWouldCauseDowntime, byAdmin, "its only Pod goes before the new one comes. Accept it"},
-				"a StatefulSet of which one is ready": {newScene(runs(db().Build(), uninjected, starting, starting)), rollout.ReasonWouldCauseDowntime, byAdmin,
+				"a StatefulSet of which one is ready": {newScene(runs(db().With(inParallel).Build(), uninjected, starting, starting)), rollout.ReasonWouldCauseDowntime, byAdmin,
 					"only 1 of its 3 Pods are ready"},
 				"another risk is accepted": {newScene(outside(cart().Recreate().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "Accept it"},
 			},
@@ -342,7 +356,7 @@ func TestChecks(t *testing.T) {
 				"one Pod with surge":                      newScene(outside(cart().Replicas(1).RolledOut(), 1)),
 				"a StatefulSet of two":                    newScene(outside(db().Replicas(2).RolledOut(), 2)),
 				"a Deployment of which one is ready":      newScene(runs(cart().Surge(0).Unavailable(1).Build(), uninjected, starting, starting)),
-				"a StatefulSet of which enough are ready": newScene(runs(db().Build(), uninjected, uninjected, starting)),
+				"a StatefulSet of which enough are ready": newScene(runs(db().With(inParallel).Build(), uninjected, uninjected, starting)),
 			},
 		},
 		"IsOwnedByOperator": {
@@ -359,7 +373,7 @@ func TestChecks(t *testing.T) {
 		},
 		"DryRunCheckSaysNo": {
 			map[string]speaks{
-				"it would be of another revision": {newScene(outside(cart(), 3)).answer(rollout.Check{Observed: sidecar("canary"), At: noon}),
+				"it would be of another revision": {newScene(outside(cart(), 3)).answer(rollout.Check{Observed: sidecar("canary"), At: noon, Received: noon}),
 					rollout.ReasonOtherRevision, byAdmin, "Find out which of the webhooks"},
 				"it would have no sidecar": {newScene(outside(cart(), 3)).answer(rollout.Check{}),
 					rollout.ReasonWouldNotBeInjected, byAdmin, "Look at the injector's log"},
@@ -389,14 +403,14 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonCheckFailed, byCluster, "tried again. timeout"},
 				"the restart was refused": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckRefused, Message: "the guard"}),
 					rollout.ReasonRefusedByAdmission, byAdmin, "the guard"},
-				"an old no stands": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "no", At: yesterday, Retry: noon.Add(time.Hour)}),
+				"an old no stands": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "no", At: yesterday, Received: yesterday, Retry: noon.Add(time.Hour)}),
 					rollout.ReasonCreationDenied, byOwner, "no"},
 			},
 			map[string]*scene{
 				"it would have the sidecar":               newScene(outside(cart(), 3)),
-				"it would fit in the place of an old Pod": newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon}),
+				"it would fit in the place of an old Pod": newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon, Received: noon}),
 				"the missing check is accepted": newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskUnchecked), outside(cart(), 3)).
-					answer(rollout.Check{Outcome: rollout.CheckUnsupported, At: noon}),
+					answer(rollout.Check{Outcome: rollout.CheckUnsupported, At: noon, Received: noon}),
 				"nobody is to be asked": newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Check = nil }),
 				"it has not been asked": newScene(outside(cart(), 3)).unasked(),
 			},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -36,6 +37,11 @@ type Input struct {
 	// Check looks up the answer of a dry-run check. Where it is nil, no check is asked for and every
 	// one is taken to say yes.
 	Check func(CheckKey) (Check, bool)
+
+	// Started is the cause for which a workload was restarted last, as far as this process remembers;
+	// empty where it was not. It backs up what is written on the workload, which others may take
+	// away. May be nil.
+	Started func(types.UID) string
 
 	// silentSince is, by revision, when the newest Pod came up uninjected although it was
 	// expected, in seconds since 1970.
@@ -107,16 +113,21 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 	}
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, workload: workload}
-		if takesASlot(workload) {
-			ledger.take(n.Policy, n.Namespace, workload)
-		}
 		if workload.Record.InFlight() {
-			n.Verdicts = append(n.Verdicts, inFlight(s, timeout))
+			verdict := inFlight(s, timeout)
+			// One that has ended makes room, whether or not that can be written down.
+			if verdict.Step != StepFinish || verdict.Record.Failed() && disturbs(workload) {
+				ledger.take(n.Policy, n.Namespace, workload)
+			}
+			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
 		if verdict, late := completedLate(s); late {
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
+		}
+		if workload.Record.Failed() && disturbs(workload) {
+			ledger.take(n.Policy, n.Namespace, workload)
 		}
 		if n.Policy == nil {
 			continue
@@ -161,7 +172,7 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Reason:   ReasonRestartDue,
 		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, strategyInWords(s.workload.Object)),
 		Step:     StepRestart,
-		Record:   inventory.NewRecord(s.cause(), MethodRolloutRestart, s.decided(), s.in.Now),
+		Record:   inventory.NewRecord(s.cause(), inventory.MethodRolloutRestart, s.decided(), s.in.Now),
 		CheckKey: s.checkKey(),
 	}
 	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
@@ -172,9 +183,6 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 	}
 	return verdict
 }
-
-// MethodRolloutRestart is a change of the template, which the kind's own controller rolls out.
-const MethodRolloutRestart = "RolloutRestart"
 
 func strategyInWords(object *inventory.Object) string {
 	if object.Strategy.Type == inventory.StrategyRecreate {

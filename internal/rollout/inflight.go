@@ -13,6 +13,9 @@ import (
 // Pods by the former ones.
 const graceAfterChange = 30 * time.Second
 
+// longestSkew is how far the clocks of the cluster may be apart.
+const longestSkew = 10 * time.Minute
+
 // excusedAtMost is how often in a row an ineffective restart is excused. An injector that is silent
 // to controllers and not to dry runs would otherwise have a workload restarted for ever.
 const excusedAtMost = 3
@@ -24,11 +27,14 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	if workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
 		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation))
 	}
+	if record.Start.After(s.in.Now.Add(longestSkew)) {
+		return s.finish(v1alpha1.ResultReverted, "The record of the restart says that it begins in the future; somebody else wrote it.")
+	}
 	if rolledOut(workload) {
 		if isBroughtIn(workload) {
 			return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
 		}
-		if workload.NewestToReplace >= record.Start.Unix() {
+		if cause, _ := inventory.ParseCause(record.Cause); workload.NewestToReplace > cause.Newest {
 			return s.finishIneffective()
 		}
 	}
@@ -61,10 +67,10 @@ func rolledOut(workload *inventory.Workload) bool {
 	return !object.RollingOut() && workload.Pods.Running == object.Replicas && workload.Pods.Ready == workload.Pods.Running
 }
 
-// isBroughtIn reports whether nothing of what the restart was made for is left.
+// isBroughtIn reports whether nothing of what the restart was made for is left, nor anything worse.
 func isBroughtIn(workload *inventory.Workload) bool {
 	cause, err := inventory.ParseCause(workload.Record.Cause)
-	return err == nil && workload.Finding != cause.Finding
+	return err == nil && inventory.Worse(cause.Finding, workload.Finding)
 }
 
 // reservation says what a restart that succeeded did not bring; empty where it brought everything.
@@ -92,7 +98,7 @@ func (s *situation) finishIneffective() Verdict {
 	}
 	record := &verdict.Record
 	switch {
-	case record.Excused == excusedAtMost:
+	case record.Excused >= excusedAtMost:
 	case created.Before(changedLast.Add(graceAfterChange)):
 		record.Excused++
 		record.Decided = ""
@@ -133,11 +139,10 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 	return text + "."
 }
 
-// takesASlot reports whether the workload counts against the budgets: its restart is in flight, or
-// has failed and left Pods that are not ready.
-func takesASlot(workload *inventory.Workload) bool {
-	if workload.Record.Failed() {
-		return workload.Pods.Ready < max(workload.Pods.Running, workload.Object.Replicas)
-	}
-	return workload.Record.InFlight()
+// disturbs reports whether a restart that has failed still takes up what the budgets allow: it left
+// Pods that are not ready, or its rollout is still going on or goes on again.
+func disturbs(workload *inventory.Workload) bool {
+	object := workload.Object
+	return workload.Pods.Ready < max(workload.Pods.Running, object.Replicas) ||
+		object.RollingOut() && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == workload.Record.Cause
 }

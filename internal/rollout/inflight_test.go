@@ -6,6 +6,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -69,6 +70,13 @@ func TestRestartInFlight(t *testing.T) {
 		"has succeeded with a sidecar of another revision than is expected since": {
 			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon), func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("canary").Ready(noon) })),
 			v1alpha1.ResultSucceeded, "", false},
+		"was ineffective when it took away a sidecar of another revision and brought none": {
+			newScene(runs(restartedFor(v1alpha1.FindingStale).Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "still Missing", false},
+		"was taken back when it begins in the future": {
+			newScene(runs(begunBefore(restarting(), func(record inventory.Record) inventory.Record {
+				record.Start = noon.Add(24 * time.Hour)
+				return record
+			}).Build(), three(uninjected)...)), v1alpha1.ResultReverted, "in the future", false},
 		"was ineffective when the new Pods have no sidecar": {
 			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
 		"was ineffective though one of them has": {
@@ -163,7 +171,9 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 	silent := func(created time.Time) []any {
 		return runs(deployment("shop", "silent").Build(), uninjectedAt(created))
 	}
-	checkedAt := func(at time.Time) rollout.Check { return rollout.Check{Observed: sidecar("default"), At: at} }
+	checkedAt := func(at time.Time) rollout.Check {
+		return rollout.Check{Observed: sidecar("default"), At: at, Received: at}
+	}
 	for name, test := range map[string]struct {
 		scene *scene
 		want  rollout.Step
@@ -191,7 +201,7 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 // A no is asked again when its time has come, and stands until then and until there is another.
 func TestNoIsAskedAgainInTime(t *testing.T) {
 	no := func(retry time.Time) *scene {
-		return newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, At: yesterday, Retry: retry})
+		return newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, At: yesterday, Received: yesterday, Retry: retry})
 	}
 	for name, test := range map[string]struct {
 		retry time.Time
@@ -245,4 +255,38 @@ func keyOf(s *scene) rollout.CheckKey {
 		return verdict.CheckKey
 	}
 	return rollout.CheckKey{}
+}
+
+// restartedFor is a Deployment whose restart for a finding has rolled out.
+func restartedFor(finding v1alpha1.Finding) *builder.Workload[*appsv1.Deployment] {
+	cause := cartCause()
+	cause.Finding = finding
+	return rolledOut().
+		Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, inventory.MethodRolloutRestart, decidedNow(), began).String()).
+		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cause.String())
+}
+
+// A restart that has failed keeps its place while its rollout goes on again: another one beside it
+// would be one too many.
+func TestFailedRestartThatGoesOnKeepsItsPlace(t *testing.T) {
+	failed := recorded(cart(), ended(v1alpha1.ResultFailed)).
+		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, older(cartCause()).String()).
+		With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })
+	policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
+	given := verdicts(newScene(policy, outside(failed, 3), outside(deployment("shop", "pay"), 3)).decide())
+	if got := given["Deployment shop/pay"]; got.Reason != rollout.ReasonBudgetUsedUp {
+		t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
+	}
+}
+
+// What this process has restarted it does not restart again for the same cause, whoever takes away
+// what was written down about it.
+func TestRestartWhoseRecordWasTakenAwayIsNotRepeated(t *testing.T) {
+	s := newScene(outside(cart(), 3)).when(func(in *rollout.Input) {
+		in.Started = func(types.UID) string { return cartCause().String() }
+	})
+	verdict := only(t, s.decide())
+	if verdict.Action != v1alpha1.ActionHold || verdict.Reason != rollout.ReasonRestartReverted || verdict.ClearsBy != v1alpha1.ClearedByOwner {
+		t.Errorf("verdict %s %s, cleared by %s: %s", verdict.Action, verdict.Reason, verdict.ClearsBy, verdict.Message)
+	}
 }

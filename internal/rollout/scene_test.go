@@ -55,7 +55,7 @@ func newScene(objects ...any) *scene {
 		injectorChanged: yesterday,
 		policies:        []*v1alpha1.MeshPolicy{builder.Enforcing("mesh").Unbounded().Build()},
 	}
-	s.answer(rollout.Check{Observed: sidecar(mesh.DefaultRevision), At: noon})
+	s.answer(rollout.Check{Observed: sidecar(mesh.DefaultRevision), At: noon, Received: noon})
 	return s.with(meshed("shop")).with(objects...)
 }
 
@@ -206,3 +206,9 @@ func runs(workload metav1.Object, pods ...func(*builder.PodBuilder)) []any {
 func sidecar(revision string) mesh.Observation {
 	return mesh.Observation{Proxy: mesh.ProxyNative, Capture: mesh.CaptureOn, Revision: revision}
 }
+
+// broken is a Pod without a sidecar that cannot become ready.
+func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
+
+// inParallel lets a StatefulSet's controller go on while a Pod is not ready.
+func inParallel(s *appsv1.StatefulSet) { s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement }

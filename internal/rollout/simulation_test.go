@@ -615,7 +615,7 @@ func (s *simulation) dryRun(a *app) rollout.Check {
 	expected := s.injector.Expect(
 		mesh.Namespace{Name: a.object.GetNamespace(), Labels: s.namespace(a.object.GetNamespace()).Labels},
 		mesh.Template{Labels: a.template.Labels, Annotations: a.template.Annotations})
-	answer, told := rollout.Check{At: s.now, Observed: sidecar(expected.Revision)}, "injected"
+	answer, told := rollout.Check{At: s.now, Received: s.now, Observed: sidecar(expected.Revision)}, "injected"
 	switch {
 	case !expected.Inject, s.down && !s.dryRunsPass && s.lettingPass():
 		answer.Observed, told = mesh.Observation{}, "not_injected"
