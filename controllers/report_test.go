@@ -88,6 +88,9 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 		{"a condition changes", time.Second, planned(3), true, 0},
 		{"counts change right after", time.Second, planned(4), false, 59 * time.Second},
 		{"the minute is over", 59 * time.Second, planned(4), true, 0},
+		{"a restart is told of", time.Second, restarted(planned(4), ""), true, 0},
+		{"it has ended", time.Second, restarted(planned(4), v1alpha1.ResultSucceeded), true, 0},
+		{"another policy governs", time.Second, governedBy("other", restarted(planned(4), v1alpha1.ResultSucceeded)), true, 0},
 	} {
 		r.clock.pass(step.wait)
 		again := r.of(t, in(shop, step.plan))
@@ -99,6 +102,21 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 		checkReport(t, report.Status)
 		checkConditions(t, report.Status.Conditions, report.Generation)
 	}
+}
+
+// restarted adds a restart of a workload that is complete now.
+func restarted(plan *rollout.NamespacePlan, result v1alpha1.RestartResult) *rollout.NamespacePlan {
+	workload := outside("web")
+	record := recordOf(workload, yesterday)
+	record.Result = result
+	workload.Record = &record
+	plan.Recorded = append(plan.Recorded, workload)
+	return plan
+}
+
+func governedBy(policy string, plan *rollout.NamespacePlan) *rollout.NamespacePlan {
+	plan.Policy = &rollout.Policy{Name: policy, Mode: v1alpha1.ModeEnforce}
+	return plan
 }
 
 func TestReportThatSomebodyDeletesComesBack(t *testing.T) {
