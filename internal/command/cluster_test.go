@@ -13,13 +13,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/controllers"
 	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/cluster"
 	"github.com/fullmesh/fullmesh/test/manifests"
@@ -29,8 +33,8 @@ func TestWithoutKubeconfigTheErrorSaysWhatToSet(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "none")
 	t.Setenv("KUBECONFIG", nowhere)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	for _, command := range []string{"plan", "status", "stop"} {
-		got := run(t, command)
+	for _, args := range [][]string{{"plan"}, {"status"}, {"stop"}} {
+		got := run(t, args...)
 		got.check(t, exitError, "set --kubeconfig or KUBECONFIG", nowhere)
 	}
 }
@@ -81,6 +85,7 @@ func TestCommands(t *testing.T) {
 		{"plan of one namespace", testPlanOfOneNamespace},
 		{"plan with policies", testPlanWithPolicies},
 		{"plan knows of a missing guard", testPlanKnowsOfAMissingGuard},
+		{"plan of a dump", testPlanOfADumpOfTheCluster},
 		{"plan when there is nothing to do", testPlanWhenThereIsNothingToDo},
 		{"plan writes nothing", testPlanWritesNothing},
 		{"plan without rights", testPlanWithoutRights},
@@ -312,6 +317,32 @@ func testPlanKnowsOfAMissingGuard(t *testing.T, w *world) {
 	run(t, "plan").check(t, exitSomethingToDo, "GuardMissing", "Apply config/guard")
 	setGuard(metav1.ConditionTrue, v1alpha1.ReasonEnforcing)
 	run(t, "plan").check(t, exitSomethingToDo, "1 workload to restart")
+}
+
+// What kubectl get prints of a cluster says what the cluster says.
+func testPlanOfADumpOfTheCluster(t *testing.T, w *world) {
+	files := map[string]string{}
+	for _, kind := range append(controllers.Kinds(), &v1alpha1.MeshPolicy{}) {
+		gvk, err := w.admin.GroupVersionKindFor(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		if err := w.admin.List(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		data, err := yaml.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[gvk.Kind+".yaml"] = string(data)
+	}
+	want := run(t, "plan", "-o", "json").document(t, exitSomethingToDo)
+	got := run(t, "plan", "-o", "json", "-f", write(t, files)).document(t, exitSomethingToDo)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(planDocument{}, namespaceRow{})); diff != "" {
+		t.Errorf("The dump says something else (-cluster +dump):\n%s", diff)
+	}
 }
 
 func testPlanWhenThereIsNothingToDo(t *testing.T, w *world) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,6 +29,10 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 
 // Run runs the command line and returns the exit status.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	return runWithInput(ctx, version, args, os.Stdin, stdout, stderr)
+}
+
+func runWithInput(ctx context.Context, version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "fullmesh",
 		Short:         "Bring namespaces with Istio's sidecar injection to full mesh",
@@ -36,6 +41,7 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		SilenceUsage:  true,
 	}
 	root.SetArgs(args)
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(newManager(), newPlan(), newStatus(), newStop())

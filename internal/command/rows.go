@@ -62,6 +62,12 @@ func (w *workloadRow) String() string {
 	return kind + "/" + w.Name
 }
 
+// needsSomething reports whether something is to be done, or to pass, until it is as it should be. Runs
+// of Jobs end by themselves.
+func (w workloadRow) needsSomething() bool {
+	return w.Action != v1alpha1.ActionNone && w.Group != "batch"
+}
+
 func (w *workloadRow) waits() bool {
 	return w.Action == v1alpha1.ActionHold && (w.ClearsBy == v1alpha1.ClearedByTime || w.ClearsBy == v1alpha1.ClearedByCluster)
 }

@@ -1,0 +1,25 @@
+package controllers
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Kinds are those whose objects Read takes in.
+func Kinds() []client.Object { return append(observed(), &corev1.ConfigMap{}) }
+
+// Read takes a cluster's objects, which somebody has read before, into the picture. It is what
+// ReadOnce does with those that it lists, so that of ConfigMaps only those of the control plane's
+// namespace belong among them. Objects of other kinds change nothing.
+func (o *Observer) Read(objects []client.Object) error {
+	injectorRead := o.gatherInjector()
+	defer injectorRead()
+	for _, object := range objects {
+		cut, err := cutDown(object)
+		if err != nil {
+			return err
+		}
+		o.take(cut)
+	}
+	return nil
+}
