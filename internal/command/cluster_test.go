@@ -33,7 +33,7 @@ func TestWithoutKubeconfigTheErrorSaysWhatToSet(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "none")
 	t.Setenv("KUBECONFIG", nowhere)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	for _, args := range [][]string{{"plan"}, {"status"}, {"stop"}} {
+	for _, args := range [][]string{{"plan"}, {"explain", "deploy/web"}, {"status"}, {"stop"}} {
 		got := run(t, args...)
 		got.check(t, exitError, "set --kubeconfig or KUBECONFIG", nowhere)
 	}
@@ -86,6 +86,7 @@ func TestCommands(t *testing.T) {
 		{"plan with policies", testPlanWithPolicies},
 		{"plan knows of a missing guard", testPlanKnowsOfAMissingGuard},
 		{"plan of a dump", testPlanOfADumpOfTheCluster},
+		{"explain", testExplain},
 		{"plan when there is nothing to do", testPlanWhenThereIsNothingToDo},
 		{"plan writes nothing", testPlanWritesNothing},
 		{"plan without rights", testPlanWithoutRights},
@@ -343,6 +344,13 @@ func testPlanOfADumpOfTheCluster(t *testing.T, w *world) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(planDocument{}, namespaceRow{})); diff != "" {
 		t.Errorf("The dump says something else (-cluster +dump):\n%s", diff)
 	}
+}
+
+func testExplain(t *testing.T, _ *world) {
+	run(t, "explain", "deploy/web", "-n", "shop").check(t, exitSomethingToDo, "MeshPolicy shops governs it", "Restart (RestartDue)", "DryRunCheckSaysNo")
+	run(t, "explain", "pod/web-0", "-n", "shop").check(t, exitSomethingToDo, "Pod web-0 of Deployment/web in namespace shop", "a sidecar, revision default")
+	run(t, "explain", "deploy/api").check(t, exitNothingToDo, "No MeshPolicy governs the namespace done")
+	run(t, "explain", "deploy/webb", "-n", "shop").check(t, exitError, "there is no deployment/webb in namespace shop in this cluster; near it: deployment/web")
 }
 
 func testPlanWhenThereIsNothingToDo(t *testing.T, w *world) {

@@ -1,3 +1,3 @@
 // Package command is the command line: the manager, which runs in the cluster, and plan,
-// status and stop, which people run against it; plan also on a dump of one.
+// explain, status and stop, which people run against it; the first two also on a dump of one.
 package command

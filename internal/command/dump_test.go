@@ -164,6 +164,7 @@ func TestDumpsThatAreNotThere(t *testing.T) {
 		{[]string{"plan", "-f", "gone.yaml"}, "gone.yaml: no such file"},
 		{[]string{"plan", "-f", "empty"}, "directory empty has no file that ends in .yaml, .yml, .json"},
 		{[]string{"plan", "-f", "empty", "--kubeconfig", "k"}, "none of the others can be"},
+		{[]string{"explain", "deploy/web", "-f", "empty", "--context", "k"}, "none of the others can be"},
 	} {
 		run(t, test.args...).check(t, exitError, test.want)
 	}
@@ -267,7 +268,7 @@ func TestRedButtonAndGuardInADump(t *testing.T) {
 	runWith(t, objects, "plan", "-f", "-", "-n", "nowhere").check(t, exitError, "there is no namespace nowhere in this dump")
 }
 
-// Whatever a dump holds, it is read or refused, and what was read is decided upon.
+// Whatever a dump holds, it is read or refused, and what was read is decided upon and explained.
 func FuzzDump(f *testing.F) {
 	istio, err := os.ReadFile(filepath.Join("testdata", "dump", "istio.yaml"))
 	if err != nil {
@@ -295,5 +296,11 @@ func FuzzDump(f *testing.F) {
 			return
 		}
 		newPlanDocument(rollout.Decide(s.Input), s.assumed).print(notes, true)
+		for _, namespace := range s.Snapshot.Namespaces {
+			for _, workload := range namespace.Workloads {
+				s.explain(workload.Key, "a").print(notes)
+			}
+		}
+		_, _, _ = s.resolve(target{kind: "deployment", name: "web"})
 	})
 }

@@ -16,6 +16,7 @@ type format string
 
 const (
 	formatTable format = "table"
+	formatText  format = "text" // of commands whose output for people is no table
 	formatJSON  format = "json"
 	formatYAML  format = "yaml"
 )
@@ -25,26 +26,35 @@ func (f *format) addFlag(flags *pflag.FlagSet) {
 	flags.VarP(f, "output", "o", "how to print it: table, json or yaml")
 }
 
+func (f *format) addTextFlag(flags *pflag.FlagSet) {
+	*f = formatText
+	flags.VarP(f, "output", "o", "how to print it: text, json or yaml")
+}
+
 // String, Set and Type make a format a flag.
 func (f *format) String() string { return string(*f) }
 
 func (f *format) Set(value string) error {
+	people := formatTable
+	if *f == formatText {
+		people = formatText
+	}
 	switch format(value) {
-	case formatTable, formatJSON, formatYAML:
+	case people, formatJSON, formatYAML:
 		*f = format(value)
 		return nil
 	default:
-		return fmt.Errorf("it is %q, and table, json and yaml are known", value)
+		return fmt.Errorf("it is %q, and %s, json and yaml are known", value, people)
 	}
 }
 
 func (f *format) Type() string { return "format" }
 
-// print writes a document in JSON or YAML, or calls the function that writes its tables.
-func (f *format) print(out screen, document any, tables func(screen)) error {
+// print writes a document in JSON or YAML, or calls the function that writes it for people.
+func (f *format) print(out screen, document any, forPeople func(screen)) error {
 	switch *f {
-	case formatTable:
-		tables(out)
+	case formatTable, formatText:
+		forPeople(out)
 		return nil
 	case formatJSON:
 		encoder := json.NewEncoder(out)

@@ -44,7 +44,7 @@ func runWithInput(ctx context.Context, version string, args []string, stdin io.R
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newManager(), newPlan(), newStatus(), newStop())
+	root.AddCommand(newManager(), newPlan(), newExplain(), newStatus(), newStop())
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	switch {

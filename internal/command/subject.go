@@ -18,6 +18,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/controllers"
+	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/matchcondition"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
@@ -35,7 +36,7 @@ const (
 // shortestSettling is the least that a policy may settle, in seconds.
 const shortestSettling = 2
 
-// aboutDumps is what the help of plan says of -f.
+// aboutDumps is what the help of plan and explain says of -f.
 const aboutDumps = `With -f objects are read from files instead, and no cluster is asked: what kubectl get -o yaml or -o json
 prints, one object or many, lists, files of many documents, directories of such (.yaml, .yml, .json,
 read in the order of their names) and - for standard input. What the files do not hold is taken not to
@@ -47,7 +48,7 @@ the answer stays the same; settling is taken to be over. Objects that were writt
 well: without a UID they are found by their names, without a status a workload counts as rolled out
 and a Pod as ready. A PodDisruptionBudget without status allows nothing.`
 
-// subjectOptions say what plan looks at: a cluster, or a dump of one.
+// subjectOptions say what plan and explain look at: a cluster, or a dump of one.
 type subjectOptions struct {
 	cluster                           clusterOptions
 	files                             []string
@@ -67,6 +68,7 @@ func (o *subjectOptions) addFlags(command *cobra.Command) {
 // subject is what is decided about.
 type subject struct {
 	rollout.Input
+	inventory *inventory.Inventory
 	// assumed says that there is no MeshPolicy.
 	assumed bool
 	// where it was read from: a cluster or a dump.
@@ -117,7 +119,7 @@ func (o *subjectOptions) newObserver(now func() time.Time) *controllers.Observer
 
 // look takes over what was observed.
 func (s *subject) look(observer *controllers.Observer, now time.Time) {
-	s.Snapshot, s.Now = observer.Inventory.Snapshot(), now
+	s.inventory, s.Snapshot, s.Now = observer.Inventory, observer.Inventory.Snapshot(), now
 }
 
 func (s *subject) hasNamespace(name string) bool {

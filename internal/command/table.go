@@ -51,6 +51,18 @@ func (t table) print(out screen, indent string) {
 	}
 }
 
+// paragraph writes a text under a heading, wrapped at the edge of a terminal.
+func (s screen) paragraph(text string) {
+	const indent = "  "
+	lines := []string{text}
+	if s.isTerminal() {
+		lines = wrap(text, max(s.width-len(indent), roomy))
+	}
+	for _, line := range lines {
+		s.line("%s", indent+line)
+	}
+}
+
 // wrap breaks a text between words into lines of at most so many characters; a longer word stands
 // alone.
 func wrap(text string, width int) []string {

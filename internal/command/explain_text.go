@@ -1,0 +1,237 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// print prints an explanation for people, in the order in which it is decided.
+func (e *explanation) print(out screen) {
+	workload := e.row.String() + " in namespace " + e.Namespace
+	if e.Pod != nil && e.Kind != "Pod" {
+		out.line("Pod %s of %s", e.Pod.Name, workload)
+	} else {
+		out.line("%s", workload)
+	}
+	e.printPolicy(out)
+	e.printInjection(out)
+	e.printPods(out)
+	out.line("\nFinding")
+	out.paragraph(fmt.Sprintf("%s (%s): %s", e.Finding.Finding, e.Finding.Reason, e.Finding.Message))
+	e.printChecks(out)
+	out.line("\nVerdict")
+	text := e.Verdict.Message
+	if e.Verdict.Action != "" {
+		text = fmt.Sprintf("%s (%s): %s", e.Verdict.Action, e.Verdict.Reason, text)
+	}
+	out.paragraph(text)
+	out.line("\nWhat to do")
+	for _, text := range e.WhatToDo {
+		out.paragraph(text)
+	}
+}
+
+func (e *explanation) printPolicy(out screen) {
+	switch {
+	case e.Policy != "" && e.PolicyAssumed:
+		out.line("There is no MeshPolicy; one in mode Enforce is assumed that accepts no risk.")
+	case e.Policy != "":
+		out.line("MeshPolicy %s governs it.", e.Policy)
+	}
+}
+
+func (e *explanation) printInjection(out screen) {
+	explained := &e.Injection
+	out.line("\nInjection")
+	gets := "no sidecar"
+	if explained.Inject {
+		gets = "a sidecar of revision " + explained.Revision
+		if explained.Image != "" {
+			gets += ", image " + explained.Image
+		}
+	}
+	out.line("  A new Pod gets %s (%s).", gets, explained.Reason)
+	out.paragraph(explained.Message)
+	out.line("  What asks for it: namespace %s; template %s.", pairs(explained.NamespaceLabels, "no label"), explained.templateInWords())
+	if explained.Assumed != "" {
+		out.paragraph("Assumed: " + explained.Assumed + ".")
+	}
+	for _, note := range explained.Notes {
+		out.paragraph(fmt.Sprintf("Note (%s): %s", note.Reason, note.Message))
+	}
+	rows := table{{"WEBHOOK", "CONFIGURATION", "REVISION", "ANSWER", "WHY"}}
+	for _, call := range explained.Webhooks {
+		rows = append(rows, []string{call.Webhook, call.Configuration, call.Revision, string(call.Answer), call.Message})
+	}
+	if len(rows) > 1 {
+		out.line("  The webhooks, in the order in which the API server goes through them:")
+		rows.print(out, "  ")
+	}
+}
+
+func (i *injection) templateInWords() string {
+	var parts []string
+	if len(i.TemplateLabels) > 0 {
+		parts = append(parts, pairs(i.TemplateLabels, ""))
+	}
+	if len(i.TemplateAnnotations) > 0 {
+		parts = append(parts, "annotation "+pairs(i.TemplateAnnotations, ""))
+	}
+	return cmp.Or(strings.Join(parts, ", "), "nothing")
+}
+
+func pairs(set map[string]string, none string) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		parts = append(parts, key+"="+set[key])
+	}
+	return cmp.Or(strings.Join(parts, ", "), none)
+}
+
+func (e *explanation) printPods(out screen) {
+	out.line("\nPods")
+	if e.Pod != nil {
+		ready := "not ready"
+		if e.Pod.Ready {
+			ready = "ready"
+		}
+		out.paragraph(fmt.Sprintf("Pod %s is %s and %s. It carries %s: %s (%s). %s",
+			e.Pod.Name, strings.ToLower(e.Pod.State), ready, e.Pod.inWords(), e.Pod.Finding, e.Pod.Reason, e.Pod.Message))
+	}
+	rows := table{{"PODS", "READY", "STATE", "FINDING", "REASON", "CARRY"}}
+	var troubles []string
+	for i := range e.Pods {
+		group := &e.Pods[i]
+		rows = append(rows, []string{fmt.Sprint(group.Pods), fmt.Sprint(group.Ready), group.State, string(group.Finding), string(group.Reason), group.inWords()})
+		if group.State == running {
+			troubles = append(troubles, group.Troubles...)
+		}
+	}
+	if len(rows) == 1 {
+		out.line("  There are none.")
+		return
+	}
+	rows.print(out, "  ")
+	for i, trouble := range troubles {
+		const few = 3
+		if i == few {
+			out.line("  %d more are in trouble.", len(troubles)-few)
+			break
+		}
+		out.paragraph(trouble + ".")
+	}
+}
+
+// inWords is what Pods carry, as the part of a sentence.
+func (c *carries) inWords() string {
+	text := map[string]string{"None": "no sidecar", "Sidecar": "a sidecar", "NativeSidecar": "a native sidecar", "Gateway": "a gateway's proxy", "Agent": "an agent without Envoy"}[c.Proxy]
+	if c.Revision != "" {
+		text += ", revision " + c.Revision
+	}
+	if c.Image != "" {
+		text += ", image " + c.Image
+	}
+	if c.Capture == "Broken" {
+		text += ", whose traffic is not redirected"
+	}
+	switch c.Ambient {
+	case "Enabled":
+		text += ", captured by the ambient mesh"
+	case "Pending":
+		text += ", waiting for ztunnel"
+	}
+	if c.Spoofed != "" {
+		text += " (" + c.Spoofed + ")"
+	}
+	return text
+}
+
+// printChecks prints the checks that were asked, in their order: the first that has something against
+// a restart gives the verdict.
+func (e *explanation) printChecks(out screen) {
+	out.line("\nChecks, in their order")
+	if e.Verdict.Action == v1alpha1.ActionNone || e.Verdict.Action == "" {
+		out.line("  None is asked.")
+		return
+	}
+	names := map[rollout.Answer][]string{}
+	for _, asked := range e.Checks {
+		names[asked.Answer] = append(names[asked.Answer], asked.Check)
+	}
+	for _, part := range []struct {
+		answer rollout.Answer
+		text   string
+	}{
+		{rollout.AnswerSilent, "Nothing against a restart: "},
+		{rollout.AnswerTaken, "Taken to have nothing against it, as no dry run is made here: "},
+		{rollout.AnswerSpoke, "Gives the verdict: "},
+	} {
+		if len(names[part.answer]) > 0 {
+			out.paragraph(part.text + strings.Join(names[part.answer], ", ") + ".")
+		}
+	}
+	if rest := len(names[rollout.AnswerNotAsked]); rest > 0 {
+		out.line("  %s not asked.", plural(rest, "check after it is", "checks after it are"))
+	}
+}
+
+// whatToDo says who can do what about a verdict. The verdict itself names the cure of a hold.
+func whatToDo(trace *rollout.Trace, assumed bool) []string {
+	verdict := &trace.Verdict
+	key := verdict.Workload.Key
+	var todo []string
+	switch {
+	case verdict.Action == v1alpha1.ActionInFlight:
+		todo = append(todo, "Nothing: its restart is going on.")
+	case verdict.Action == v1alpha1.ActionRestart && assumed:
+		todo = append(todo, "Under a MeshPolicy in mode Enforce, Fullmesh restarts it.")
+	case verdict.Action == v1alpha1.ActionRestart:
+		todo = append(todo, "Nothing: it is restarted. To have it left alone, its owner sets the annotation "+v1alpha1.RestartAnnotation+"="+v1alpha1.RestartDisabled+" on it.")
+	case verdict.Waits():
+		todo = append(todo, "Nothing: this ends by itself.")
+	case verdict.ClearsBy == v1alpha1.ClearedByOwner:
+		todo = append(todo, "Its owner ends this as the verdict says.")
+	case verdict.ClearsBy == v1alpha1.ClearedByAdmin:
+		todo = append(todo, "An administrator ends this as the verdict says.")
+	case verdict.Workload.Finding == v1alpha1.FindingMeshed:
+		return []string{"Nothing: it is as injection would make it."}
+	case verdict.Workload.Complete():
+		return []string{"Nothing, unless it should be in the mesh: what keeps it out is said under Injection."}
+	default:
+		todo = append(todo, fmt.Sprintf("An administrator can have a MeshPolicy govern the namespace %s.", key.Namespace))
+	}
+	if command := restartByHand(verdict, assumed); command != "" {
+		todo = append(todo, "Whoever may change it can restart it at a time of their own choice: "+command)
+	}
+	return todo
+}
+
+// unaided are the reasons of holds that a restart by hand ends as well as one by Fullmesh would: they
+// say that nobody wanted it yet, and not that it would do harm or no good.
+var unaided = []rollout.Reason{
+	rollout.ReasonNotSelected, rollout.ReasonOptedOut, rollout.ReasonInvalidAnnotation, rollout.ReasonNotRemediated,
+	rollout.ReasonReportMode, rollout.ReasonStopped, rollout.ReasonGuardMissing, rollout.ReasonWouldCauseDowntime,
+	rollout.ReasonExceedsBudget, "",
+}
+
+// restartByHand is the command by which somebody may restart a workload instead of Fullmesh; empty
+// where it would not help, or do harm.
+func restartByHand(verdict *rollout.Verdict, assumed bool) string {
+	workload, object := verdict.Workload, verdict.Workload.Object
+	wanted := slices.Contains(unaided, verdict.Reason) || assumed && verdict.Reason == rollout.ReasonRestartDue
+	switch {
+	case !wanted || workload.Complete() || workload.Failing != nil || object == nil:
+		return ""
+	case object.Owner.Exists() || object.Paused || object.Strategy.Type == inventory.StrategyNone || object.RollingOut():
+		return ""
+	default:
+		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(object.Kind), object.Name, object.Namespace)
+	}
+}
