@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -228,6 +230,9 @@ func TestWithoutGuardNothingIsRestarted(t *testing.T) {
 	for i := range bindings.Items {
 		remove(t, &bindings.Items[i])
 	}
+	eventually(t, "the API server has let go of the guard", func(ctx context.Context) error {
+		return labelAsOperator(ctx, shop, "app-00")
+	})
 	begin := serverTime()
 	startOperator(t)
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
@@ -243,6 +248,20 @@ func TestWithoutGuardNothingIsRestarted(t *testing.T) {
 	if got := templateChanges(operatorRequests(t, begin), shop); len(got) != len(want) {
 		t.Errorf("restarts are %v, want %v", got, want)
 	}
+}
+
+// labelAsOperator tries, as a dry run, a change that the guard forbids to the operator's account.
+func labelAsOperator(ctx context.Context, namespace, name string) error {
+	config, err := clientcmd.BuildConfigFromFlags("", shared.kubeconfig)
+	if err != nil {
+		return err
+	}
+	operator, err := client.New(config, client.Options{Scheme: shared.admin.Scheme()})
+	if err != nil {
+		return err
+	}
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	return operator.Patch(ctx, deployment, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"tried":"yes"}}}`)), client.DryRunAll)
 }
 
 // A Deployment whose injected Pods crash is given up and named with the crash; the rest goes on.
