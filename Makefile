@@ -31,6 +31,10 @@ KUSTOMIZE := $(TOOL) kustomize
 CRD_REF_DOCS := $(TOOL) crd-ref-docs
 GOLANGCI_LINT := bin/golangci-lint
 
+# golangci-lint remembers findings by content, with the path they were found
+# at: a cache shared between checkouts reports files of one that is gone.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/golangci-lint-cache
+
 # Tests, vet and lint all look at the -race build: the libraries of Kubernetes
 # are then compiled once, not once for each.
 RACE := CGO_ENABLED=1 GOFLAGS="$$GOFLAGS -race"
