@@ -190,8 +190,16 @@ func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.Reported
 		Reason:            string(verdict.Reason),
 		ClearsBy:          verdict.ClearsBy,
 		Since:             metav1.NewTime(now.Truncate(time.Second)),
-		Message:           shorten(verdict.Message, longestMessage),
+		Message:           shorten(withNotes(verdict.Message, workload.Notes), longestMessage),
 	}
+}
+
+// withNotes is what is said of a workload, followed by what is worth knowing beside it.
+func withNotes(message string, notes []mesh.Note) string {
+	for _, note := range notes {
+		message += " Note: " + note.Message
+	}
+	return message
 }
 
 // reference names a workload within the bounds of the API. What a Pod says of its owner has none,

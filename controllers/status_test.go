@@ -378,6 +378,16 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	}
 }
 
+func TestReportTellsWhatIsWorthKnowingBesideAVerdict(t *testing.T) {
+	verdict := held("legacy", rollout.ReasonPaused, v1alpha1.ClearedByOwner)
+	verdict.Workload.Notes = []mesh.Note{{Reason: mesh.ReasonConflict, Message: "Two labels contradict each other."}}
+	status := reportStatus(planned(1, verdict, paused), v1alpha1.MeshReportStatus{}, 1, noon)
+	got := []string{status.Workloads[0].Message, status.Workloads[1].Message}
+	if diff := cmp.Diff([]string{"Because. Note: Two labels contradict each other.", "Because."}, got); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
+	}
+}
+
 func TestReportCountsWhatIsNotExpectedByReason(t *testing.T) {
 	plan := planned(1)
 	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3, "HostNetwork": 1}

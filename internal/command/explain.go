@@ -112,17 +112,12 @@ type injection struct {
 	Reason   mesh.Reason `json:"reason"`
 	Message  string      `json:"message"`
 	Assumed  string      `json:"assumed,omitempty"`
-	Notes    []note      `json:"notes,omitempty"`
+	Notes    []mesh.Note `json:"notes,omitempty"`
 	// NamespaceLabels, TemplateLabels and TemplateAnnotations are those that injection looks at.
 	NamespaceLabels     map[string]string `json:"namespaceLabels"`
 	TemplateLabels      map[string]string `json:"templateLabels"`
 	TemplateAnnotations map[string]string `json:"templateAnnotations"`
 	Webhooks            []mesh.Call       `json:"webhooks"`
-}
-
-type note struct {
-	Reason  mesh.Reason `json:"reason"`
-	Message string      `json:"message"`
 }
 
 // found is a finding with its reason.
@@ -224,14 +219,11 @@ func (s *subject) explainInjection(namespace *inventory.Namespace, workload *inv
 	expected := workload.Expectation
 	explained := injection{
 		Inject: expected.Inject, Revision: expected.Revision, Image: expected.Image,
-		Reason: expected.Reason, Message: expected.Message, Assumed: expected.Assumed,
+		Reason: expected.Reason, Message: expected.Message, Assumed: expected.Assumed, Notes: workload.Notes,
 		NamespaceLabels:     only(namespace.Labels, namespaceAsks),
 		TemplateLabels:      only(workload.Template.Labels, templateAsks),
 		TemplateAnnotations: only(workload.Template.Annotations, templateAsks[:1]),
 		Webhooks:            []mesh.Call{},
-	}
-	for _, known := range workload.Notes {
-		explained.Notes = append(explained.Notes, note(known))
 	}
 	if expected.Reason != mesh.ReasonMirrorPod { // which no webhook sees
 		_, calls := s.Snapshot.Injector.Trace(mesh.Namespace{Name: namespace.Name, Labels: namespace.Labels}, workload.Template)

@@ -147,6 +147,7 @@ func plannedWorkload(verdict *rollout.Verdict) workloadRow {
 		Reason:   string(verdict.Reason),
 		ClearsBy: verdict.ClearsBy,
 		Message:  verdict.Message,
+		Notes:    workload.Notes,
 	}
 }
 

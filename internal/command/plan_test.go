@@ -36,16 +36,18 @@ func newPicture() picture {
 
 // run puts a workload into the picture with so many ready Pods in the mesh, and so many outside.
 func (p picture) run(owner metav1.Object, meshed, bare int) {
+	var object *inventory.Object
 	switch owner := owner.(type) {
 	case *appsv1.Deployment:
-		p.SetObject(inventory.FromDeployment(owner))
+		object = inventory.FromDeployment(owner)
 	case *appsv1.StatefulSet:
-		p.SetObject(inventory.FromStatefulSet(owner))
+		object = inventory.FromStatefulSet(owner)
 	case *appsv1.DaemonSet:
-		p.SetObject(inventory.FromDaemonSet(owner))
+		object = inventory.FromDaemonSet(owner)
 	case *batchv1.Job:
-		p.SetObject(inventory.FromJob(owner))
+		object = inventory.FromJob(owner)
 	}
+	p.SetObject(object)
 	controlled := owner
 	if deployment, ok := owner.(*appsv1.Deployment); ok {
 		replicaSet := builder.ReplicaSet(owner.GetNamespace(), owner.GetName()+"-1").OwnedBy(deployment).Build()
@@ -54,6 +56,9 @@ func (p picture) run(owner metav1.Object, meshed, bare int) {
 	}
 	for i := range meshed + bare {
 		pod := builder.Pod(owner.GetNamespace(), fmt.Sprintf("%s-%d", owner.GetName(), i)).OwnedBy(controlled).CreatedAt(then).Ready(then)
+		for key, value := range object.Template.Labels {
+			pod.Labelled(key, value)
+		}
 		if i < meshed {
 			pod.Injected("default")
 		}
@@ -65,7 +70,10 @@ func (p picture) run(owner metav1.Object, meshed, bare int) {
 // does not concern.
 func shops() *inventory.Snapshot {
 	p := newPicture()
-	for name, labels := range map[string][]string{"shop": {"istio-injection", "enabled"}, "done": {"istio-injection", "enabled"}, "plain": nil} {
+	for name, labels := range map[string][]string{
+		"shop": {"istio-injection", "enabled"}, "done": {"istio-injection", "enabled"}, "plain": nil,
+		"torn": {"istio-injection", "enabled", "istio.io/rev", "canary"},
+	} {
 		p.SetNamespace(builder.Namespace(name).Labelled(labels...).CreatedAt(then).Build(), now)
 	}
 	p.run(builder.Deployment("shop", "web").Replicas(4).CreatedAt(then).RolledOut().Build(), 1, 3)
@@ -77,6 +85,9 @@ func shops() *inventory.Snapshot {
 	p.run(builder.Job("shop", "migrated").CreatedAt(then).Build(), 0, 0)
 	p.SetPod(mesh.CutDown(builder.Pod("shop", "debug").CreatedAt(then).Ready(then).Build()))
 	p.run(builder.Deployment("done", "api").Replicas(2).CreatedAt(then).RolledOut().Build(), 2, 0)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		p.run(builder.Deployment("torn", name).CreatedAt(then).RolledOut().Build(), 1, 0)
+	}
 	p.run(builder.Deployment("plain", "wiki").Replicas(2).CreatedAt(then).RolledOut().Build(), 0, 2)
 	return p.Snapshot()
 }

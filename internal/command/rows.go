@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
 // namespaceRow is what plan and status print of a namespace.
@@ -45,6 +46,8 @@ type workloadRow struct {
 	// ClearsBy says who or what ends a hold.
 	ClearsBy v1alpha1.ClearedBy `json:"clearsBy,omitempty"`
 	Message  string             `json:"message"`
+	// Notes are worth knowing beside it.
+	Notes []mesh.Note `json:"notes,omitempty"`
 }
 
 // expected is what injection would do to a new Pod.
@@ -169,5 +172,29 @@ func (n *namespaceRow) printWorkloads(out screen) {
 	}
 	if len(rows) > 1 {
 		rows.print(out, "  ")
+	}
+	n.printNotes(out)
+}
+
+// printNotes prints each note once, with the workloads that it is about.
+func (n *namespaceRow) printNotes(out screen) {
+	about := map[mesh.Note][]string{}
+	var notes []mesh.Note
+	for i := range n.Workloads {
+		for _, note := range n.Workloads[i].Notes {
+			if about[note] == nil {
+				notes = append(notes, note)
+			}
+			about[note] = append(about[note], n.Workloads[i].String())
+		}
+	}
+	const few = 3
+	for _, note := range notes {
+		names := about[note]
+		text := strings.Join(names[:min(few, len(names))], ", ")
+		if more := len(names) - few; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		out.paragraph(fmt.Sprintf("Note (%s) on %s: %s", note.Reason, text, note.Message))
 	}
 }

@@ -8,8 +8,8 @@ import (
 
 // Note is something worth knowing beside what was decided, with its own reason and sentence.
 type Note struct {
-	Reason  Reason
-	Message string
+	Reason  Reason `json:"reason"`
+	Message string `json:"message"`
 }
 
 // What is worth knowing beside what was decided.
