@@ -193,7 +193,7 @@ func (s *subject) explain(key mesh.Key, pod string) *explanation {
 	if trace.Verdict.Action == "" {
 		document.row.Action = v1alpha1.ActionNone
 		document.Verdict.Message = fmt.Sprintf("No MeshPolicy governs the namespace %s, so that nothing is done about it.", key.Namespace)
-		if s.System.Has(key.Namespace) {
+		if s.IsSystem(key.Namespace) {
 			document.Verdict.Message += fmt.Sprintf(" System and control-plane namespaces are governed only with the label %s=true.", v1alpha1.IncludeLabel)
 		}
 	}

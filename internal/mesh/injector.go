@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // DefaultRevision is how Istio writes the revision that has no name.
@@ -83,7 +84,14 @@ type Injector struct {
 
 	// ambient is what Istio's CNI agent captures.
 	ambient *ambient
+
+	// controlPlanes are the namespaces of the Services that the webhooks call.
+	controlPlanes sets.Set[string]
 }
+
+// RunsIn reports whether a control plane that injects runs in a namespace, as far as the webhooks
+// tell.
+func (i *Injector) RunsIn(namespace string) bool { return i.controlPlanes.Has(namespace) }
 
 // revision is what is known of one control plane.
 type revision struct {
@@ -117,6 +125,8 @@ func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguratio
 		asked:       map[string]string{},
 		deactivated: map[string]*hook{},
 		ambient:     newAmbient(configMaps),
+
+		controlPlanes: sets.New[string](),
 	}
 	configs := newConfigs(configMaps, cmp.Or(options.IstioNamespace, rootNamespace))
 	digests := map[string]*digest{}
@@ -136,6 +146,9 @@ func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguratio
 			hook := newHook(configuration, webhook)
 			hook.config = configs.of(hook.revision, webhook.ClientConfig.Service)
 			injector.hooks = append(injector.hooks, hook)
+			if service := webhook.ClientConfig.Service; service != nil {
+				injector.controlPlanes.Insert(service.Namespace)
+			}
 			if digests[hook.revision] == nil {
 				digests[hook.revision] = &digest{}
 			}

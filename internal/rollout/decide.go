@@ -29,7 +29,8 @@ type Input struct {
 	Now      time.Time
 	Snapshot *inventory.Snapshot
 	Policies []*Policy
-	// System are the namespaces that are governed only where a label on them says so.
+	// System are namespaces that are governed only where a label on them says so, beside those of the
+	// mesh's control planes.
 	System sets.Set[string]
 	// Stopped says that the red button is pressed.
 	Stopped bool
@@ -48,6 +49,12 @@ type Input struct {
 	silentSince map[string]int64
 	// recorder writes down what is asked; nil where nobody wants to know.
 	recorder *recorder
+}
+
+// IsSystem reports whether a namespace is governed only where a label on it says so: one of System,
+// or one in which a control plane of the mesh runs.
+func (in *Input) IsSystem(namespace string) bool {
+	return in.System.Has(namespace) || in.Snapshot.Injector.RunsIn(namespace)
 }
 
 // Plan is what is decided.
@@ -81,7 +88,7 @@ func Decide(in Input) *Plan {
 	ledger := newLedger()
 	var candidates []candidate
 	for _, namespace := range in.Snapshot.Namespaces {
-		policy := Governing(ranked, in.System, namespace)
+		policy := Governing(ranked, in.IsSystem(namespace.Name), namespace)
 		if policy != nil {
 			ledger.open(policy, namespace)
 		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {

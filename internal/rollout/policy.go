@@ -127,8 +127,8 @@ func Rank(policies []*Policy) []*Policy {
 
 // Governing is the policy, of those in rank order, that a namespace follows; nil where none
 // selects it. System and control-plane namespaces follow one only where a label on them says so.
-func Governing(ranked []*Policy, system sets.Set[string], namespace *inventory.Namespace) *Policy {
-	if system.Has(namespace.Name) && namespace.Labels[v1alpha1.IncludeLabel] != "true" {
+func Governing(ranked []*Policy, system bool, namespace *inventory.Namespace) *Policy {
+	if system && namespace.Labels[v1alpha1.IncludeLabel] != "true" {
 		return nil
 	}
 	for _, policy := range ranked {

@@ -38,7 +38,7 @@ func TestNamespaceFollowsOnePolicy(t *testing.T) {
 				policies = append(policies, policy)
 			}
 			got := ""
-			if policy := rollout.Governing(rollout.Rank(policies), rollout.SystemNamespaces, test.namespace); policy != nil {
+			if policy := rollout.Governing(rollout.Rank(policies), rollout.SystemNamespaces.Has(test.namespace.Name), test.namespace); policy != nil {
 				got = policy.Name
 			}
 			if got != test.want {
@@ -70,7 +70,7 @@ func TestSelectorsOfAPolicyReadLikeKubernetes(t *testing.T) {
 		"a label's lack": {map[string]string{"stage": "test"}, false},
 		"a label's harm": {map[string]string{"team": "shop", "stage": "test", "frozen": ""}, false},
 	} {
-		governed := rollout.Governing([]*rollout.Policy{ready}, nil, &inventory.Namespace{Name: "shop", Labels: test.labels}) != nil
+		governed := rollout.Governing([]*rollout.Policy{ready}, false, &inventory.Namespace{Name: "shop", Labels: test.labels}) != nil
 		if governed != test.want {
 			t.Errorf("%s: governed %t", name, governed)
 		}
@@ -96,7 +96,25 @@ func TestPolicyWithoutNamespaceSelectorReportsOnAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if policy.Mode != v1alpha1.ModeReport || rollout.Governing([]*rollout.Policy{policy}, nil, &inventory.Namespace{Name: "shop"}) != policy {
+	if policy.Mode != v1alpha1.ModeReport || rollout.Governing([]*rollout.Policy{policy}, false, &inventory.Namespace{Name: "shop"}) != policy {
 		t.Errorf("mode %s", policy.Mode)
+	}
+}
+
+func TestControlPlanesAreLeftAloneUnlessALabelSaysSo(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels []string
+		want   int
+	}{
+		"where the webhooks' Service is": {[]string{"istio-injection", "enabled"}, 0},
+		"and where a label includes it":  {[]string{"istio-injection", "enabled", v1alpha1.IncludeLabel, "true"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := istio.Webhooks[0].ClientConfig.Service.Namespace
+			s := newScene(builder.Namespace(service).Labelled(test.labels...).CreatedAt(yesterday).Build(), outside(deployment(service, "gateway"), 3))
+			if got := verdicts(s.decide()); len(got) != test.want {
+				t.Errorf("There are verdicts on %d workloads, want %d: %v", len(got), test.want, got)
+			}
+		})
 	}
 }
