@@ -252,7 +252,7 @@ func TestWithoutGuardNothingIsRestarted(t *testing.T) {
 
 // labelAsOperator tries, as a dry run, a change that the guard forbids to the operator's account.
 func labelAsOperator(ctx context.Context, namespace, name string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", shared.kubeconfig)
+	config, err := clientcmd.BuildConfigFromFlags("", shared.fullmesh.Kubeconfig)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +13,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/cluster"
+	"github.com/fullmesh/fullmesh/test/operator"
 )
 
 // The operator is killed at ten points of a run and started again: every workload is restarted
@@ -40,27 +40,25 @@ func TestSecondReplicaGoesOn(t *testing.T) {
 	const shop = "failover"
 	want := startFleet(t, shop, 6)
 	begin := serverTime()
-	replicas := []*operator{startOperator(t), startOperator(t)}
+	replicas := []*operator.Replica{startOperator(t), startOperator(t)}
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Budget(v1alpha1.BudgetScopePolicy, 1, nil).Build())
 	awaitRestarts(t, shop, 2)
 	leader, other := replicas[0], replicas[1]
-	if !leads(leader) {
+	if !leader.Leads() {
 		leader, other = other, leader
 	}
-	if !leads(leader) || leads(other) {
-		t.Fatalf("not exactly one of two replicas leads: %t, %t", leads(leader), leads(other))
+	if !leader.Leads() || other.Leads() {
+		t.Fatalf("not exactly one of two replicas leads: %t, %t", leader.Leads(), other.Leads())
 	}
 	leader.Kill()
 	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
-	if !leads(other) {
+	if !other.Leads() {
 		t.Error("the other replica never led")
 	}
 	if diff := cmp.Diff(want, templateChanges(operatorRequests(t, begin), shop)); diff != "" {
 		t.Errorf("restarts (-want +got):\n%s", diff)
 	}
 }
-
-func leads(o *operator) bool { return strings.Contains(o.log.String(), "Successfully acquired lease") }
 
 // startFleet makes a namespace of small Deployments whose Pods take a moment to become ready, labels
 // it late, and returns one restart for each.

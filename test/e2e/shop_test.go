@@ -23,6 +23,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/cluster"
+	"github.com/fullmesh/fullmesh/test/operator"
 )
 
 // patience bounds every wait. It is generous, because a loaded machine is no reason to fail.
@@ -223,7 +224,7 @@ func operatorRequests(t *testing.T, since time.Time) []cluster.AuditEvent {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(events, func(event cluster.AuditEvent) bool {
-		return event.User != "system:serviceaccount:"+operatorNamespace+":fullmesh" || event.Received.Before(since)
+		return event.User != operator.User || event.Received.Before(since)
 	})
 }
 
