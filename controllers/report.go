@@ -284,7 +284,7 @@ func ignoreStale(err error, doing string) error {
 
 // stateOf sums up what a policy's status says.
 func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) policyState {
-	state := policyState{invalid: policy.invalid, stopped: global.stopped, guard: global.guard}
+	state := policyState{invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind}
 	if policy.policy == nil {
 		return state
 	}

@@ -36,6 +36,7 @@ type Reconciler struct {
 	checker   *checker
 	actor     *actor
 	guard     *guard
+	sight     *sight
 	announcer announcer
 	reporter  *reporter
 	started   starts
@@ -58,6 +59,8 @@ type policyInForce struct {
 type globalState struct {
 	stopped bool
 	guard   rollout.Guard
+	// blind says what of the picture is no longer kept up to date; empty where all of it is.
+	blind string
 }
 
 // Reconcile makes one pass.
@@ -77,12 +80,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if global.stopped, err = r.stopped(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
+	blind, sightAgain := r.sight.Blind()
+	global.blind = blind
 	now := r.now()
 	plan := rollout.Decide(rollout.Input{
 		Now:      now,
 		Snapshot: snapshot,
 		Policies: usable(policies),
 		System:   r.system,
+		Blind:    global.blind,
 		Stopped:  global.stopped,
 		Guard:    global.guard,
 		Check:    r.checker.Answer,
@@ -93,7 +99,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	reportAgain, reportErr := r.reporter.Report(ctx, plan, policies, global)
 	// An error is retried later and later. What time brings must not wait for that, so that it is not
 	// asked for by the result.
-	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now)))
+	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now), until(sightAgain, now)))
 	return ctrl.Result{}, errors.Join(actErr, reportErr)
 }
 

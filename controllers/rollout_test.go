@@ -110,6 +110,7 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 		checker: newChecker(c, c, time.Now, func() {}),
 		actor:   &actor{client: c, inventory: s.observer.Inventory},
 		guard:   &guard{waived: true},
+		sight:   newSight(time.Now, func() {}),
 	}
 	s.announcer = announcer{recorder: s.events}
 	s.reporter = newReporter(c, time.Now, s.announcer)

@@ -8,6 +8,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,12 +44,17 @@ type Options struct {
 // restart that was made already.) A standby costs next to nothing, and taking over costs the time of
 // the lists.
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
-	informers, err := newInformers(ctx, manager, options)
+	wake := &waker{}
+	sight := newSight(time.Now, wake.Wake)
+	informers, err := newInformers(ctx, manager, sight, options)
 	if err != nil {
 		return err
 	}
 	if err := manager.Add(whenLeading{informers}); err != nil {
 		return fmt.Errorf("adding the informers: %w", err)
+	}
+	if err := manager.AddReadyzCheck("watches", sight.ready); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 	reads, err := client.New(manager.GetConfig(), client.Options{
 		HTTPClient: manager.GetHTTPClient(),
@@ -61,7 +67,6 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace, Match: matchcondition.New().Match}, time.Now)
-	wake := &waker{}
 	announcer := announcer{recorder: manager.GetEventRecorder(FieldOwner)}
 	reconciler := &Reconciler{
 		client:    reads,
@@ -73,6 +78,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		checker:   newChecker(reads, manager.GetAPIReader(), time.Now, wake.Wake),
 		actor:     &actor{client: reads, inventory: observer.Inventory},
 		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
+		sight:     sight,
 		announcer: announcer,
 		reporter:  newReporter(reads, time.Now, announcer),
 	}
@@ -90,7 +96,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	return nil
 }
 
-func newInformers(ctx context.Context, manager ctrl.Manager, options Options) (cache.Cache, error) {
+func newInformers(ctx context.Context, manager ctrl.Manager, sight *sight, options Options) (cache.Cache, error) {
 	kinds := byObject()
 	namespaces := map[string]cache.Config{options.Namespace: {}}
 	allowed, err := canRead(ctx, manager, options.IstioNamespace)
@@ -103,8 +109,9 @@ func newInformers(ctx context.Context, manager ctrl.Manager, options Options) (c
 		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled", "namespace", options.IstioNamespace)
 	}
 	kinds[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: namespaces}
-	informers, err := cache.New(manager.GetConfig(), cache.Options{
-		HTTPClient:                  manager.GetHTTPClient(),
+	watching := rest.CopyConfig(manager.GetConfig())
+	watching.Wrap(sight.Wrap)
+	informers, err := cache.New(watching, cache.Options{
 		Scheme:                      manager.GetScheme(),
 		Mapper:                      manager.GetRESTMapper(),
 		ByObject:                    kinds,

@@ -62,6 +62,7 @@ type policyState struct {
 	invalid   error
 	stopped   bool
 	guard     rollout.Guard
+	blind     string
 	enforcing bool
 }
 
@@ -90,6 +91,13 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionRestartsAllowed, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
+		return status
+	}
+	if state.blind != "" {
+		message := fmt.Sprintf("It is not known how things are now: %s.", state.blind)
+		set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
+		set(v1alpha1.ConditionRestartsAllowed, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
 		return status
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")

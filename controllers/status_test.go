@@ -186,6 +186,11 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=Unknown/GuardUnknown"},
 		},
 		{
+			name:  "the cluster cannot be watched",
+			state: enforcing(func(s *policyState) { s.blind, s.guard = "pods cannot be watched", rollout.GuardMissing }),
+			want:  []string{"FullMesh=Unknown/NotObserved", "Ready=Unknown/NotObserved", "RestartsAllowed=Unknown/NotObserved"},
+		},
+		{
 			name: "restarts are going on",
 			state: enforcing(func(s *policyState) {
 				s.sum, s.worst = rollout.Summary{Eligible: 4, Meshed: 1, InFlight: 1, NeedsAction: 1}, "Deployment shop/alone (WouldCauseDowntime)"

@@ -298,15 +298,15 @@ type MeshPolicyStatus struct {
 	// conditions are Ready, FullMesh and RestartsAllowed, and Reconciling and Stalled while
 	// they are true.
 	//
-	// Ready is True (Observed) when this status is about the current spec, Unknown
-	// (WaitingForCache) before the cluster has been read.
+	// Ready is True (Observed) when this status is about the current spec, False (InvalidSpec)
+	// when that cannot be used, Unknown (NotObserved) while the cluster cannot be watched.
 	//
 	// FullMesh is True (AllMeshed) when every eligible Pod is in the mesh, False
-	// (InProgress, WorkloadsHeld, NoneExpected) when not, Unknown (WaitingForCache) before the
-	// cluster has been read.
+	// (InProgress, WorkloadsHeld, NoneExpected) when not, Unknown (NotObserved, InvalidSpec) while
+	// that cannot be told.
 	//
 	// RestartsAllowed is True (Enforcing) when workloads may be restarted, False (ReportMode,
-	// Stopped, GuardMissing) when not, Unknown (GuardUnknown, WaitingForCache) while that cannot
+	// Stopped, GuardMissing) when not, Unknown (GuardUnknown, NotObserved) while that cannot
 	// be told.
 	// +optional
 	// +listType=map
@@ -391,17 +391,17 @@ const (
 
 // Condition reasons.
 const (
-	ReasonObserved        = "Observed"
-	ReasonWaitingForCache = "WaitingForCache"
-	ReasonAllMeshed       = "AllMeshed"
-	ReasonInProgress      = "InProgress"
-	ReasonWorkloadsHeld   = "WorkloadsHeld"
-	ReasonNoneExpected    = "NoneExpected"
-	ReasonEnforcing       = "Enforcing"
-	ReasonReportMode      = "ReportMode"
-	ReasonStopped         = "Stopped"
-	ReasonGuardMissing    = "GuardMissing"
-	ReasonGuardUnknown    = "GuardUnknown"
-	ReasonNothingLeft     = "NothingLeft"
-	ReasonInvalidSpec     = "InvalidSpec"
+	ReasonObserved      = "Observed"
+	ReasonNotObserved   = "NotObserved"
+	ReasonAllMeshed     = "AllMeshed"
+	ReasonInProgress    = "InProgress"
+	ReasonWorkloadsHeld = "WorkloadsHeld"
+	ReasonNoneExpected  = "NoneExpected"
+	ReasonEnforcing     = "Enforcing"
+	ReasonReportMode    = "ReportMode"
+	ReasonStopped       = "Stopped"
+	ReasonGuardMissing  = "GuardMissing"
+	ReasonGuardUnknown  = "GuardUnknown"
+	ReasonNothingLeft   = "NothingLeft"
+	ReasonInvalidSpec   = "InvalidSpec"
 )

@@ -61,6 +61,7 @@ var checks = []check{
 	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyOnlyReports", policyOnlyReports},
+	{"PictureIsOld", pictureIsOld},
 	{"RedButtonIsPressed", redButtonIsPressed},
 	{"GuardIsNotProven", guardIsNotProven},
 	{"IsSettling", isSettling},
@@ -281,6 +282,14 @@ func policyOnlyReports(s *situation) *hold {
 	}
 	return &hold{reason: ReasonReportMode, clearsBy: v1alpha1.ClearedByAdmin,
 		message: fmt.Sprintf("%s MeshPolicy %s is in mode Report, so it is not restarted. Set mode: Enforce.", s.workload.Message, s.policy.Name)}
+}
+
+func pictureIsOld(s *situation) *hold {
+	if s.in.Blind == "" {
+		return nil
+	}
+	return &hold{reason: ReasonNotObserved, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("It is not known how things are now: %s.", s.in.Blind)}
 }
 
 func redButtonIsPressed(s *situation) *hold {

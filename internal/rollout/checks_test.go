@@ -46,6 +46,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"StatefulSetWaitsForItsPods",
 		"CauseWasTriedAlready",
 		"PolicyOnlyReports",
+		"PictureIsOld",
 		"RedButtonIsPressed",
 		"GuardIsNotProven",
 		"IsSettling",
@@ -303,6 +304,13 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonReportMode, byAdmin, "Set mode: Enforce"},
 			},
 			map[string]*scene{"a policy that enforces": newScene(outside(cart(), 3))},
+		},
+		"PictureIsOld": {
+			map[string]speaks{
+				"a watch is broken": {newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Blind = "pods cannot be watched" }),
+					rollout.ReasonNotObserved, byCluster, "pods cannot be watched"},
+			},
+			map[string]*scene{"all watches are had": newScene(outside(cart(), 3))},
 		},
 		"RedButtonIsPressed": {
 			map[string]speaks{

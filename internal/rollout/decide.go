@@ -32,6 +32,8 @@ type Input struct {
 	// System are namespaces that are governed only where a label on them says so, beside those of the
 	// mesh's control planes.
 	System sets.Set[string]
+	// Blind says what of the picture is no longer kept up to date; empty where all of it is.
+	Blind string
 	// Stopped says that the red button is pressed.
 	Stopped bool
 	Guard   Guard

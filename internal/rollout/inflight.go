@@ -24,6 +24,14 @@ const excusedAtMost = 3
 // ended. It does not matter whether a policy still governs it.
 func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	record, workload := s.workload.Record, s.workload
+	if s.in.Blind != "" {
+		return Verdict{
+			Workload: workload,
+			Action:   v1alpha1.ActionInFlight,
+			Reason:   ReasonNotObserved,
+			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.in.Blind),
+		}
+	}
 	if workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
 		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation))
 	}
@@ -54,7 +62,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 // completedLate gives the verdict on a failed restart that came through after all.
 func completedLate(s *situation) (Verdict, bool) {
 	record := s.workload.Record
-	if !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
+	if s.in.Blind != "" || !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
 		return Verdict{}, false
 	}
 	return s.finish(v1alpha1.ResultSucceeded, strings.TrimSpace("Late: it had been given up. "+reservation(s.workload))), true

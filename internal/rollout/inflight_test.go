@@ -38,6 +38,22 @@ func uninjectedAt(at time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(at).Ready(at) }
 }
 
+func TestARestartDoesNotEndUnseen(t *testing.T) {
+	for name, objects := range map[string][]any{
+		"that has succeeded, as far as is known": runs(rolledOut().Build(), readyInMeshAt(noon), readyInMeshAt(noon), readyInMeshAt(noon)),
+		"that makes no progress, as far as is known": runs(restarting().Annotated(v1alpha1.LastRestartAnnotation,
+			inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), yesterday).String()).Build(), uninjected, uninjected, uninjected),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(objects).when(func(in *rollout.Input) { in.Blind = "pods cannot be watched" })
+			got := only(t, s.decide())
+			if got.Action != v1alpha1.ActionInFlight || got.Reason != rollout.ReasonNotObserved || got.Step != rollout.StepNone {
+				t.Errorf("%s %s, step %d: %s", got.Action, got.Reason, got.Step, got.Message)
+			}
+		})
+	}
+}
+
 func TestRestartInFlight(t *testing.T) {
 	three := func(how func(*builder.PodBuilder)) []func(*builder.PodBuilder) {
 		return []func(*builder.PodBuilder){how, how, how}

@@ -39,6 +39,7 @@ const (
 	ReasonRestartReverted         Reason = "RestartReverted"
 	ReasonAlreadyRestarted        Reason = "AlreadyRestarted"
 	ReasonReportMode              Reason = "ReportMode"
+	ReasonNotObserved             Reason = "NotObserved"
 	ReasonStopped                 Reason = "Stopped"
 	ReasonGuardMissing            Reason = "GuardMissing"
 	ReasonGuardUnknown            Reason = "GuardUnknown"

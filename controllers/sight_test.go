@@ -1,0 +1,122 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+// answers is what the API server answers to a request; 0: it does not.
+type answers int
+
+func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
+	if a == 0 {
+		return nil, errors.New("connection refused")
+	}
+	return &http.Response{StatusCode: int(a), Status: http.StatusText(int(a)), Body: http.NoBody}, nil
+}
+
+// request sends one through the sight. That the answer is passed on is what the sight must not change.
+func request(t *testing.T, s *sight, ctx context.Context, url string, answer answers) {
+	t.Helper()
+	sent, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://cluster"+url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := s.Wrap(answer).RoundTrip(sent)
+	if (err != nil) != (answer == 0) || err == nil && response.StatusCode != int(answer) {
+		t.Errorf("answer %d became %v, %v", answer, response, err)
+	}
+	if err == nil {
+		response.Body.Close()
+	}
+}
+
+const watchPods = "/api/v1/pods?allowWatchBookmarks=true&watch=true"
+
+func TestABrokenWatchIsNoticed(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		url     string
+		answers []answers
+		ctx     context.Context
+		want    string
+	}{
+		"one that is had":                  {watchPods, []answers{200}, t.Context(), ""},
+		"one that is refused":              {watchPods, []answers{200, 403}, t.Context(), "pods cannot be watched since 2026-11-23T12:00:00Z (Forbidden)"},
+		"one without an answer":            {watchPods, []answers{0}, t.Context(), "pods cannot be watched since 2026-11-23T12:00:00Z (no answer: connection refused)"},
+		"one that is had again":            {watchPods, []answers{0, 500, 200}, t.Context(), ""},
+		"one of a kind that is not served": {watchPods, []answers{0, 404}, t.Context(), ""},
+		"one that nobody wants any more":   {watchPods, []answers{500, 0}, cancelled, ""},
+		"a request that is no watch":       {"/api/v1/namespaces/a/pods?limit=500", []answers{403}, t.Context(), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			time := atNoon()
+			s := newSight(time.Now, func() {})
+			for _, answer := range test.answers {
+				request(t, s, test.ctx, test.url, answer)
+			}
+			if what, _ := s.Blind(); what != "" {
+				t.Errorf("It counts at once: %s", what)
+			}
+			time.pass(blindAfter)
+			if what, _ := s.Blind(); what != test.want {
+				t.Errorf("It says %q, want %q", what, test.want)
+			}
+			if err := s.ready(nil); (err != nil) != (test.want != "") {
+				t.Errorf("ready: %v", err)
+			}
+		})
+	}
+}
+
+func TestABrokenWatchIsLookedAtAgainInTime(t *testing.T) {
+	time, changes := atNoon(), 0
+	s := newSight(time.Now, func() { changes++ })
+	request(t, s, t.Context(), watchPods, 0)
+	time.pass(blindAfter / 2)
+	request(t, s, t.Context(), watchPods, 0)
+	request(t, s, t.Context(), "/apis/apps/v1/deployments?watch=true", 0)
+	if _, again := s.Blind(); !again.Equal(noon.Add(blindAfter)) {
+		t.Errorf("It asks to be looked at again at %s", again)
+	}
+	if changes != 2 {
+		t.Errorf("It tells of %d changes, want one of each watch", changes)
+	}
+	request(t, s, t.Context(), watchPods, 200)
+	if changes != 3 {
+		t.Error("It does not tell that the watch is had again.")
+	}
+}
+
+func TestNothingIsRestartedWithoutSight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, "shop")
+		request(t, s.sight, t.Context(), watchPods, 403)
+		time.Sleep(blindAfter)
+		if err := s.pass(t, 3); err != nil || s.wrote() != nil {
+			t.Errorf("something was restarted, or %v", err)
+		}
+		policy := &v1alpha1.MeshPolicy{}
+		policy.Name = "production"
+		if err := s.client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(inShort(policy.Status.Conditions), " "); got != "FullMesh=Unknown/NotObserved Ready=Unknown/NotObserved RestartsAllowed=Unknown/NotObserved" {
+			t.Errorf("The policy says %s", got)
+		}
+		request(t, s.sight, t.Context(), watchPods, 200)
+		if err := s.pass(t, 3); err != nil || len(s.wrote()) != 1 {
+			t.Errorf("it does not go on, or %v", err)
+		}
+	})
+}
