@@ -91,6 +91,7 @@ func TestCommands(t *testing.T) {
 		{"plan writes nothing", testPlanWritesNothing},
 		{"plan without rights", testPlanWithoutRights},
 		{"stop", testStop},
+		{"stop without rights", testStopWithoutRights},
 		{"status", testStatus},
 		{"status without rights", testStatusWithoutRights},
 		{"status goes on", testStatusGoesOn},
@@ -427,6 +428,13 @@ func testStop(t *testing.T, w *world) {
 }
 
 // observe writes the status of every policy as the operator would.
+func testStopWithoutRights(t *testing.T, w *world) {
+	kubeconfig, user := w.account(t, "passer-by")
+	for _, args := range [][]string{{"stop"}, {"stop", "--clear"}} {
+		run(t, append(args, "--kubeconfig", kubeconfig)...).check(t, exitError, user, "stop needs to get, create and delete the ConfigMap fullmesh-stop in namespace fullmesh-system")
+	}
+}
+
 func (w *world) observe(t *testing.T) {
 	t.Helper()
 	var policies v1alpha1.MeshPolicyList

@@ -66,10 +66,11 @@ func runStop(command *cobra.Command, options *stopOptions) error {
 	}
 	c = client.WithFieldOwner(c, controllers.FieldOwner+"-stop")
 	out := screenOf(command.OutOrStdout())
+	needs := fmt.Sprintf("stop needs to get, create and delete the ConfigMap %s in namespace %s; somebody who may has to press or clear it", v1alpha1.StopConfigMap, options.namespace)
 	if options.clear {
-		return options.release(command.Context(), c, out)
+		return withRights(options.release(command.Context(), c, out), needs)
 	}
-	return options.press(command.Context(), c, out)
+	return withRights(options.press(command.Context(), c, out), needs)
 }
 
 func (o *stopOptions) press(ctx context.Context, c client.Client, out screen) error {
