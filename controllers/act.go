@@ -48,19 +48,30 @@ const (
 	writtenRefused
 )
 
-// restart sets the cause on the template and the record on the object, in one patch that the API
-// server refuses when the spec has changed since it was looked at.
+// restart begins a restart: it writes the record on the object and what the method asks for, in one
+// patch that the API server refuses when the spec has changed since it was looked at.
 func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written, error) {
 	object := verdict.Workload.Object
 	patch := []operation{
 		{"test", "/metadata/uid", object.UID},
 		{"test", "/metadata/generation", object.Generation},
 	}
+	switch verdict.Method {
+	case v1alpha1.MethodRolloutRestart:
+		patch = append(patch, causeOperations(object, verdict.Record.Cause)...)
+	default:
+		return writtenStale, fmt.Errorf("restarting %s: this version does not know the method %s", object.Key(), verdict.Method)
+	}
+	return a.write(ctx, object, append(patch, recordOperations(object, verdict.Record)...))
+}
+
+// causeOperations set the cause on the template, which has the kind's controller roll it out.
+func causeOperations(object *inventory.Object, cause string) []operation {
+	var patch []operation
 	if len(object.Template.Annotations) == 0 {
 		patch = append(patch, operation{"add", "/spec/template/metadata/annotations", map[string]string{}})
 	}
-	patch = append(patch, operation{"add", "/spec/template/metadata/annotations/" + pointer(v1alpha1.RestartCauseAnnotation), verdict.Record.Cause})
-	return a.write(ctx, object, append(patch, recordOperations(object, verdict.Record)...))
+	return append(patch, operation{"add", "/spec/template/metadata/annotations/" + pointer(v1alpha1.RestartCauseAnnotation), cause})
 }
 
 // finish writes down how a restart ended, unless somebody else did.

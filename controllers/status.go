@@ -195,6 +195,7 @@ func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.Reported
 		Meshed:            new(int32(workload.Pods.Meshed)),
 		Finding:           workload.Finding,
 		Action:            verdict.Action,
+		Method:            verdict.Method,
 		Reason:            string(verdict.Reason),
 		ClearsBy:          verdict.ClearsBy,
 		Since:             metav1.NewTime(now.Truncate(time.Second)),
@@ -242,6 +243,7 @@ func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 		row := v1alpha1.RecentRestart{
 			WorkloadReference: reference(workload.Key),
 			Cause:             shorten(record.Cause, 253),
+			Method:            record.Method,
 			StartTime:         metav1.NewTime(record.Start.Truncate(time.Second)),
 			Result:            record.Result,
 			Message:           shorten(record.Message, longestMessage),

@@ -49,7 +49,7 @@ func held(name string, reason rollout.Reason, clearsBy v1alpha1.ClearedBy) rollo
 }
 
 func done(name string, action v1alpha1.Action, reason rollout.Reason) rollout.Verdict {
-	return rollout.Verdict{Workload: outside(name), Action: action, Reason: reason, Message: "It is being done."}
+	return rollout.Verdict{Workload: outside(name), Action: action, Reason: reason, Method: v1alpha1.MethodEviction, Message: "It is being done."}
 }
 
 var (
@@ -356,7 +356,14 @@ func TestReportListsAreBounded(t *testing.T) {
 
 func recordOf(workload *inventory.Workload, start time.Time) inventory.Record {
 	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: workload.Object.UID, Newest: noon.Unix()}
-	return inventory.NewRecord(cause, inventory.MethodRolloutRestart, "decided", start)
+	return inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", start)
+}
+
+func TestReportTellsTheMethod(t *testing.T) {
+	rows := reportStatus(planned(0, paused, inProgress), v1alpha1.MeshReportStatus{}, 1, noon).Workloads
+	if rows[0].Method != "" || rows[1].Method != v1alpha1.MethodEviction {
+		t.Errorf("methods %q and %q", rows[0].Method, rows[1].Method)
+	}
 }
 
 func TestReportTellsOfEachRestart(t *testing.T) {
@@ -369,11 +376,11 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	want := []v1alpha1.RecentRestart{
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
-			Cause:             begun.Cause, StartTime: metav1.NewTime(noon.Add(-time.Minute)),
+			Cause:             begun.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Minute)),
 		},
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
-			Cause:             over.Cause, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
+			Cause:             over.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
 			EndTime: new(metav1.NewTime(noon.Add(-time.Minute))), Result: v1alpha1.ResultFailed, Message: "It crashed.",
 		},
 	}

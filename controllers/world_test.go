@@ -251,7 +251,8 @@ func restartOf(object *inventory.Object) *rollout.Verdict {
 		Reason:   rollout.ReasonRestartDue,
 		Message:  "It is restarted.",
 		Step:     rollout.StepRestart,
-		Record:   inventory.NewRecord(cause, inventory.MethodRolloutRestart, "decided", noon),
+		Method:   v1alpha1.MethodRolloutRestart,
+		Record:   inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon),
 		CheckKey: rollout.CheckKey{UID: object.UID, Decided: "decided"},
 	}
 }

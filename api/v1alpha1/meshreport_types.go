@@ -139,6 +139,20 @@ type WorkloadReference struct {
 	Name string `json:"name,omitempty"`
 }
 
+// RestartMethod is how a workload is restarted.
+// +kubebuilder:validation:Enum=RolloutRestart;Eviction;RestartAt
+type RestartMethod string
+
+// The methods.
+const (
+	// MethodRolloutRestart: a change of the template, which the kind's own controller rolls out.
+	MethodRolloutRestart RestartMethod = "RolloutRestart"
+	// MethodEviction: the Pods that must be replaced are evicted, a few at a time, and nothing else.
+	MethodEviction RestartMethod = "Eviction"
+	// MethodRestartAt: spec.restartAt of an Argo Rollout, whose controller then evicts.
+	MethodRestartAt RestartMethod = "RestartAt"
+)
+
 // ReportedWorkload is one workload that is not complete.
 type ReportedWorkload struct {
 	WorkloadReference `json:",inline"`
@@ -157,6 +171,9 @@ type ReportedWorkload struct {
 	// action is what is done about it.
 	// +required
 	Action Action `json:"action,omitempty"`
+	// method is how it is restarted, or would be once a hold has ended; unset where it cannot be.
+	// +optional
+	Method RestartMethod `json:"method,omitempty"`
 	// reason is why, as one word.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -200,6 +217,9 @@ type RecentRestart struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Cause string `json:"cause,omitempty"`
+	// method is how it was made; unset where that is not known.
+	// +optional
+	Method RestartMethod `json:"method,omitempty"`
 	// startTime is when it was started.
 	// +required
 	StartTime metav1.Time `json:"startTime,omitzero"`

@@ -129,10 +129,11 @@ type found struct {
 
 // verdict is what is decided; Action is empty where no policy governs the workload.
 type verdict struct {
-	Action   v1alpha1.Action    `json:"action"`
-	Reason   rollout.Reason     `json:"reason"`
-	ClearsBy v1alpha1.ClearedBy `json:"clearsBy,omitempty"`
-	Message  string             `json:"message"`
+	Action   v1alpha1.Action        `json:"action"`
+	Method   v1alpha1.RestartMethod `json:"method,omitempty"`
+	Reason   rollout.Reason         `json:"reason"`
+	ClearsBy v1alpha1.ClearedBy     `json:"clearsBy,omitempty"`
+	Message  string                 `json:"message"`
 }
 
 // carries is what Pods carry.
@@ -189,7 +190,7 @@ func (s *subject) explain(key mesh.Key, pod string) *explanation {
 		document.Policy = trace.Policy.Name
 	}
 	document.addPods(s.inventory.Carried(key), pod)
-	document.Verdict = verdict{trace.Verdict.Action, trace.Verdict.Reason, trace.Verdict.ClearsBy, trace.Verdict.Message}
+	document.Verdict = verdict{trace.Verdict.Action, trace.Verdict.Method, trace.Verdict.Reason, trace.Verdict.ClearsBy, trace.Verdict.Message}
 	if trace.Verdict.Action == "" {
 		document.row.Action = v1alpha1.ActionNone
 		document.Verdict.Message = fmt.Sprintf("No MeshPolicy governs the namespace %s, so that nothing is done about it.", key.Namespace)

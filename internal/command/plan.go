@@ -144,6 +144,7 @@ func plannedWorkload(verdict *rollout.Verdict) workloadRow {
 		Finding:  workload.Finding,
 		Expected: &expected{Inject: workload.Expectation.Inject, Revision: workload.Expectation.Revision},
 		Action:   verdict.Action,
+		Method:   verdict.Method,
 		Reason:   string(verdict.Reason),
 		ClearsBy: verdict.ClearsBy,
 		Message:  verdict.Message,

@@ -42,7 +42,9 @@ type workloadRow struct {
 	Finding  v1alpha1.Finding `json:"finding"`
 	Expected *expected        `json:"expected,omitempty"`
 	Action   v1alpha1.Action  `json:"action"`
-	Reason   string           `json:"reason"`
+	// Method is how it is restarted, or would be once a hold has ended.
+	Method v1alpha1.RestartMethod `json:"method,omitempty"`
+	Reason string                 `json:"reason"`
 	// ClearsBy says who or what ends a hold.
 	ClearsBy v1alpha1.ClearedBy `json:"clearsBy,omitempty"`
 	Message  string             `json:"message"`
@@ -152,7 +154,7 @@ func (n *namespaceRow) isQuiet() bool {
 // printWorkloads prints those that are not complete, the worst first, and then the others. Of runs
 // that are over it prints nothing, and of what is in the mesh not why.
 func (n *namespaceRow) printWorkloads(out screen) {
-	rows := table{{"WORKLOAD", "PODS", "MESHED", "FINDING", "ACTION", "REASON", "CLEARED BY", "MESSAGE"}}
+	rows := table{{"WORKLOAD", "PODS", "MESHED", "FINDING", "ACTION", "METHOD", "REASON", "CLEARED BY", "MESSAGE"}}
 	order := slices.Clone(n.worstFirst)
 	for i := range n.Workloads {
 		if over := n.Workloads[i].Group == "batch" && n.Workloads[i].Pods == 0; !over && !slices.Contains(n.worstFirst, i) {
@@ -167,7 +169,7 @@ func (n *namespaceRow) printWorkloads(out screen) {
 		}
 		rows = append(rows, []string{
 			w.String(), fmt.Sprint(w.Pods), fmt.Sprint(w.Meshed), string(w.Finding),
-			string(w.Action), w.Reason, cmp.Or(string(w.ClearsBy), "-"), message,
+			string(w.Action), cmp.Or(string(w.Method), "-"), w.Reason, cmp.Or(string(w.ClearsBy), "-"), message,
 		})
 	}
 	if len(rows) > 1 {

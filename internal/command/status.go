@@ -244,6 +244,7 @@ func newReportedNamespace(report *v1alpha1.MeshReport) reportedNamespace {
 			Meshed:   number(workload.Meshed),
 			Finding:  workload.Finding,
 			Action:   workload.Action,
+			Method:   workload.Method,
 			Reason:   workload.Reason,
 			ClearsBy: workload.ClearsBy,
 			Message:  workload.Message,

@@ -51,6 +51,11 @@ func report(namespace string, eligible, meshed int32, rows ...v1alpha1.ReportedW
 	return report
 }
 
+func restartedBy(method v1alpha1.RestartMethod, row v1alpha1.ReportedWorkload) v1alpha1.ReportedWorkload {
+	row.Method = method
+	return row
+}
+
 func reportedRow(kind, name string, action v1alpha1.Action, reason string, clearsBy v1alpha1.ClearedBy, message string) v1alpha1.ReportedWorkload {
 	return v1alpha1.ReportedWorkload{
 		WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: kind, Name: name},
@@ -67,7 +72,7 @@ func reportedRow(kind, name string, action v1alpha1.Action, reason string, clear
 
 var (
 	heldRow     = reportedRow("StatefulSet", "db", v1alpha1.ActionHold, "WouldCauseDowntime", v1alpha1.ClearedByAdmin, "A restart leaves no Pod ready for a moment.")
-	inFlightRow = reportedRow("Deployment", "web", v1alpha1.ActionInFlight, "RestartInProgress", "", "Restarting since noon.")
+	inFlightRow = restartedBy(v1alpha1.MethodEviction, reportedRow("Deployment", "web", v1alpha1.ActionInFlight, "RestartInProgress", "", "Restarting since noon."))
 )
 
 func TestStatusIsPrinted(t *testing.T) {

@@ -3,6 +3,7 @@ package inventory
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +50,8 @@ func ParseCause(token string) (Cause, error) {
 type Record struct {
 	Version int    `json:"version"`
 	Cause   string `json:"cause"`
-	// Method is how it was restarted, for instance RolloutRestart.
-	Method string `json:"method"`
+	// Method is how it was restarted.
+	Method v1alpha1.RestartMethod `json:"method"`
 	// Decided is a hash over what decided that a restart would help: the template, the
 	// namespace's injection labels, the injector. When it changes after a failure, the restart
 	// may be tried anew.
@@ -65,11 +66,11 @@ type Record struct {
 	Message string                 `json:"message,omitempty"`
 }
 
-// MethodRolloutRestart is a change of the template, which the kind's own controller rolls out.
-const MethodRolloutRestart = "RolloutRestart"
+// Methods that a record can have.
+var methods = []v1alpha1.RestartMethod{v1alpha1.MethodRolloutRestart, v1alpha1.MethodEviction, v1alpha1.MethodRestartAt}
 
 // NewRecord begins a record.
-func NewRecord(cause Cause, method, decided string, start time.Time) Record {
+func NewRecord(cause Cause, method v1alpha1.RestartMethod, decided string, start time.Time) Record {
 	return Record{Version: recordVersion, Cause: cause.String(), Method: method, Decided: decided, Start: start.UTC().Truncate(time.Second)}
 }
 
@@ -137,7 +138,7 @@ func (c *Cause) plausible() bool {
 func (r *Record) plausible() bool {
 	switch r.Result {
 	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted:
-		return r.Method == MethodRolloutRestart && r.Excused >= 0
+		return slices.Contains(methods, r.Method) && r.Excused >= 0
 	default:
 		return false
 	}

@@ -105,7 +105,7 @@ func only(t *testing.T, object *inventory.Object) *inventory.Workload {
 // not believed.
 func TestForgedRecordsAreNotBelieved(t *testing.T) {
 	const uid = "u-1"
-	genuine := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: uid, Newest: 7}, inventory.MethodRolloutRestart, "", noon)
+	genuine := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: uid, Newest: 7}, v1alpha1.MethodRolloutRestart, "", noon)
 	forge := func(change func(*inventory.Record)) string {
 		forged := genuine
 		change(&forged)

@@ -19,9 +19,9 @@ type usage struct {
 	failed []string
 }
 
-func (u *usage) add(workload *inventory.Workload) {
+func (u *usage) add(workload *inventory.Workload, pods int) {
 	u.workloads++
-	u.pods += workload.Object.Strategy.AtOnce()
+	u.pods += pods
 	if workload.Record.Failed() {
 		u.failed = append(u.failed, workload.Key.String())
 	}
@@ -90,13 +90,14 @@ func (l *ledger) open(policy *Policy, namespace *inventory.Namespace) {
 
 // take counts a workload that is in flight or begins to be. Where no policy governs its namespace
 // any more it counts against nobody, as nothing else starts there.
-func (l *ledger) take(policy *Policy, namespace *inventory.Namespace, workload *inventory.Workload) {
-	l.inFlight[namespace.Name] = append(l.inFlight[namespace.Name], workload.Template.Labels)
-	if policy == nil {
+func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
+	l.inFlight[s.namespace.Name] = append(l.inFlight[s.namespace.Name], s.workload.Template.Labels)
+	if s.policy == nil {
 		return
 	}
-	l.policies[policy].used.add(workload)
-	l.namespaces[namespace.Name].used.add(workload)
+	pods := atOnce(s.workload, by)
+	l.policies[s.policy].used.add(s.workload, pods)
+	l.namespaces[s.namespace.Name].used.add(s.workload, pods)
 }
 
 // checks are asked last of all: their answers depend on what else is restarted.
@@ -127,7 +128,7 @@ func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 
 // leavesNoRoom speaks where a budget does not allow one more, or not this one at all.
 func (l *ledger) leavesNoRoom(s *situation) *hold {
-	cost := s.workload.Object.Strategy.AtOnce()
+	cost := atOnce(s.workload, s.method().name)
 	for i := range s.policy.budgets {
 		budget := &s.policy.budgets[i]
 		account := l.policies[s.policy]

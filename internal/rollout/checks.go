@@ -21,8 +21,9 @@ type situation struct {
 	policy    *Policy
 	workload  *inventory.Workload
 
-	// decidedNow is filled in by decided().
+	// decidedNow and methodNow are filled in by decided() and method().
 	decidedNow string
+	methodNow  *method
 }
 
 // decided is the hash over what decides about this workload now.

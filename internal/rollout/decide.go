@@ -126,7 +126,7 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 			verdict := inFlight(s, timeout)
 			// One that has ended makes room, whether or not that can be written down.
 			if verdict.Step != StepFinish || verdict.Record.Failed() && disturbs(workload) {
-				ledger.take(n.Policy, n.Namespace, workload)
+				ledger.take(s, workload.Record.Method)
 			}
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
@@ -136,17 +136,13 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 			continue
 		}
 		if workload.Record.Failed() && disturbs(workload) {
-			ledger.take(n.Policy, n.Namespace, workload)
+			ledger.take(s, workload.Record.Method)
 		}
 		if n.Policy == nil {
 			continue
 		}
 		if spoken := firstToSpeak(s); spoken != nil {
-			verdict := spoken.verdict(workload)
-			if verdict.Step == StepCheck {
-				verdict.CheckKey = s.checkKey()
-			}
-			n.Verdicts = append(n.Verdicts, verdict)
+			n.Verdicts = append(n.Verdicts, s.held(spoken))
 		} else if !workload.Complete() {
 			candidates = append(candidates, candidate{situation: s, plan: n})
 		}
@@ -171,17 +167,19 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 	s := c.situation
 	for _, check := range ledger.checks() {
 		if spoken := check.put(s); spoken != nil {
-			return spoken.verdict(s.workload)
+			return s.held(spoken)
 		}
 	}
-	ledger.take(s.policy, s.namespace, s.workload)
+	method := s.method()
+	ledger.take(s, method.name)
 	verdict := Verdict{
 		Workload: s.workload,
 		Action:   v1alpha1.ActionRestart,
 		Reason:   ReasonRestartDue,
-		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, strategyInWords(s.workload.Object)),
+		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, method.inWords(s.workload)),
+		Method:   method.name,
 		Step:     StepRestart,
-		Record:   inventory.NewRecord(s.cause(), inventory.MethodRolloutRestart, s.decided(), s.in.Now),
+		Record:   inventory.NewRecord(s.cause(), method.name, s.decided(), s.in.Now),
 		CheckKey: s.checkKey(),
 	}
 	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
@@ -191,13 +189,6 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		verdict.Step = StepCheck
 	}
 	return verdict
-}
-
-func strategyInWords(object *inventory.Object) string {
-	if object.Strategy.Type == inventory.StrategyRecreate {
-		return "all Pods at once"
-	}
-	return fmt.Sprintf("%d down and %d on top at once", object.Strategy.MaxUnavailable, object.Strategy.MaxSurge)
 }
 
 // inTurn orders candidates so that the namespaces have as many in flight as each other, as far as

@@ -54,6 +54,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		Workload: workload,
 		Action:   v1alpha1.ActionInFlight,
 		Reason:   ReasonRestartInProgress,
+		Method:   record.Method,
 		Message:  fmt.Sprintf("Restarting since %s: %d of %d Pods are ready in the mesh.", record.Start.Format(time.RFC3339), workload.Pods.MeshedReady, workload.Object.Replicas),
 		Until:    deadline.Add(time.Second),
 	}
@@ -124,6 +125,7 @@ func (s *situation) finish(result v1alpha1.RestartResult, message string) Verdic
 		Workload: s.workload,
 		Action:   v1alpha1.ActionInFlight,
 		Reason:   ReasonRestartEnded,
+		Method:   s.workload.Record.Method,
 		Message:  fmt.Sprintf("The restart has ended: %s.", result),
 		Step:     StepFinish,
 		Record:   s.workload.Record.Ended(result, message, s.in.Now),

@@ -278,7 +278,7 @@ func restartedFor(finding v1alpha1.Finding) *builder.Workload[*appsv1.Deployment
 	cause := cartCause()
 	cause.Finding = finding
 	return rolledOut().
-		Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, inventory.MethodRolloutRestart, decidedNow(), began).String()).
+		Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, decidedNow(), began).String()).
 		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cause.String())
 }
 

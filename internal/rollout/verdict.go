@@ -92,6 +92,9 @@ type Verdict struct {
 	Message string
 	// ClearsBy says who ends a hold.
 	ClearsBy v1alpha1.ClearedBy
+	// Method is how the workload is restarted, or would be once a hold has ended; empty where it
+	// cannot be.
+	Method v1alpha1.RestartMethod
 
 	Step Step
 	// Record is what a restart or its end is written down as.
@@ -122,17 +125,20 @@ type hold struct {
 	checkDue bool
 }
 
-func (h *hold) verdict(workload *inventory.Workload) Verdict {
+// held is the verdict on a workload of which a check has spoken.
+func (s *situation) held(h *hold) Verdict {
 	verdict := Verdict{
-		Workload: workload,
+		Workload: s.workload,
 		Action:   v1alpha1.ActionHold,
 		Reason:   h.reason,
 		Message:  h.message,
 		ClearsBy: h.clearsBy,
+		Method:   s.method().name,
 		Until:    h.until,
 	}
 	if h.checkDue {
 		verdict.Step = StepCheck
+		verdict.CheckKey = s.checkKey()
 	}
 	return verdict
 }
