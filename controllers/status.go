@@ -226,7 +226,7 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 }
 
 // results that a record can have; none while the restart is in flight.
-var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted}
+var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack}
 
 // recentRestarts are the newest records, the newest first. Records stand in annotations, which others
 // can write: what the API server would not store, or not as it is, is left out or made to fit.

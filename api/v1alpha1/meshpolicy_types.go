@@ -69,6 +69,9 @@ const (
 	RiskUnchecked Risk = "Unchecked"
 )
 
+// Risks are all that there are.
+var Risks = []Risk{RiskDowntime, RiskStrictMTLS, RiskOwnedByOperator, RiskUnchecked}
+
 // MeshPolicySpec is what the administrator wants. Fields that this version does not act on
 // are refused when they are set.
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.namespaceSelector)",message="mode Enforce needs a namespaceSelector; use namespaceSelector: {} to govern every namespace",fieldPath=".namespaceSelector",reason=FieldValueRequired

@@ -193,7 +193,7 @@ type ReportedWorkload struct {
 }
 
 // RestartResult is how a restart ended.
-// +kubebuilder:validation:Enum=Succeeded;Failed;Ineffective;Reverted
+// +kubebuilder:validation:Enum=Succeeded;Failed;Ineffective;Reverted;RolledBack
 type RestartResult string
 
 // The results.
@@ -206,6 +206,8 @@ const (
 	ResultIneffective RestartResult = "Ineffective"
 	// ResultReverted: somebody took the restart back before it had ended.
 	ResultReverted RestartResult = "Reverted"
+	// ResultRolledBack: its owner rolled the restart back (kubectl rollout undo).
+	ResultRolledBack RestartResult = "RolledBack"
 )
 
 // RecentRestart is a restart that was made in the namespace.

@@ -215,6 +215,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		workload.Pods.Running++
 		if pod.Ready() {
 			workload.Pods.Ready++
+			workload.NewestReady = max(workload.NewestReady, pod.ReadySince)
 		}
 		if expectation.Wanted() && key.Group != "batch" {
 			workload.Pods.Eligible++

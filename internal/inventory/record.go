@@ -25,24 +25,39 @@ type Cause struct {
 	UID types.UID
 	// Newest is the creation second of the newest Pod to be replaced.
 	Newest int64
+	// Retry tells what was asked for again from what was not; empty where nobody asked.
+	Retry string
 }
 
-// String is the cause as the template carries it: 1/Missing/default/UID/1764000000.
+// String is the cause as the template carries it: 1/Missing/default/UID/1764000000, and one part more
+// where it was asked for again.
 func (c Cause) String() string {
-	return fmt.Sprintf("%d/%s/%s/%s/%d", recordVersion, c.Finding, c.Revision, c.UID, c.Newest)
+	token := fmt.Sprintf("%d/%s/%s/%s/%d", recordVersion, c.Finding, c.Revision, c.UID, c.Newest)
+	if c.Retry != "" {
+		token += "/" + c.Retry
+	}
+	return token
+}
+
+// Covers reports whether a restart for this cause was to replace all that another one is about: the
+// same but for Pods that were there before. Those that have gone since do not make a cause new.
+func (c Cause) Covers(other Cause) bool {
+	newest := c.Newest
+	c.Newest = other.Newest
+	return c == other && newest >= other.Newest
 }
 
 // ParseCause reads what String wrote. A cause of an unknown version is an error that says so.
 func ParseCause(token string) (Cause, error) {
 	parts := strings.Split(token, "/")
-	if version, err := strconv.Atoi(parts[0]); err != nil || version != recordVersion || len(parts) != 5 {
+	if version, err := strconv.Atoi(parts[0]); err != nil || version != recordVersion || len(parts) != 5 && (len(parts) != 6 || parts[5] == "") {
 		return Cause{}, fmt.Errorf("%q is not a cause that this version knows", token)
 	}
 	newest, err := strconv.ParseInt(parts[4], 10, 64)
 	if err != nil {
 		return Cause{}, fmt.Errorf("%q is not a cause that this version knows: %w", token, err)
 	}
-	return Cause{Finding: v1alpha1.Finding(parts[1]), Revision: parts[2], UID: types.UID(parts[3]), Newest: newest}, nil
+	return Cause{Finding: v1alpha1.Finding(parts[1]), Revision: parts[2], UID: types.UID(parts[3]), Newest: newest, Retry: strings.Join(parts[5:], "")}, nil
 }
 
 // Record is the last restart of a workload, kept on the workload itself so that it outlives the
@@ -60,6 +75,16 @@ type Record struct {
 	// Excused counts how often in a row a restart was ineffective for a reason that is not held
 	// against the workload.
 	Excused int `json:"excused,omitempty"`
+	// Replicas is how many Pods it asked for when it was restarted, and Ready how many were ready:
+	// what was not ready before is not held against the restart.
+	Replicas int `json:"replicas,omitempty"`
+	Ready    int `json:"ready,omitempty"`
+	// Retry is the value of the workload's annotation retry-requested that was served last. Asked is
+	// which of the requests on its namespace or policy was, by the second in which it was taken in.
+	Retry string `json:"retry,omitempty"`
+	Asked int64  `json:"asked,omitempty"`
+	// Probe says which breakers the restart was to try.
+	Probe Probe `json:"probe,omitzero"`
 	// End, Result and Message are unset while the restart is in flight.
 	End     *time.Time             `json:"end,omitempty"`
 	Result  v1alpha1.RestartResult `json:"result,omitempty"`
@@ -68,6 +93,13 @@ type Record struct {
 
 // Methods that a record can have.
 var methods = []v1alpha1.RestartMethod{v1alpha1.MethodRolloutRestart, v1alpha1.MethodEviction, v1alpha1.MethodRestartAt}
+// Probe is a restart that was made alone, to see whether a breaker may be closed. Each number says
+// which probe it was since that breaker opened, from 1; 0 where it tried none.
+type Probe struct {
+	Policy    int `json:"policy,omitempty"`
+	Namespace int `json:"namespace,omitempty"`
+	Injector  int `json:"injector,omitempty"`
+}
 
 // NewRecord begins a record.
 func NewRecord(cause Cause, method v1alpha1.RestartMethod, decided string, start time.Time) Record {
@@ -137,8 +169,8 @@ func (c *Cause) plausible() bool {
 // plausible reports whether this version may have written the record.
 func (r *Record) plausible() bool {
 	switch r.Result {
-	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted:
-		return slices.Contains(methods, r.Method) && r.Excused >= 0
+	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack:
+		return slices.Contains(methods, r.Method) && min(r.Excused, r.Replicas, r.Ready, r.Probe.Policy, r.Probe.Namespace, r.Probe.Injector) >= 0
 	default:
 		return false
 	}

@@ -19,19 +19,46 @@ import (
 )
 
 func TestCauseIsReadAsItWasWritten(t *testing.T) {
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "1-27", UID: "u-1", Newest: 1764000000}
-	const token = "1/Missing/1-27/u-1/1764000000"
-	if got := cause.String(); got != token {
-		t.Errorf("written as %q, want %q", got, token)
+	for token, cause := range map[string]inventory.Cause{
+		"1/Missing/1-27/u-1/1764000000":          {Finding: v1alpha1.FindingMissing, Revision: "1-27", UID: "u-1", Newest: 1764000000},
+		"1/Missing/1-27/u-1/1764000000/0f3c2a91": {Finding: v1alpha1.FindingMissing, Revision: "1-27", UID: "u-1", Newest: 1764000000, Retry: "0f3c2a91"},
+	} {
+		if got := cause.String(); got != token {
+			t.Errorf("written as %q, want %q", got, token)
+		}
+		got, err := inventory.ParseCause(token)
+		if diff := cmp.Diff(cause, got); diff != "" || err != nil {
+			t.Errorf("read (-want +got), %v:\n%s", err, diff)
+		}
 	}
-	got, err := inventory.ParseCause(token)
-	if diff := cmp.Diff(cause, got); diff != "" || err != nil {
-		t.Errorf("read (-want +got), %v:\n%s", err, diff)
+}
+
+// A cause is the same as one before it where no more than Pods have gone since: those that are left
+// were to be replaced then already.
+func TestCauseCoversWhatIsLeftOfIt(t *testing.T) {
+	tried := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "u-1", Newest: 100}
+	for name, test := range map[string]struct {
+		change func(*inventory.Cause)
+		covers bool
+	}{
+		"itself":           {func(*inventory.Cause) {}, true},
+		"older Pods":       {func(c *inventory.Cause) { c.Newest = 99 }, true},
+		"newer Pods":       {func(c *inventory.Cause) { c.Newest = 101 }, false},
+		"another finding":  {func(c *inventory.Cause) { c.Finding = v1alpha1.FindingStale }, false},
+		"another revision": {func(c *inventory.Cause) { c.Revision = "canary" }, false},
+		"another workload": {func(c *inventory.Cause) { c.UID = "u-2" }, false},
+		"asked for again":  {func(c *inventory.Cause) { c.Retry = "0f3c2a91" }, false},
+	} {
+		now := tried
+		test.change(&now)
+		if got := tried.Covers(now); got != test.covers {
+			t.Errorf("%s: covered %t", name, got)
+		}
 	}
 }
 
 func TestCauseThatIsNotKnownIsAnError(t *testing.T) {
-	for _, token := range []string{"", "2/Missing/default/u-1/1764000000", "1/Missing/default/u-1", "1/Missing/default/u-1/1/2", "1/Missing/default/u-1/now", "yes"} {
+	for _, token := range []string{"", "2/Missing/default/u-1/1764000000", "1/Missing/default/u-1", "1/Missing/default/u-1/1/2/3", "1/Missing/default/u-1/1/", "1/Missing/default/u-1/now", "yes"} {
 		if cause, err := inventory.ParseCause(token); err == nil || !strings.Contains(err.Error(), "not a cause that this version knows") {
 			t.Errorf("%q: read as %v, %v", token, cause, err)
 		}
@@ -41,6 +68,7 @@ func TestCauseThatIsNotKnownIsAnError(t *testing.T) {
 func FuzzParseCause(f *testing.F) {
 	f.Add("1/Missing/default/u-1/1764000000")
 	f.Add("1/////0")
+	f.Add("1/Missing/default/u-1/1764000000/0f3c2a91")
 	f.Fuzz(func(t *testing.T, token string) {
 		cause, err := inventory.ParseCause(token)
 		if err != nil {
@@ -130,6 +158,8 @@ func TestForgedRecordsAreNotBelieved(t *testing.T) {
 	}
 	for name, record := range map[string]string{
 		"an unknown method":          forge(func(r *inventory.Record) { r.Method = "Magic" }),
+		"a probe less than none":     forge(func(r *inventory.Record) { r.Probe.Policy = -1 }),
+		"fewer Pods than none":       forge(func(r *inventory.Record) { r.Ready = -1 }),
 		"an unknown result":          forge(func(r *inventory.Record) { r.Result = "Perhaps" }),
 		"excused less than never":    forge(func(r *inventory.Record) { r.Excused = -1 }),
 		"a cause that is no finding": forge(func(r *inventory.Record) { r.Cause = strings.Replace(r.Cause, "Missing", "Meshed", 1) }),

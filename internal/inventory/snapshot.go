@@ -88,8 +88,8 @@ type Workload struct {
 	Pods Pods
 	// NewestToReplace is the creation second of the newest Pod that a restart would replace; 0
 	// where there is none. NewestMeshedReady is the second in which the newest Pod became ready
-	// in the mesh; 0 where none did.
-	NewestToReplace, NewestMeshedReady int64
+	// in the mesh, NewestReady in which the newest of all did; 0 where none did.
+	NewestToReplace, NewestMeshedReady, NewestReady int64
 	// Failing is a Pod in the mesh that cannot become ready, and FailingOutside one that is not in the
 	// mesh; nil where there is none.
 	Failing, FailingOutside *FailingPod
@@ -317,6 +317,7 @@ func (w *Workload) countGroup(g *group, by basis) {
 		w.Notes = append(w.Notes, judgement.notes...)
 		w.Pods.Running += c.running
 		w.Pods.Ready += c.ready
+		w.NewestReady = max(w.NewestReady, c.newestReady)
 		if eligible {
 			w.Pods.Eligible += c.running
 		}

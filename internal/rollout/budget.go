@@ -27,16 +27,13 @@ func (u *usage) add(workload *inventory.Workload, pods int) {
 	}
 }
 
-// usedUp is the hold of a workload for which the restarts in flight leave no room. It ends by itself
-// unless they have all failed.
+// usedUp is the hold of a workload for which the restarts in flight leave no room. It ends by itself:
+// one that has failed gives up its place in time.
 func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
 	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) are as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
 	if len(u.failed) > 0 {
-		answer.message += fmt.Sprintf(" Failed, and in their place until their Pods are ready or scaled away: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
-	}
-	if len(u.failed) == u.workloads {
-		answer.clearsBy = v1alpha1.ClearedByOwner
+		answer.message += fmt.Sprintf(" Failed, and in their place until as many of their Pods are ready as before or nothing has moved for a while: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
 	}
 	return answer
 }

@@ -49,6 +49,7 @@ var checks = []check{
 	{"LastRestartFailed", lastRestartFailed},
 	{"IsNotSelected", isNotSelected},
 	{"IsOptedOut", isOptedOut},
+	{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk},
 	{"FindingIsNotRemediated", findingIsNotRemediated},
 	{"IsAJob", isAJob},
 	{"NobodyRecreatesIt", nobodyRecreatesIt},
@@ -125,6 +126,21 @@ func isOptedOut(s *situation) *hold {
 		return &hold{reason: ReasonInvalidAnnotation, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("Annotation %s on %s has the value %q, and only %q is known. Set that to be left alone, or remove the annotation.", v1alpha1.RestartAnnotation, where, value, v1alpha1.RestartDisabled)}
 	}
+}
+
+// acceptsWhatIsNoRisk speaks where an owner accepts something that nobody knows: who means to accept a
+// risk is not to wait for a restart that never comes, nor to believe that nothing was accepted.
+func acceptsWhatIsNoRisk(s *situation) *hold {
+	unknown := sets.List(ownerAccepts(s.workload).Delete(v1alpha1.Risks...).Delete(""))
+	if len(unknown) == 0 {
+		return nil
+	}
+	known := make([]string, 0, len(v1alpha1.Risks))
+	for _, risk := range v1alpha1.Risks {
+		known = append(known, string(risk))
+	}
+	return &hold{reason: ReasonInvalidAnnotation, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("Annotation %s on the workload names %q, and no such risk is known. Known, and set apart by commas, are: %s.", v1alpha1.AcceptAnnotation, unknown[0], strings.Join(known, ", "))}
 }
 
 func findingIsNotRemediated(s *situation) *hold {

@@ -33,6 +33,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"LastRestartFailed",
 		"IsNotSelected",
 		"IsOptedOut",
+		"AcceptsWhatIsNoRisk",
 		"FindingIsNotRemediated",
 		"IsAJob",
 		"NobodyRecreatesIt",
@@ -82,7 +83,9 @@ func TestRestartIsDue(t *testing.T) {
 	}
 	record.Decided = ""
 	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "deployment-shop-cart", Newest: yesterday.Unix()}
-	if diff := cmp.Diff(inventory.NewRecord(cause, "RolloutRestart", "", noon), record); diff != "" {
+	want := inventory.NewRecord(cause, "RolloutRestart", "", noon)
+	want.Replicas, want.Ready = 3, 3
+	if diff := cmp.Diff(want, record); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
 }
@@ -165,6 +168,20 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonOptedOut, byOwner, "on the Pod"},
 			},
 			map[string]*scene{"another annotation": newScene(outside(cart().Annotated("restart", "disabled"), 3))},
+		},
+		"AcceptsWhatIsNoRisk": {
+			map[string]speaks{
+				"a risk in lower case": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "downtime"), 3)),
+					rollout.ReasonInvalidAnnotation, byOwner, `names "downtime", and no such risk is known. Known, and set apart by commas, are: Downtime, StrictMTLS, OwnedByOperator, Unchecked.`},
+				"a risk beside one that is known": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime, Everything"), 3)),
+					rollout.ReasonInvalidAnnotation, byOwner, `names "Everything"`},
+				"risks that are not set apart by commas": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime Unchecked"), 3)),
+					rollout.ReasonInvalidAnnotation, byOwner, `names "Downtime Unchecked"`},
+			},
+			map[string]*scene{
+				"every risk that there is": newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime,StrictMTLS, OwnedByOperator ,Unchecked,"), 3)),
+				"none":                     newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, ""), 3)),
+			},
 		},
 		"FindingIsNotRemediated": {
 			map[string]speaks{

@@ -74,6 +74,9 @@ type NamespacePlan struct {
 	Policy *Policy
 	// Verdicts on the workloads that are not complete, the worst first.
 	Verdicts []Verdict
+
+	// looks are when time may change what the verdicts rest on.
+	looks []time.Time
 }
 
 // candidate is a workload that no check has anything against.
@@ -108,6 +111,9 @@ func Decide(in Input) *Plan {
 		for i := range namespace.Verdicts {
 			plan.lookAgain(namespace.Verdicts[i].Until, in.Now)
 		}
+		for _, at := range namespace.looks {
+			plan.lookAgain(at, in.Now)
+		}
 	}
 	return plan
 }
@@ -125,7 +131,7 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 		if workload.Record.InFlight() {
 			verdict := inFlight(s, timeout)
 			// One that has ended makes room, whether or not that can be written down.
-			if verdict.Step != StepFinish || verdict.Record.Failed() && disturbs(workload) {
+			if verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout) {
 				ledger.take(s, workload.Record.Method)
 			}
 			n.Verdicts = append(n.Verdicts, verdict)
@@ -135,7 +141,7 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
-		if workload.Record.Failed() && disturbs(workload) {
+		if workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}
 		if n.Policy == nil {
@@ -148,6 +154,16 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 		}
 	}
 	return candidates
+}
+
+// keepsItsPlace reports whether a restart that has failed still counts against the budgets.
+func (n *NamespacePlan) keepsItsPlace(in *Input, workload *inventory.Workload, record *inventory.Record, timeout time.Duration) bool {
+	frees := freesItsPlace(workload, record, timeout)
+	keeps := frees.IsZero() || frees.After(in.Now)
+	if keeps {
+		n.looks = append(n.looks, frees)
+	}
+	return keeps
 }
 
 func firstToSpeak(s *situation) *hold {
@@ -179,11 +195,8 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, method.inWords(s.workload)),
 		Method:   method.name,
 		Step:     StepRestart,
-		Record:   inventory.NewRecord(s.cause(), method.name, s.decided(), s.in.Now),
+		Record:   s.newRecord(method.name),
 		CheckKey: s.checkKey(),
-	}
-	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
-		verdict.Record.Excused = last.Excused
 	}
 	if _, known := s.answer(); !known && s.in.Check != nil {
 		verdict.Step = StepCheck

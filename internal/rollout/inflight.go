@@ -20,6 +20,16 @@ const longestSkew = 10 * time.Minute
 // to controllers and not to dry runs would otherwise have a workload restarted for ever.
 const excusedAtMost = 3
 
+// newRecord is what a restart that begins now is written down as.
+func (s *situation) newRecord(method v1alpha1.RestartMethod) inventory.Record {
+	record := inventory.NewRecord(s.cause(), method, s.decided(), s.in.Now)
+	record.Replicas, record.Ready = s.workload.Object.Replicas, s.workload.Pods.Ready
+	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
+		record.Excused = last.Excused
+	}
+	return record
+}
+
 // inFlight gives the verdict on a workload whose restart has begun: that it goes on, or how it
 // ended. It does not matter whether a policy still governs it.
 func inFlight(s *situation, progressTimeout time.Duration) Verdict {
@@ -46,8 +56,11 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 			return s.finishIneffective()
 		}
 	}
-	deadline := lastProgress(workload).Add(progressTimeout + workload.Object.Patience())
+	deadline := progressDeadline(workload, progressTimeout)
 	if s.in.Now.After(deadline) {
+		if isNoWorse(workload) {
+			return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before the restart.", workload.Pods.Ready, workload.Object.Replicas))
+		}
 		return s.finish(v1alpha1.ResultFailed, failure(workload, progressTimeout))
 	}
 	return Verdict{
@@ -55,7 +68,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		Action:   v1alpha1.ActionInFlight,
 		Reason:   ReasonRestartInProgress,
 		Method:   record.Method,
-		Message:  fmt.Sprintf("Restarting since %s: %d of %d Pods are ready in the mesh.", record.Start.Format(time.RFC3339), workload.Pods.MeshedReady, workload.Object.Replicas),
+		Message:  fmt.Sprintf("Restarting since %s: %s.", record.Start.Format(time.RFC3339), progress(workload)),
 		Until:    deadline.Add(time.Second),
 	}
 }
@@ -132,27 +145,85 @@ func (s *situation) finish(result v1alpha1.RestartResult, message string) Verdic
 	}
 }
 
-// lastProgress is when the newest Pod became ready in the mesh, or when the restart began.
+// progress says how far a restart is.
+func progress(workload *inventory.Workload) string {
+	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
+		return fmt.Sprintf("%d of %d Pods have lost their sidecar", replaced(workload), workload.Object.Replicas)
+	}
+	return fmt.Sprintf("%d of %d Pods are ready in the mesh", workload.Pods.MeshedReady, workload.Object.Replicas)
+}
+
+// replaced is how many Pods run that the restart need not replace any more, ready or not.
+func replaced(workload *inventory.Workload) int {
+	return max(0, workload.Pods.Running-workload.Pods.ToReplace)
+}
+
+// progressDeadline is when a restart has failed unless it has made progress by then. A further Pod that
+// is ready puts it off, and one that is ready over and over puts it off no further than the Pods that
+// were replaced may have taken, each by itself.
+func progressDeadline(workload *inventory.Workload, timeout time.Duration) time.Time {
+	patience := timeout + workload.Object.Patience()
+	deadline, bound := lastProgress(workload).Add(patience), longest(workload, patience)
+	if bound.Before(deadline) {
+		return bound
+	}
+	return deadline
+}
+
+// longest is when a restart that has come as far as this one has taken longer than it may.
+func longest(workload *inventory.Workload, patience time.Duration) time.Time {
+	scaledAway := max(0, workload.Record.Replicas-workload.Object.Replicas)
+	return workload.Record.Start.Add(time.Duration(replaced(workload)+scaledAway+1) * patience)
+}
+
+// lastProgress is when the newest Pod of those that the restart brought became ready, or when the
+// restart began.
 func lastProgress(workload *inventory.Workload) time.Time {
-	if ready := time.Unix(workload.NewestMeshedReady, 0); ready.After(workload.Record.Start) {
+	newest := workload.NewestMeshedReady
+	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
+		newest = workload.NewestReady
+	}
+	if ready := time.Unix(newest, 0); ready.After(workload.Record.Start) {
 		return ready
 	}
 	return workload.Record.Start
 }
 
+// isNoWorse reports whether a restart that makes no further progress brought all that it was made for,
+// and no Pod is missing that was ready before: one of a node that is gone, or that never was.
+func isNoWorse(workload *inventory.Workload) bool {
+	before := min(workload.Record.Ready, workload.Object.Replicas)
+	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
+}
+
 // failure says what kept a restart from going on.
 func failure(workload *inventory.Workload, progressTimeout time.Duration) string {
-	text := fmt.Sprintf("The restart has failed: no further Pod became ready in the mesh for %s (%d of %d are)", seconds(progressTimeout+workload.Object.Patience()), workload.Pods.MeshedReady, workload.Object.Replicas)
+	patience := progressTimeout + workload.Object.Patience()
+	text := fmt.Sprintf("The restart has failed: no further Pod became ready for %s (%s)", seconds(patience), progress(workload))
+	if longest(workload, patience).Before(lastProgress(workload).Add(patience)) {
+		text = fmt.Sprintf("The restart has failed: its Pods become ready and unready again, and no further one stayed ready for %s (%s)", seconds(patience), progress(workload))
+	}
 	if workload.Failing != nil {
 		return text + "; " + describe(workload.Failing) + "."
 	}
 	return text + "."
 }
 
-// disturbs reports whether a restart that has failed still takes up what the budgets allow: it left
-// Pods that are not ready, or its rollout is still going on or goes on again.
-func disturbs(workload *inventory.Workload) bool {
-	object := workload.Object
-	return workload.Pods.Ready < max(workload.Pods.Running, object.Replicas) ||
-		object.RollingOut() && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == workload.Record.Cause
+// freesItsPlace is when a restart that has failed no longer takes up what the budgets allow: at once
+// where as many Pods are ready as before it, and otherwise when nothing has moved for as long again and
+// the workload's own controller takes down no more. It is zero where only a change can bring that.
+func freesItsPlace(workload *inventory.Workload, record *inventory.Record, timeout time.Duration) time.Time {
+	object, pods := workload.Object, workload.Pods
+	goesOn := object.RollingOut() && !object.Paused && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause
+	switch {
+	case !goesOn && pods.Ready >= min(record.Ready, object.Replicas):
+		return record.Start
+	case goesOn && object.Replicas-pods.Ready < object.Strategy.MaxUnavailable:
+		return time.Time{}
+	}
+	last := lastProgress(workload)
+	if record.End != nil && record.End.After(last) {
+		last = *record.End
+	}
+	return last.Add(timeout + object.Patience())
 }

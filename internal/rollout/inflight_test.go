@@ -121,7 +121,7 @@ func TestRestartInFlight(t *testing.T) {
 			v1alpha1.ResultReverted, "Somebody took the annotation", false},
 		"has failed when nothing became ready for too long": {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, uninjected, crashing)),
-			v1alpha1.ResultFailed, "for 10m30s (0 of 3 are); Pod cart-3, container app: CrashLoopBackOff, last exit code 1, 3 restarts", false},
+			v1alpha1.ResultFailed, "for 10m30s (0 of 3 Pods are ready in the mesh); Pod cart-3, container app: CrashLoopBackOff, last exit code 1, 3 restarts", false},
 		"goes on where a Pod became ready meanwhile": {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), readyInMeshAt(noon.Add(-5*time.Minute)), uninjected, uninjected)), "", "1 of 3", false},
 		"goes on where its Pods take longer by their own account": {
@@ -280,19 +280,6 @@ func restartedFor(finding v1alpha1.Finding) *builder.Workload[*appsv1.Deployment
 	return rolledOut().
 		Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, decidedNow(), began).String()).
 		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cause.String())
-}
-
-// A restart that has failed keeps its place while its rollout goes on again: another one beside it
-// would be one too many.
-func TestFailedRestartThatGoesOnKeepsItsPlace(t *testing.T) {
-	failed := recorded(cart(), ended(v1alpha1.ResultFailed)).
-		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, older(cartCause()).String()).
-		With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })
-	policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
-	given := verdicts(newScene(policy, outside(failed, 3), outside(deployment("shop", "pay"), 3)).decide())
-	if got := given["Deployment shop/pay"]; got.Reason != rollout.ReasonBudgetUsedUp {
-		t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
-	}
 }
 
 // What this process has restarted it does not restart again for the same cause, whoever takes away

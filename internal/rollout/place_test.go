@@ -1,0 +1,125 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// failedAt is the Deployment cart after a restart that failed. Three of its Pods were ready before.
+func failedAt(end time.Time, changes ...func(*appsv1.Deployment)) *builder.Workload[*appsv1.Deployment] {
+	record := inventory.NewRecord(older(cartCause()), "RolloutRestart", decidedNow(), end.Add(-time.Hour))
+	record.Replicas, record.Ready = 3, 3
+	b := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
+		Annotated(v1alpha1.LastRestartAnnotation, record.Ended(v1alpha1.ResultFailed, "It has failed.", end).String())
+	for _, change := range changes {
+		b.With(change)
+	}
+	return b
+}
+
+func goesOn(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }
+
+func takesDown(unavailable int) func(*appsv1.Deployment) {
+	return func(d *appsv1.Deployment) {
+		d.Spec.Strategy.RollingUpdate.MaxUnavailable = new(intstr.FromInt(unavailable))
+	}
+}
+
+// A restart that has failed makes room for others when as many Pods are ready as before it, or when
+// nothing moves any more.
+func TestFailedRestartKeepsItsPlaceForAWhile(t *testing.T) {
+	const minute = time.Minute
+	for name, test := range map[string]struct {
+		cart []any
+		want rollout.Reason
+		// until is when the place is free by itself.
+		until time.Duration
+	}{
+		"its rollout goes on":                           {outside(failedAt(noon.Add(-minute), goesOn), 3), rollout.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
+		"its rollout has gone nowhere for long":         {outside(failedAt(noon.Add(-11*minute), goesOn), 3), rollout.ReasonRestartDue, 0},
+		"its rollout went on a moment ago":              {runs(failedAt(noon.Add(-11*minute), goesOn).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-minute))), rollout.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
+		"its controller may take down another Pod":      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 3), rollout.ReasonBudgetUsedUp, 0},
+		"its controller has taken down all it may":      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 2), rollout.ReasonRestartDue, 0},
+		"its controller is paused":                      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1), func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3), rollout.ReasonRestartDue, 0},
+		"fewer Pods are ready than before":              {outside(failedAt(noon.Add(-minute)), 2), rollout.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
+		"fewer Pods are ready than before, for long":    {outside(failedAt(noon.Add(-11*minute)), 2), rollout.ReasonRestartDue, 0},
+		"as many Pods are ready as before":              {runs(failedAt(noon.Add(-minute)).Build(), uninjected, uninjected, uninjected, crashing), rollout.ReasonRestartDue, 0},
+		"as many Pods are ready as are still asked for": {outside(failedAt(noon.Add(-minute)).Replicas(2).RolledOut(), 2), rollout.ReasonRestartDue, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
+			plan := newScene(policy, test.cart, outside(deployment("shop", "pay"), 3)).decide()
+			if got := verdicts(plan)["Deployment shop/pay"]; got.Reason != test.want {
+				t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
+			}
+			if test.until != 0 && !plan.NextLook.Equal(noon.Add(test.until)) {
+				t.Errorf("looked at again at %s", plan.NextLook)
+			}
+		})
+	}
+}
+
+// begunAt is the Deployment cart in the middle of a restart of which so many Pods were ready.
+func begunAt(start time.Time, replicas, ready int) *builder.Workload[*appsv1.Deployment] {
+	record := inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), start)
+	record.Replicas, record.Ready = replicas, ready
+	return restarting().Annotated(v1alpha1.LastRestartAnnotation, record.String())
+}
+
+// Slow is not failed, and neither is what was broken before. What becomes ready over and over is.
+func TestProgressIsAFurtherPodThatIsReady(t *testing.T) {
+	const patience = 10*time.Minute + 30*time.Second
+	justReady := readyInMeshAt(noon.Add(-time.Minute))
+	for name, test := range map[string]struct {
+		objects []any
+		result  v1alpha1.RestartResult
+		message string
+	}{
+		"a Pod that is ready after a long time is progress": {
+			runs(begunAt(noon.Add(-2*patience), 3, 3).Build(), justReady, uninjected, uninjected), "", ""},
+		"a Pod that is ready over and over is not": {
+			runs(begunAt(noon.Add(-2*patience-time.Second), 3, 3).Build(), justReady, uninjected, uninjected), v1alpha1.ResultFailed, "become ready and unready again"},
+		"each further Pod may take as long": {
+			runs(begunAt(noon.Add(-3*patience), 3, 3).Build(), justReady, readyInMeshAt(noon.Add(-patience)), uninjected), "", ""},
+		"Pods that were scaled away had their time": {
+			runs(begunAt(noon.Add(-10*patience), 12, 12).Build(), justReady, uninjected, uninjected), "", ""},
+		"no more Pods are ready than before, and all are in the mesh": {
+			runs(begunAt(noon.Add(-time.Hour), 3, 2).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), crashing),
+			v1alpha1.ResultSucceeded, "2 of 3 Pods are ready, no fewer than before the restart."},
+		"fewer Pods are ready than before": {
+			runs(begunAt(noon.Add(-time.Hour), 3, 3).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), crashing), v1alpha1.ResultFailed, "CrashLoopBackOff"},
+		"none was ready before and none is": {
+			runs(begunAt(noon.Add(-time.Hour), 3, 0).Build(), crashing, crashing, crashing), v1alpha1.ResultFailed, "CrashLoopBackOff"},
+		"as many are ready as before, and one is outside": {
+			runs(begunAt(noon.Add(-time.Hour), 3, 2).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), uninjected), v1alpha1.ResultFailed, "2 of 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, newScene(test.objects).decide())
+			if verdict.Action != v1alpha1.ActionInFlight || verdict.Record.Result != test.result || !strings.Contains(verdict.Record.Message, test.message) {
+				t.Errorf("%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
+			}
+		})
+	}
+}
+
+// The progress of a restart that takes sidecars away is Pods without them.
+func TestTakingSidecarsAwayMakesProgressToo(t *testing.T) {
+	cause := cartCause()
+	cause.Finding = v1alpha1.FindingLeftover
+	record := inventory.NewRecord(cause, "RolloutRestart", decidedNow(), noon.Add(-15*time.Minute))
+	leftover := restartedFor(v1alpha1.FindingLeftover).Annotated(v1alpha1.LastRestartAnnotation, record.String()).With(goesOn).With(func(d *appsv1.Deployment) { d.Generation, d.Status.ObservedGeneration = 2, 2 })
+	ask := builder.Namespace("shop").CreatedAt(yesterday).Build()
+	verdict := only(t, newScene(ask, runs(leftover.Build(), readyInMeshAt(yesterday), readyInMeshAt(yesterday), uninjectedAt(noon.Add(-time.Minute)))).decide())
+	if verdict.Action != v1alpha1.ActionInFlight || verdict.Record.Result != "" || !strings.Contains(verdict.Message, "1 of 3 Pods have lost their sidecar") {
+		t.Errorf("%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
+	}
+}
