@@ -109,6 +109,8 @@ func cutDown(object any) (any, error) {
 		return inventory.FromJob(object), nil
 	case *batchv1.CronJob:
 		return inventory.FromCronJob(object), nil
+	case *corev1.Service:
+		return mesh.CutDownService(object), nil
 	default:
 		return object, nil
 	}
@@ -127,6 +129,8 @@ func (o *Observer) take(object any) {
 		o.Inventory.SetNamespace(object, o.Now())
 	case *policyv1.PodDisruptionBudget:
 		o.Inventory.SetDisruptionBudget(object)
+	case *mesh.Service:
+		o.Inventory.SetService(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { o.webhooks[object.Name] = object })
 	case *corev1.ConfigMap:
@@ -160,6 +164,8 @@ func (o *Observer) drop(object any) {
 		o.Inventory.DeleteNamespace(object.Name)
 	case *policyv1.PodDisruptionBudget:
 		o.Inventory.DeleteDisruptionBudget(object.Namespace, object.Name)
+	case *mesh.Service:
+		o.Inventory.DeleteService(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { delete(o.webhooks, object.Name) })
 	case *corev1.ConfigMap:
@@ -302,7 +308,8 @@ func (w *waker) In(wait time.Duration) {
 }
 
 // ReadOnce reads the whole cluster into the picture, without watching it: namespaces, webhooks,
-// workloads and Pods, and the injector's ConfigMaps in istioNamespace where that is allowed.
+// workloads and Pods, and the injector's ConfigMaps and Services in istioNamespace where that is
+// allowed.
 func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioNamespace string) error {
 	injectorRead := o.gatherInjector()
 	defer injectorRead()
@@ -319,11 +326,12 @@ func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioName
 			return err
 		}
 	}
-	err := o.readList(ctx, reader, &corev1.ConfigMapList{}, client.InNamespace(istioNamespace))
-	if apierrors.IsForbidden(err) {
-		return nil
+	for _, list := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.ServiceList{}} {
+		if err := o.readList(ctx, reader, list, client.InNamespace(istioNamespace)); err != nil && !apierrors.IsForbidden(err) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 func (o *Observer) readList(ctx context.Context, reader client.Reader, list client.ObjectList, options ...client.ListOption) error {

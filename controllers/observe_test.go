@@ -56,7 +56,7 @@ func oneOfEach(shop string) []client.Object {
 }
 
 func TestWhatIsCutDownStaysAsItIs(t *testing.T) {
-	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings())
+	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), &corev1.Service{})
 	kinds := map[string]bool{}
 	for _, object := range objects {
 		once, err := cutDown(object)
@@ -236,7 +236,9 @@ func TestInjectorIsReadOnceAllOfItIsListed(t *testing.T) {
 func (w *world) watching(t *testing.T, kinds ...client.Object) (*Observer, *waker) {
 	t.Helper()
 	settings := byObject()
-	settings[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{istioNamespace: {}}}
+	there := map[string]cache.Config{istioNamespace: {}}
+	settings[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: there}
+	settings[&corev1.Service{}] = cache.ByObject{Namespaces: there, Transform: cutDown}
 	informers, err := cache.New(w.config, cache.Options{Scheme: testScheme, ByObject: settings, ReaderFailOnMissingInformer: true})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 )
 
 // Kinds are those whose objects Read takes in.
-func Kinds() []client.Object { return append(observed(), &corev1.ConfigMap{}) }
+func Kinds() []client.Object { return append(observed(), &corev1.ConfigMap{}, &corev1.Service{}) }
 
 // Read takes a cluster's objects, which somebody has read before, into the picture. It is what
 // ReadOnce does with those that it lists, so that of ConfigMaps only those of the control plane's

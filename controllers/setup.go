@@ -46,7 +46,11 @@ type Options struct {
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	wake := &waker{}
 	sight := newSight(time.Now, wake.Wake)
-	informers, err := newInformers(ctx, manager, sight, options)
+	of, err := ofControlPlane(ctx, manager, options.IstioNamespace)
+	if err != nil {
+		return err
+	}
+	informers, err := newInformers(manager, sight, options, of)
 	if err != nil {
 		return err
 	}
@@ -88,6 +92,9 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		kinds:    []client.Object{&v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}, &corev1.ConfigMap{}},
 		wake:     wake,
 	}
+	if of.services {
+		watched.kinds = append(watched.kinds, &corev1.Service{})
+	}
 	err = ctrl.NewControllerManagedBy(manager).Named("rollout").WatchesRawSource(watched).
 		WithOptions(controller.Options{CacheSyncTimeout: readingMayTake}).Complete(reconciler)
 	if err != nil {
@@ -96,19 +103,35 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	return nil
 }
 
-func newInformers(ctx context.Context, manager ctrl.Manager, sight *sight, options Options) (cache.Cache, error) {
+// readable is what may be read in the control plane's namespace.
+type readable struct{ configMaps, services bool }
+
+// ofControlPlane asks what may be read of the control plane, and logs what follows from what may not.
+func ofControlPlane(ctx context.Context, manager ctrl.Manager, namespace string) (readable, error) {
+	of, err := readable{}, error(nil)
+	if of.configMaps, err = canRead(ctx, manager, namespace, "configmaps"); err != nil {
+		return of, err
+	}
+	if !of.configMaps {
+		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled", "namespace", namespace)
+	}
+	if of.services, err = canRead(ctx, manager, namespace, "services"); err != nil {
+		return of, err
+	}
+	if !of.services {
+		log.FromContext(ctx).Info("Services of the control plane cannot be read, so that its workloads are told by the labels of Istio's charts", "namespace", namespace)
+	}
+	return of, nil
+}
+
+func newInformers(manager ctrl.Manager, sight *sight, options Options, of readable) (cache.Cache, error) {
 	kinds := byObject()
 	namespaces := map[string]cache.Config{options.Namespace: {}}
-	allowed, err := canRead(ctx, manager, options.IstioNamespace)
-	if err != nil {
-		return nil, err
-	}
-	if allowed {
+	if of.configMaps {
 		namespaces[options.IstioNamespace] = cache.Config{}
-	} else {
-		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled", "namespace", options.IstioNamespace)
 	}
 	kinds[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: namespaces}
+	kinds[&corev1.Service{}] = cache.ByObject{Namespaces: map[string]cache.Config{options.IstioNamespace: {}}, Transform: cutDown}
 	watching := rest.CopyConfig(manager.GetConfig())
 	watching.Wrap(sight.Wrap)
 	informers, err := cache.New(watching, cache.Options{
@@ -123,14 +146,14 @@ func newInformers(ctx context.Context, manager ctrl.Manager, sight *sight, optio
 	return informers, nil
 }
 
-// canRead asks whether this account may list and watch ConfigMaps in a namespace.
-func canRead(ctx context.Context, manager ctrl.Manager, namespace string) (bool, error) {
+// canRead asks whether this account may list and watch objects of a kind in a namespace.
+func canRead(ctx context.Context, manager ctrl.Manager, namespace, resource string) (bool, error) {
 	for _, verb := range []string{"list", "watch"} {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: "configmaps"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource},
 		}}
 		if err := manager.GetClient().Create(ctx, review); err != nil {
-			return false, fmt.Errorf("asking whether ConfigMaps in %s may be read: %w", namespace, err)
+			return false, fmt.Errorf("asking whether %s in %s may be read: %w", resource, namespace, err)
 		}
 		if !review.Status.Allowed {
 			return false, nil

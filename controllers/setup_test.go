@@ -53,12 +53,12 @@ func TestInjectorSettingsAreReadWhereThatIsAllowed(t *testing.T) {
 			}
 			m := managerOf{client: w.as(t, user)}
 			eventually(t, "the role is in force", func(ctx context.Context) error {
-				if got, err := canRead(ctx, m, there); err != nil || got != test.want {
+				if got, err := canRead(ctx, m, there, "configmaps"); err != nil || got != test.want {
 					return errors.Join(fmt.Errorf("may be read: %t", got), err)
 				}
 				return nil
 			})
-			if got, err := canRead(t.Context(), m, elsewhere); err != nil || got {
+			if got, err := canRead(t.Context(), m, elsewhere, "configmaps"); err != nil || got {
 				t.Errorf("in another namespace they may be read: %t, %v", got, err)
 			}
 		})
@@ -74,7 +74,7 @@ func TestWhereItCannotBeToldWhatMayBeReadIsAnError(t *testing.T) {
 			return errors.New("no answer")
 		},
 	})}
-	if _, err := canRead(t.Context(), m, istioNamespace); err == nil || !strings.Contains(err.Error(), "asking whether ConfigMaps in istio-system may be read: no answer") {
+	if _, err := canRead(t.Context(), m, istioNamespace, "configmaps"); err == nil || !strings.Contains(err.Error(), "asking whether configmaps in istio-system may be read: no answer") {
 		t.Errorf("the error is %v", err)
 	}
 }

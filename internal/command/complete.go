@@ -164,7 +164,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 		switch id.Kind {
 		case "Namespace":
 			namespaces.Insert(id.name)
-		case "ConfigMap", "PodDisruptionBudget":
+		case "ConfigMap", "PodDisruptionBudget", "Service":
 		default:
 			used.Insert(id.namespace)
 		}

@@ -53,7 +53,7 @@ func TestPlanOfADump(t *testing.T) {
 	got := run(t, "plan", "-f", "testdata/dump")
 	got.check(t, exitSomethingToDo)
 	checkGolden(t, "plan-dump.txt", []byte(got.stdout))
-	if want := "Passed over, because it decides nothing: 1 Service.\n"; got.stderr != want {
+	if want := "Passed over, because it decides nothing: 1 Ingress.\n"; got.stderr != want {
 		t.Errorf("on standard error:\n%s\nwant:\n%s", got.stderr, want)
 	}
 }

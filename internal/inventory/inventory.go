@@ -31,6 +31,7 @@ type Inventory struct {
 	pods       map[types.UID]*mesh.Pod
 	objects    map[types.UID]*Object
 	links      map[types.UID]*Link
+	services   map[types.NamespacedName]*mesh.Service
 
 	// unjudged are the workloads that have changed since the picture was looked at.
 	unjudged map[*workload]struct{}
@@ -118,6 +119,7 @@ func New() *Inventory {
 		pods:       map[types.UID]*mesh.Pod{},
 		objects:    map[types.UID]*Object{},
 		links:      map[types.UID]*Link{},
+		services:   map[types.NamespacedName]*mesh.Service{},
 		unjudged:   map[*workload]struct{}{},
 	}
 }

@@ -19,6 +19,9 @@ type Snapshot struct {
 	Injector *mesh.Injector
 	// InjectorChanged is when the injector became what it is.
 	InjectorChanged time.Time
+	// ControlPlanes are the workloads that run the injector of each revision, by name. Of one that is
+	// not here nothing is known: it is called by URL, or runs elsewhere.
+	ControlPlanes map[string][]*Workload
 	// Namespaces by name.
 	Namespaces []*Namespace
 }
@@ -126,7 +129,7 @@ func (i *Inventory) Snapshot() *Snapshot {
 		w.judged = i.judge(w)
 	}
 	clear(i.unjudged)
-	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged}
+	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged, ControlPlanes: i.controlPlanes()}
 	for _, name := range slices.Sorted(maps.Keys(i.namespaces)) {
 		n := i.namespaces[name]
 		if !n.known {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
@@ -112,6 +113,8 @@ type hook struct {
 	ignore              bool
 	conditions          []admissionregistrationv1.MatchCondition
 	config              *config
+	// service is where it is called; empty where that is by URL.
+	service types.NamespacedName
 	// expected is the sentence for templates that it injects.
 	expected string
 }
@@ -176,6 +179,9 @@ func newHook(configuration *admissionregistrationv1.MutatingWebhookConfiguration
 		deactivated:   isDeactivated(webhook.NamespaceSelector) || isDeactivated(webhook.ObjectSelector),
 		ignore:        webhook.FailurePolicy != nil && *webhook.FailurePolicy == admissionregistrationv1.Ignore,
 		conditions:    webhook.MatchConditions,
+	}
+	if service := webhook.ClientConfig.Service; service != nil {
+		compiled.service = types.NamespacedName{Namespace: service.Namespace, Name: service.Name}
 	}
 	compiled.namespaces, compiled.invalid = compile(webhook.NamespaceSelector)
 	var err error

@@ -66,6 +66,7 @@ var checks = []check{
 	{"PictureIsOld", pictureIsOld},
 	{"RedButtonIsPressed", redButtonIsPressed},
 	{"GuardIsNotProven", guardIsNotProven},
+	{"InjectorIsNotAtRest", injectorIsNotAtRest},
 	{"IsSettling", isSettling},
 	{"WouldCauseDowntime", wouldCauseDowntime},
 	{"IsOwnedByOperator", isOwnedByOperator},

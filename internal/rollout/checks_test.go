@@ -50,6 +50,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"PictureIsOld",
 		"RedButtonIsPressed",
 		"GuardIsNotProven",
+		"InjectorIsNotAtRest",
 		"IsSettling",
 		"WouldCauseDowntime",
 		"IsOwnedByOperator",
@@ -343,6 +344,40 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonGuardUnknown, byCluster, "tried again"},
 			},
 			map[string]*scene{"it holds": newScene(outside(cart(), 3))},
+		},
+		"InjectorIsNotAtRest": {
+			map[string]speaks{
+				"istiod is being rolled out": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })),
+					rollout.ReasonInjectorRollingOut, byCluster, "is being rolled out: of Deployment istio-system/istiod, 1 of 2 Pods are updated and 2 available"},
+				"its controller has not seen the change yet": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Generation++ })),
+					rollout.ReasonInjectorRollingOut, byCluster, "is being rolled out"},
+				"an old Pod of it is still there": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.Replicas = 3 })),
+					rollout.ReasonInjectorRollingOut, byCluster, "is being rolled out"},
+				"one of its Pods is not available": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 1 })),
+					rollout.ReasonInjectorRollingOut, byCluster, "not there in full: of Deployment istio-system/istiod, 1 of 2 Pods are available"},
+				"its Pods crash": {newScene(outside(cart(), 3), builder.Namespace(istioNamespace).Build(), runs(istiod("default").With(func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 0 }).Build(), broken)),
+					rollout.ReasonInjectorRollingOut, byCluster, "kubectl logs istiod-0 -n istio-system"},
+				"its rollout is stuck": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) {
+					d.Status.UpdatedReplicas = 1
+					d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}}
+				})), rollout.ReasonInjectorRollingOut, byAdmin, "kubectl describe deployment/istiod -n istio-system"},
+				"it is paused in the middle": {newScene(outside(cart(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas, d.Spec.Paused = 1, true })),
+					rollout.ReasonInjectorRollingOut, byAdmin, "kubectl rollout resume deployment/istiod -n istio-system"},
+				"it is scaled to zero": {newScene(outside(cart(), 3), builder.Namespace(istioNamespace).Build(), istiod("default").Replicas(0).RolledOut().Build()),
+					rollout.ReasonInjectorRollingOut, byAdmin, "kubectl scale deployment/istiod -n istio-system --replicas=2"},
+				"its Service selects by other labels": {newScene(outside(cart(), 3), istiodService(map[string]string{"team": "mesh"}), builder.Namespace(istioNamespace).Build(),
+					builder.Deployment(istioNamespace, "pilot").Labelled("team", "mesh").RolledOut().Replicas(2).Build()),
+					rollout.ReasonInjectorRollingOut, byCluster, "Deployment istio-system/pilot"},
+			},
+			map[string]*scene{
+				"istiod is at rest":                  newScene(outside(cart(), 3), controlPlane("default", func(*appsv1.Deployment) {})),
+				"nothing is known of it":             newScene(outside(cart(), 3)),
+				"that of another revision rolls out": newScene(outside(cart(), 3), controlPlane("canary", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })),
+				"one that is behind no Service":      newScene(outside(cart(), 3), istiodService(map[string]string{"team": "mesh"}), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })),
+				"its Service has no selector":        newScene(outside(cart(), 3), istiodService(nil), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })),
+				"one of two is scaled to zero": newScene(outside(cart(), 3), controlPlane("default", func(*appsv1.Deployment) {}),
+					builder.Deployment(istioNamespace, "istiod-old").Labelled("app", "istiod", "istio.io/rev", "default").Replicas(0).RolledOut().Build()),
+			},
 		},
 		"IsSettling": {
 			map[string]speaks{

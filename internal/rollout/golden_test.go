@@ -176,6 +176,40 @@ var stories = map[string]func(*simulation){
 		s.down = false
 		s.runUntilQuiet()
 	},
+	"an injector that is rolled out": func(s *simulation) {
+		s.setWebhooks(builder.RevisionWebhooks("blue"), builder.RevisionWebhooks("green"))
+		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
+		blue := s.addControlPlane("blue")
+		s.addControlPlane("green")
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		add(s, deployment("bank", "pay"))
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "web"))
+		s.label("shop", "istio.io/rev", "blue")
+		s.run(4)
+		s.say("istiod of revision blue is upgraded.")
+		blue.startup = 6 * stepTime
+		s.setTemplate(blue, "version", "new")
+		s.run(2)
+		s.say("Another namespace asks for revision green.")
+		s.label("bank", "istio.io/rev", "green")
+		s.runUntilQuiet()
+	},
+	"an injector that is scaled to zero": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		plane := s.addControlPlane("default")
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		s.scale(plane, 0)
+		s.down = true
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("It is scaled up.")
+		s.scale(plane, 2)
+		s.down = false
+		s.runUntilQuiet()
+	},
 	"somebody takes the restart back": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")

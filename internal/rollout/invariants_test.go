@@ -10,6 +10,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
@@ -32,6 +33,8 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("no dry run has shown a sidecar")
 	case s.now.Before(namespace.Changed.Add(settle(policy))):
 		never("labels changed at %s", namespace.Changed)
+	case s.moving(workload.Expectation) != "":
+		never("the injector is not at rest: %s", s.moving(workload.Expectation))
 	case s.causes.Has(verdict.Record.Cause):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
 	case !remediates(policy, workload.Finding):
@@ -61,6 +64,39 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 			}
 		}
 	}
+}
+
+// moving is what of the control plane that would inject is being rolled out or not there in full, as far
+// as that has been learned of; empty where it is at rest.
+func (s *simulation) moving(expected mesh.Expectation) string {
+	if !expected.Inject {
+		return ""
+	}
+	pods := 0
+	planes := slices.Clone(s.planes)
+	planes = slices.DeleteFunc(planes, func(a *app) bool { return a.template.Labels["istio.io/rev"] != expected.Revision })
+	for _, a := range planes {
+		var known *inventory.Workload
+		for _, namespace := range s.inventory.Snapshot().Namespaces {
+			for _, workload := range namespace.Workloads {
+				if workload.Object != nil && workload.Object.UID == a.object.GetUID() {
+					known = workload
+				}
+			}
+		}
+		if known == nil {
+			return ""
+		}
+		o := known.Object
+		pods += o.Replicas
+		if o.ObservedGeneration != o.Generation || o.Updated != o.Replicas || o.Current != o.Replicas || o.Available != o.Replicas {
+			return a.String()
+		}
+	}
+	if len(planes) > 0 && pods == 0 {
+		return "no Pod is asked for"
+	}
+	return ""
 }
 
 func settle(policy *v1alpha1.MeshPolicy) time.Duration {

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
@@ -182,6 +183,9 @@ func drawWorld(t *rapid.T, free bool) *world {
 	for _, name := range names {
 		w.label(name, "istio-injection", "enabled")
 	}
+	if rapid.Bool().Draw(t, "istiod runs here") {
+		w.addControlPlane(mesh.DefaultRevision).startup = time.Duration(rapid.IntRange(0, 3).Draw(t, "startup of istiod")) * stepTime
+	}
 	return w
 }
 
@@ -260,6 +264,8 @@ func (w *world) disturb(t *rapid.T) {
 		}
 	case "injector":
 		w.down, w.dryRunsPass = rapid.Bool().Draw(t, "down"), rapid.Bool().Draw(t, "dry runs pass")
+	case "control plane":
+		w.disturbControlPlane(t)
 	case "crash":
 		a.crashes = rapid.SampledFrom([]func(*pod) bool{nil, inMesh, running}).Draw(t, "crashes")
 	case "scale":
@@ -283,8 +289,23 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
+
+func (w *world) disturbControlPlane(t *rapid.T) {
+	for _, plane := range w.planes {
+		switch rapid.SampledFrom([]string{"upgrade", "crash", "recover", "scale"}).Draw(t, "control plane") {
+		case "upgrade":
+			w.setTemplate(plane, "changed", fmt.Sprint(w.version))
+		case "crash":
+			plane.crashes = running
+		case "recover":
+			plane.crashes = nil
+		case "scale":
+			w.scale(plane, int32(rapid.IntRange(0, 3).Draw(t, "replicas of istiod")))
+		}
+	}
+}
 
 func (w *world) setMode(mode v1alpha1.Mode) {
 	policy := w.policies[0].DeepCopy()

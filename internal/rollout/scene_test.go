@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -19,6 +20,8 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
+
+const istioNamespace = "istio-system"
 
 type webhookConfiguration = admissionregistrationv1.MutatingWebhookConfiguration
 
@@ -50,7 +53,7 @@ type scene struct {
 // newScene has the namespace shop, which asks for sidecars, and a policy that restarts what it may.
 func newScene(objects ...any) *scene {
 	s := &scene{
-		Input:           rollout.Input{Now: noon, Guard: rollout.GuardHolds, System: rollout.SystemNamespaces},
+		Input:           rollout.Input{Now: noon, Guard: rollout.GuardHolds, System: rollout.SystemNamespaces.Union(sets.New(istioNamespace))},
 		webhooks:        []*webhookConfiguration{istio},
 		injectorChanged: yesterday,
 		policies:        []*v1alpha1.MeshPolicy{builder.Enforcing("mesh").Unbounded().Build()},
@@ -121,6 +124,8 @@ func (s *scene) input() rollout.Input {
 			i.SetObject(inventory.FromCronJob(object))
 		case *policyv1.PodDisruptionBudget:
 			i.SetDisruptionBudget(object)
+		case *corev1.Service:
+			i.SetService(mesh.CutDownService(object))
 		default:
 			panic(fmt.Sprintf("what is a %T?", object))
 		}
@@ -168,6 +173,26 @@ func cart() *builder.Workload[*appsv1.Deployment] { return deployment("shop", "c
 
 func deployment(namespace, name string) *builder.Workload[*appsv1.Deployment] {
 	return builder.Deployment(namespace, name).Replicas(3).Unavailable(0).Surge(1).CreatedAt(yesterday).RolledOut()
+}
+
+// istiod is what runs the injector of a revision, as Istio's charts install it.
+func istiod(revision string) *builder.Workload[*appsv1.Deployment] {
+	name := "istiod"
+	if revision != mesh.DefaultRevision {
+		name += "-" + revision
+	}
+	return builder.Deployment(istioNamespace, name).Replicas(2).Unavailable(0).Surge(1).CreatedAt(yesterday).RolledOut().
+		Labelled("app", "istiod", "istio.io/rev", revision, "sidecar.istio.io/inject", "false")
+}
+
+// controlPlane is istiod in its namespace, changed as asked for.
+func controlPlane(revision string, change func(*appsv1.Deployment)) []any {
+	return []any{builder.Namespace(istioNamespace).CreatedAt(yesterday).Build(), istiod(revision).With(change).Build()}
+}
+
+// istiodService is behind the webhooks of the revision without a name.
+func istiodService(selector map[string]string) *corev1.Service {
+	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: istioNamespace, Name: "istiod"}, Spec: corev1.ServiceSpec{Selector: selector}}
 }
 
 // db is a StatefulSet of three Pods.

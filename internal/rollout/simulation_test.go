@@ -38,8 +38,10 @@ type simulation struct {
 
 	namespaces []*corev1.Namespace
 	apps       []*app
-	budgets    []*policyv1.PodDisruptionBudget
-	policies   []*v1alpha1.MeshPolicy
+	// planes run the injector.
+	planes   []*app
+	budgets  []*policyv1.PodDisruptionBudget
+	policies []*v1alpha1.MeshPolicy
 	// injector is what the webhooks say; down: nobody answers behind them.
 	injector *mesh.Injector
 	down     bool
@@ -192,6 +194,17 @@ func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 	return a
 }
 
+// addControlPlane adds the Deployment that runs a revision's injector.
+func (s *simulation) addControlPlane(revision string) *app {
+	if !slices.ContainsFunc(s.namespaces, func(n *corev1.Namespace) bool { return n.Name == istioNamespace }) {
+		s.addNamespace(istioNamespace)
+	}
+	plane := add(s, istiod(revision))
+	s.apps = slices.DeleteFunc(s.apps, func(a *app) bool { return a == plane })
+	s.planes = append(s.planes, plane)
+	return plane
+}
+
 func (s *simulation) addBudget(b *builder.BudgetBuilder, minAvailable int) {
 	budget := b.Build()
 	budget.Spec.MinAvailable = new(intstr.FromInt(minAvailable))
@@ -331,7 +344,7 @@ func (s *simulation) tellPod(a *app, p *pod) {
 // step lets time pass.
 func (s *simulation) step(d time.Duration) {
 	s.now = s.now.Add(d)
-	for _, a := range s.apps {
+	for _, a := range slices.Concat(s.planes, s.apps) {
 		s.control(a)
 	}
 	s.countBudgets()
@@ -535,7 +548,7 @@ func (s *simulation) countBudgets() {
 // decide looks at the picture once.
 func (s *simulation) decide() *rollout.Plan {
 	in := rollout.Input{
-		Now: s.now, Snapshot: s.inventory.Snapshot(), System: rollout.SystemNamespaces, Stopped: s.stopped, Guard: s.guard,
+		Now: s.now, Snapshot: s.inventory.Snapshot(), System: rollout.SystemNamespaces.Union(sets.New(istioNamespace)), Stopped: s.stopped, Guard: s.guard,
 		Check: func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
 	}
 	for _, policy := range s.policies {
@@ -699,7 +712,7 @@ func (s *simulation) tellPlan(plan *rollout.Plan) {
 }
 
 func (s *simulation) tellApps() {
-	for _, a := range s.apps {
+	for _, a := range slices.Concat(s.planes, s.apps) {
 		s.tell(a.String(), fmt.Sprintf("  %s has %s", a, a.describe()))
 	}
 }

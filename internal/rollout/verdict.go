@@ -43,6 +43,7 @@ const (
 	ReasonStopped                 Reason = "Stopped"
 	ReasonGuardMissing            Reason = "GuardMissing"
 	ReasonGuardUnknown            Reason = "GuardUnknown"
+	ReasonInjectorRollingOut      Reason = "InjectorRollingOut"
 	ReasonSettling                Reason = "Settling"
 	ReasonWouldCauseDowntime      Reason = "WouldCauseDowntime"
 	ReasonOwnedByOperator         Reason = "OwnedByOperator"
