@@ -93,6 +93,7 @@ type Record struct {
 
 // Methods that a record can have.
 var methods = []v1alpha1.RestartMethod{v1alpha1.MethodRolloutRestart, v1alpha1.MethodEviction, v1alpha1.MethodRestartAt}
+
 // Probe is a restart that was made alone, to see whether a breaker may be closed. Each number says
 // which probe it was since that breaker opened, from 1; 0 where it tried none.
 type Probe struct {

@@ -87,7 +87,7 @@ var annotationChecks = map[string]func(value string) bool{
 	"sidecar.istio.io/proxyMemory":                          isQuantity,
 	"sidecar.istio.io/proxyCPULimit":                        isQuantity,
 	"sidecar.istio.io/proxyMemoryLimit":                     isQuantity,
-	overridesAnnotation:                                     isJSONObject,
+	overridesAnnotation:                                     areContainers,
 }
 
 func oneOf(values ...string) func(string) bool {
@@ -138,12 +138,16 @@ func areInterfaces(value string) bool {
 }
 
 func isQuantity(value string) bool {
-	if strings.ContainsFunc(value, unicode.IsControl) {
+	if strings.ContainsFunc(value, unicode.IsControl) || endlessQuantity.MatchString(value) {
 		return false
 	}
 	_, err := resource.ParseQuantity(value)
 	return err == nil
 }
+
+// endlessQuantity matches exponents of five digits and more. Parsing one writes the number out in
+// full, here as in the injector and in the API server, and is not over before they give up.
+var endlessQuantity = regexp.MustCompile(`^[+-]?[0-9.]+[eE][+-]?0*[1-9][0-9]{4,}$`)
 
 // isMapping is less than the injector asks for, which knows every field.
 func isMapping(value string) bool {
@@ -151,11 +155,34 @@ func isMapping(value string) bool {
 	return yaml.Unmarshal([]byte(value), &content) == nil
 }
 
-func isJSONObject(value string) bool {
+// areContainers reads the containers that overrides consist of.
+func areContainers(value string) bool {
+	var anything any
+	decoder := json.NewDecoder(strings.NewReader(value))
+	decoder.UseNumber()
+	if err := decoder.Decode(&anything); err != nil || hasEndlessQuantity(anything) {
+		return false
+	}
 	var content struct {
 		Containers, InitContainers []corev1.Container
 	}
 	return json.Unmarshal([]byte(value), &content) == nil
+}
+
+// hasEndlessQuantity looks everywhere, also where no quantity belongs: nothing else looks like one.
+func hasEndlessQuantity(content any) bool {
+	switch content := content.(type) {
+	case string:
+		return endlessQuantity.MatchString(content)
+	case json.Number:
+		return endlessQuantity.MatchString(content.String())
+	case []any:
+		return slices.ContainsFunc(content, hasEndlessQuantity)
+	case map[string]any:
+		return slices.ContainsFunc(slices.Collect(maps.Values(content)), hasEndlessQuantity)
+	default:
+		return false
+	}
 }
 
 func all(list string, check func(string) bool) bool {

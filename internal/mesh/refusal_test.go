@@ -23,9 +23,12 @@ func TestWhatNoPodCanBeCreatedOf(t *testing.T) {
 		"traffic.sidecar.istio.io/excludeInterfaces":       {"0eth", "sixteencharacter", ","},
 		"prometheus.istio.io/merge-metrics":                {"maybe"},
 		"proxy.istio.io/config":                            {"["},
-		"sidecar.istio.io/proxyCPU":                        {"", "1\n"},
-		"proxy.istio.io/overrides":                         {"x"},
-		"inject.istio.io/templates":                        {"", "unknown", "sidecar,unknown"},
+		"sidecar.istio.io/proxyCPU":                        {"", "1\n", "1e99999999", "-.1E+00099999999"},
+		"proxy.istio.io/overrides": {
+			"x", "{}{", `{"containers": [{"name": "istio-proxy", "resources": {"limits": {"cpu": 1e99999999}}}]}`,
+			`{"initContainers": [{"name": "istio-proxy", "resources": {"requests": {"memory": "1e-99999999"}}}]}`,
+		},
+		"inject.istio.io/templates": {"", "unknown", "sidecar,unknown"},
 	}
 	allowed := map[string][]string{
 		"sidecar.istio.io/interceptionMode":                {"REDIRECT", "NONE"},
@@ -36,7 +39,8 @@ func TestWhatNoPodCanBeCreatedOf(t *testing.T) {
 		"traffic.sidecar.istio.io/excludeInterfaces":       {"", "eth0, net.1"},
 		"prometheus.istio.io/merge-metrics":                {"T"},
 		"proxy.istio.io/config":                            {"", "concurrency: 1"},
-		"sidecar.istio.io/proxyCPU":                        {"100m"},
+		"sidecar.istio.io/proxyCPU":                        {"100m", "1e3", "1e-0000000000003"},
+		"proxy.istio.io/overrides":                         {`{"containers": [{"name": "istio-proxy", "args": ["1e5"], "resources": {"limits": {"cpu": 1e1}}}]}`},
 		"inject.istio.io/templates":                        {" sidecar ", "mine", "two"},
 		"example.com/whatever":                             {"["},
 	}
