@@ -222,6 +222,19 @@ func TestVerdictsAreInOrderOfUrgency(t *testing.T) {
 	}
 }
 
+// A Job runs to its end whatever Fullmesh does. A namespace of CronJobs would never be settled.
+func TestJobsKeepNoNamespaceFromBeingSettled(t *testing.T) {
+	scene := newScene(outside(builder.Job("shop", "import"), 1), aRunOf(builder.CronJob("shop", "nightly").Build()), runs(cart().Build(), injected))
+	got := scene.decide().Namespaces[0].Summarise()
+	if got.Waiting != 2 || !got.Settled() || !got.FullMesh() {
+		t.Errorf("%d are waiting, settled %t, full mesh %t", got.Waiting, got.Settled(), got.FullMesh())
+	}
+	total := rollout.Summary{}
+	if total.Add(got); !total.Settled() {
+		t.Error("their sum is not settled")
+	}
+}
+
 func TestSummary(t *testing.T) {
 	plan := newScene(builder.Enforcing("mesh").Budget(perPolicy, 2, nil),
 		many("shop", 2), inFlightIn("shop", "z"), outside(deployment("shop", "opted").Annotated(v1alpha1.RestartAnnotation, "disabled"), 3),

@@ -9,8 +9,10 @@ import (
 // Summary counts a namespace's or a policy's workloads by what is done about them, and their Pods.
 type Summary struct {
 	Complete, InFlight, WillRestart, Waiting, NeedsAction int
-	Eligible, Meshed                                      int
-	NotExpected                                           map[mesh.Reason]int
+	// LeftAlone are those of Waiting that end without Fullmesh: Jobs, which run to their end.
+	LeftAlone        int
+	Eligible, Meshed int
+	NotExpected      map[mesh.Reason]int
 }
 
 // Summarise counts what is decided about a namespace.
@@ -29,6 +31,9 @@ func (n *NamespacePlan) Summarise() Summary {
 			sum.WillRestart++
 		case verdict.Waits():
 			sum.Waiting++
+			if verdict.Reason == ReasonNextRunIsInjected {
+				sum.LeftAlone++
+			}
 		default:
 			sum.NeedsAction++
 		}
@@ -42,6 +47,7 @@ func (s *Summary) Add(other Summary) {
 	s.InFlight += other.InFlight
 	s.WillRestart += other.WillRestart
 	s.Waiting += other.Waiting
+	s.LeftAlone += other.LeftAlone
 	s.NeedsAction += other.NeedsAction
 	s.Eligible += other.Eligible
 	s.Meshed += other.Meshed
@@ -69,7 +75,9 @@ func (s *Summary) FullMesh() bool {
 }
 
 // Settled reports whether nothing is left that Fullmesh will do by itself.
-func (s *Summary) Settled() bool { return s.InFlight == 0 && s.WillRestart == 0 && s.Waiting == 0 }
+func (s *Summary) Settled() bool {
+	return s.InFlight == 0 && s.WillRestart == 0 && s.Waiting == s.LeftAlone
+}
 
 // WorthReporting reports whether injection expects or has made something in the namespace.
 func (n *NamespacePlan) WorthReporting() bool {
