@@ -5,9 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -86,4 +89,47 @@ func TestMetricsAreThoseOfTheNewestPlan(t *testing.T) {
 	if series := seriesOf(t, collector); slices.ContainsFunc(series, func(line string) bool { return strings.Contains(line, `policy="a"`) }) {
 		t.Errorf("series without the policy: %v", series)
 	}
+}
+
+// Whoever watches these two numbers sees a loop of restarts.
+func TestRestartsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, "a", "b")
+		started, failed := counted(t, restartsStarted, "Missing"), counted(t, restartsEnded, "Failed")
+		for range 2 { // one to ask by dry run, one to restart
+			if err := s.pass(t, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := counted(t, restartsStarted, "Missing") - started; got != 2 {
+			t.Errorf("%v restarts are counted; 2 were started", got)
+		}
+		time.Sleep(time.Hour)
+		s.onPatch = func(client.Object) error { return nil }
+		if err := s.pass(t, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := counted(t, restartsEnded, "Failed") - failed; got != 2 {
+			t.Errorf("%v failures are counted; nothing came of 2 restarts", got)
+		}
+	})
+}
+
+// counted is where a counter of one label stands.
+func counted(t *testing.T, counters *prometheus.CounterVec, label string) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(counters)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if metric.GetLabel()[0].GetValue() == label {
+				return metric.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -66,9 +67,9 @@ func runManager(command *cobra.Command, options *managerOptions) error {
 	}
 	// An error says where it comes from; a stack trace of the reconciler adds nothing.
 	ctrl.SetLogger(zap.New(zap.StacktraceLevel(zapcore.PanicLevel), zap.UseFlagOptions(&options.log)))
-	restConfig, err := config.GetConfig()
+	restConfig, err := managerConfig()
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w; set --kubeconfig or KUBECONFIG", err)
+		return err
 	}
 	manager, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        newScheme(),
@@ -99,4 +100,16 @@ func runManager(command *cobra.Command, options *managerOptions) error {
 		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 	return manager.Start(ctx)
+}
+
+// managerConfig finds the cluster. Requests are not slowed down here: the renewal of the lease would
+// wait behind them (https://github.com/kubernetes-sigs/controller-runtime/issues/3092). The API server's
+// own fairness bounds them.
+func managerConfig() (*rest.Config, error) {
+	found, err := config.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("finding the cluster: %w; set --kubeconfig or KUBECONFIG", err)
+	}
+	found.QPS = -1
+	return found, nil
 }
