@@ -24,6 +24,8 @@ TEST_TIMEOUT ?= 60m
 TEST_ARGS ?=
 CASES ?= 3000
 SEED ?= 1
+DURATION ?= 5m
+WORKLOADS ?= 200
 
 TOOL := go tool -modfile=hack/tools/go.mod
 CONTROLLER_GEN := $(TOOL) controller-gen
@@ -133,6 +135,11 @@ test-e2e: require-gcc ## Run the end-to-end tests on a real cluster with real Is
 test-differential: require-gcc ## Hold the evaluator against the API server and Istio: CASES=3000 SEED=1.
 	@$(MAKE) --no-print-directory cluster-binaries
 	CGO_ENABLED=1 go test -race -count=1 -v -timeout $(TEST_TIMEOUT) ./test/differential -args -cases=$(CASES) -seed=$(SEED)
+
+.PHONY: test-chaos
+test-chaos: require-gcc ## Bring a cluster into the mesh while everything breaks: SEED=1 DURATION=5m WORKLOADS=200.
+	@$(MAKE) --no-print-directory cluster-binaries bin/fullmesh-race
+	CGO_ENABLED=1 go test -race -count=1 -v -timeout 3h ./test/chaos -args -seed=$(SEED) -duration=$(DURATION) -workloads=$(WORKLOADS)
 
 ##@ Build
 

@@ -107,6 +107,16 @@ func (c *Cluster) completeAuditLog(ctx context.Context, apiServer int) ([]byte, 
 	return log, err
 }
 
+// endLine takes away a last line that was torn when its API server was killed: the next one would go
+// on in the middle of it.
+func endLine(log string) error {
+	content, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	return os.Truncate(log, int64(bytes.LastIndexByte(content, '\n')+1))
+}
+
 func parseAuditEvent(line []byte) (AuditEvent, error) {
 	var raw struct {
 		Stage      string

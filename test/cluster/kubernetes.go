@@ -141,7 +141,10 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	for _, p := range c.apiServers {
 		p.stop()
 	}
-	for _, p := range c.apiServers {
+	for i, p := range c.apiServers {
+		if err := endLine(c.auditLog(i)); err != nil {
+			return err
+		}
 		if err := p.start(ctx); err != nil {
 			return err
 		}

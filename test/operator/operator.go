@@ -33,6 +33,9 @@ const (
 	User = "system:serviceaccount:" + Namespace + ":" + ServiceAccount
 )
 
+// logTail is how many lines of a replica's log a failed test shows.
+const logTail = 400
+
 // Installation is Fullmesh installed into a cluster.
 type Installation struct {
 	// Admin is a client that may do everything and knows Fullmesh's kinds.
@@ -103,7 +106,8 @@ func (i *Installation) Start(t testing.TB, flags ...string) *Replica {
 			}
 		}
 		if t.Failed() {
-			t.Logf("the operator's log:\n%s", r.Log())
+			lines := strings.Split(r.Log(), "\n")
+			t.Logf("the end of the operator's log:\n%s", strings.Join(lines[max(0, len(lines)-logTail):], "\n"))
 		}
 	})
 	return r
