@@ -17,7 +17,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -98,7 +100,7 @@ func cutDown(object any) (any, error) {
 	case *appsv1.DaemonSet:
 		return inventory.FromDaemonSet(object), nil
 	case *appsv1.ReplicaSet:
-		if owner := mesh.OwnerOf(object); owner.Group == "apps" && owner.Kind == "Deployment" {
+		if mesh.OwnerOf(object).MakesReplicaSets() {
 			return inventory.LinkTo(object), nil
 		}
 		return inventory.FromReplicaSet(object), nil
@@ -111,6 +113,8 @@ func cutDown(object any) (any, error) {
 		return inventory.FromCronJob(object), nil
 	case *corev1.Service:
 		return mesh.CutDownService(object), nil
+	case *unstructured.Unstructured:
+		return cutDownOptional(object), nil
 	default:
 		return object, nil
 	}
@@ -226,10 +230,13 @@ type source struct {
 	cache    cache.Cache
 	// kinds beside the observed ones whose events matter.
 	kinds []client.Object
+	// dynamic reads the optional kinds.
+	dynamic dynamic.Interface
 	// wake lets others ask for a pass.
 	wake *waker
 
 	registrations []toolscache.ResourceEventHandlerRegistration
+	optional      []*optionalWatch
 	injectorRead  func()
 }
 
@@ -242,21 +249,32 @@ func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInt
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
-		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { s.observer.take(object); s.wake.Wake() },
-			UpdateFunc: func(old, object any) { s.observer.replace(old, object); s.wake.Wake() },
-			DeleteFunc: func(object any) { s.observer.drop(object); s.wake.Wake() },
-		})
+		registration, err := informer.AddEventHandler(s.observer.handler(s.wake))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
 		s.registrations = append(s.registrations, registration)
 	}
+	for i := range optionalKinds {
+		watch := newOptionalWatch(&optionalKinds[i], s.dynamic, s.observer, s.wake)
+		s.optional = append(s.optional, watch)
+		go watch.run(ctx)
+	}
 	return nil
 }
 
+// handler takes events in, and asks for a pass.
+func (o *Observer) handler(wake *waker) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { o.take(object); wake.Wake() },
+		UpdateFunc: func(old, object any) { o.replace(old, object); wake.Wake() },
+		DeleteFunc: func(object any) { o.drop(object); wake.Wake() },
+	}
+}
+
 // WaitForSync implements source.SyncingSource: it waits until every kind's first list is in the
-// picture.
+// picture. An optional kind that cannot be read keeps restarts from beginning and not the operator
+// from saying so.
 func (s *source) WaitForSync(ctx context.Context) error {
 	synced := make([]toolscache.InformerSynced, 0, len(s.registrations))
 	for _, registration := range s.registrations {
@@ -264,6 +282,13 @@ func (s *source) WaitForSync(ctx context.Context) error {
 	}
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return errors.New("reading the cluster took too long; see the log for kinds that cannot be listed")
+	}
+	for _, watch := range s.optional {
+		select {
+		case <-watch.settled:
+		case <-ctx.Done():
+			return fmt.Errorf("reading %s took too long", watch.kind.name())
+		}
 	}
 	s.injectorRead()
 	return nil
@@ -325,6 +350,9 @@ func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioName
 		if err := o.readList(ctx, reader, list); err != nil {
 			return err
 		}
+	}
+	if err := o.readOptional(ctx, reader); err != nil {
+		return err
 	}
 	for _, list := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.ServiceList{}} {
 		if err := o.readList(ctx, reader, list, client.InNamespace(istioNamespace)); err != nil && !apierrors.IsForbidden(err) {

@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -235,16 +237,26 @@ func TestInjectorIsReadOnceAllOfItIsListed(t *testing.T) {
 // watching starts informers as Setup does, on an observer of their own.
 func (w *world) watching(t *testing.T, kinds ...client.Object) (*Observer, *waker) {
 	t.Helper()
+	return w.watchingAs(t, w.config, kinds...)
+}
+
+// watchingAs watches by way of a client of its own.
+func (w *world) watchingAs(t *testing.T, config *rest.Config, kinds ...client.Object) (*Observer, *waker) {
+	t.Helper()
 	settings := byObject()
 	there := map[string]cache.Config{istioNamespace: {}}
 	settings[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: there}
 	settings[&corev1.Service{}] = cache.ByObject{Namespaces: there, Transform: cutDown}
-	informers, err := cache.New(w.config, cache.Options{Scheme: testScheme, ByObject: settings, ReaderFailOnMissingInformer: true})
+	informers, err := cache.New(config, cache.Options{Scheme: testScheme, ByObject: settings, ReaderFailOnMissingInformer: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	observer, wake := NewObserver(mesh.Options{IstioNamespace: istioNamespace}, time.Now), &waker{}
-	watched := &source{observer: observer, cache: informers, kinds: append(kinds, &corev1.ConfigMap{}), wake: wake}
+	optional, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := &source{observer: observer, cache: informers, kinds: append(kinds, &corev1.ConfigMap{}), dynamic: optional, wake: wake}
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 	t.Cleanup(queue.ShutDown)
 	if err := watched.Start(t.Context(), queue); err != nil {

@@ -6,7 +6,13 @@ import (
 )
 
 // Kinds are those whose objects Read takes in.
-func Kinds() []client.Object { return append(observed(), &corev1.ConfigMap{}, &corev1.Service{}) }
+func Kinds() []client.Object {
+	kinds := append(observed(), &corev1.ConfigMap{}, &corev1.Service{})
+	for i := range optionalKinds {
+		kinds = append(kinds, optionalKinds[i].object())
+	}
+	return kinds
+}
 
 // Read takes a cluster's objects, which somebody has read before, into the picture. It is what
 // ReadOnce does with those that it lists, so that of ConfigMaps only those of the control plane's

@@ -8,6 +8,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -50,7 +51,9 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	informers, err := newInformers(manager, sight, options, of)
+	watching := rest.CopyConfig(manager.GetConfig())
+	watching.Wrap(sight.Wrap)
+	informers, err := newInformers(manager, watching, options, of)
 	if err != nil {
 		return err
 	}
@@ -67,6 +70,10 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		Cache:      &client.CacheOptions{Reader: informers},
 		FieldOwner: FieldOwner,
 	})
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	optional, err := dynamic.NewForConfig(watching)
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
@@ -90,6 +97,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		observer: observer,
 		cache:    informers,
 		kinds:    []client.Object{&v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}, &corev1.ConfigMap{}},
+		dynamic:  optional,
 		wake:     wake,
 	}
 	if of.services {
@@ -124,7 +132,7 @@ func ofControlPlane(ctx context.Context, manager ctrl.Manager, namespace string)
 	return of, nil
 }
 
-func newInformers(manager ctrl.Manager, sight *sight, options Options, of readable) (cache.Cache, error) {
+func newInformers(manager ctrl.Manager, watching *rest.Config, options Options, of readable) (cache.Cache, error) {
 	kinds := byObject()
 	namespaces := map[string]cache.Config{options.Namespace: {}}
 	if of.configMaps {
@@ -132,8 +140,6 @@ func newInformers(manager ctrl.Manager, sight *sight, options Options, of readab
 	}
 	kinds[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: namespaces}
 	kinds[&corev1.Service{}] = cache.ByObject{Namespaces: map[string]cache.Config{options.IstioNamespace: {}}, Transform: cutDown}
-	watching := rest.CopyConfig(manager.GetConfig())
-	watching.Wrap(sight.Wrap)
 	informers, err := cache.New(watching, cache.Options{
 		Scheme:                      manager.GetScheme(),
 		Mapper:                      manager.GetRESTMapper(),

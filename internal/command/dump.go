@@ -19,6 +19,7 @@ import (
 	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -389,10 +390,20 @@ func (d *dump) add(object entry) error {
 		return nil
 	}
 	decoded := kind.create()
-	if err := utiljson.Unmarshal(object.raw, decoded); err != nil {
+	if err := decode(object.raw, decoded); err != nil {
 		return object.fail("reading a %s: %w", gvk.Kind, inPlainWords(err))
 	}
 	return d.put(object.place, gvk.GroupKind(), kind, decoded)
+}
+
+// decode reads an object, of which a list may have told the kind.
+func decode(raw []byte, object client.Object) error {
+	if untyped, is := object.(*unstructured.Unstructured); is {
+		kind := untyped.GroupVersionKind()
+		defer func() { untyped.SetGroupVersionKind(kind) }()
+		return utiljson.Unmarshal(raw, &untyped.Object)
+	}
+	return utiljson.Unmarshal(raw, object)
 }
 
 // nameOf names the kind of an object that is passed over. Where that kind is looked at in another

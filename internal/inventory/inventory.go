@@ -32,6 +32,11 @@ type Inventory struct {
 	objects    map[types.UID]*Object
 	links      map[types.UID]*Link
 	services   map[types.NamespacedName]*mesh.Service
+	// borrowers are the objects that take their template from the workload of a key, as they were read.
+	borrowers map[mesh.Key]map[types.UID]*Object
+
+	// unread are the kinds of which not all objects have been taken in, with what keeps them from it.
+	unread map[string]string
 
 	// unjudged are the workloads that have changed since the picture was looked at.
 	unjudged map[*workload]struct{}
@@ -103,10 +108,10 @@ const keptJudgements = 16
 
 // expectedUnder is what the expectation of a known object depends on.
 type expectedUnder struct {
-	injector   *mesh.Injector
-	uid        types.UID
-	generation int64
-	namespace  int64
+	injector  *mesh.Injector
+	uid       types.UID
+	template  string
+	namespace int64
 }
 
 // New makes an empty picture, in which no injector is known.
@@ -120,6 +125,8 @@ func New() *Inventory {
 		objects:    map[types.UID]*Object{},
 		links:      map[types.UID]*Link{},
 		services:   map[types.NamespacedName]*mesh.Service{},
+		borrowers:  map[mesh.Key]map[types.UID]*Object{},
+		unread:     map[string]string{},
 		unjudged:   map[*workload]struct{}{},
 	}
 }
@@ -136,6 +143,21 @@ func (i *Inventory) SetInjector(injector *mesh.Injector, changed time.Time) {
 	for _, w := range i.workloads {
 		i.touch(w)
 	}
+}
+
+// SetUnread says that there may be objects of a kind that have not been taken in, and what keeps them
+// from it; empty where they are on their way.
+func (i *Inventory) SetUnread(kind, why string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.unread[kind] = why
+}
+
+// SetRead says that every object of a kind has been taken in.
+func (i *Inventory) SetRead(kind string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.unread, kind)
 }
 
 // SetNamespace takes in a namespace. A change of its labels that is seen now counts from now,
@@ -189,13 +211,17 @@ func (i *Inventory) SetObject(object *Object) {
 	if w.object != nil && Newer(w.object.ResourceVersion, object.ResourceVersion) {
 		return
 	}
-	if w.object != nil && w.object.UID != object.UID {
-		delete(i.objects, w.object.UID)
+	if former := w.object; former != nil {
+		i.returnTemplate(former)
+		if former.UID != object.UID {
+			delete(i.objects, former.UID)
+		}
 	}
-	w.object = object
+	w.object = i.borrowTemplate(object)
 	i.objects[object.UID] = object
 	i.touch(w)
 	i.regroup(object.Namespace, object.UID)
+	i.lendTemplate(w)
 }
 
 // DeleteObject forgets a workload's object. One that has been made anew under the same name
@@ -218,9 +244,52 @@ func (i *Inventory) takeDown(object *Object) {
 	if !found || w.object == nil || w.object.UID != object.UID {
 		return
 	}
+	i.returnTemplate(w.object)
 	w.object = nil
+	i.lendTemplate(w)
 	i.touch(w)
 	i.dropWorkload(w)
+}
+
+// borrowTemplate is the object with its template, which may be that of another workload.
+func (i *Inventory) borrowTemplate(object *Object) *Object {
+	if !object.borrows() {
+		return object
+	}
+	if i.borrowers[object.TemplateOf] == nil {
+		i.borrowers[object.TemplateOf] = map[types.UID]*Object{}
+	}
+	i.borrowers[object.TemplateOf][object.UID] = object
+	lender, found := i.workloads[object.TemplateOf]
+	if !found {
+		return object
+	}
+	i.touch(lender)
+	return object.withTemplateOf(lender.object)
+}
+
+// lendTemplate gives the template, after it may have changed, to those that take it from the workload.
+func (i *Inventory) lendTemplate(lender *workload) {
+	for _, object := range i.borrowers[lender.key] {
+		if borrower, found := i.workloads[object.Key()]; found {
+			borrower.object = object.withTemplateOf(lender.object)
+			i.touch(borrower)
+		}
+	}
+}
+
+// returnTemplate forgets that the object takes its template from another workload.
+func (i *Inventory) returnTemplate(object *Object) {
+	if !object.borrows() {
+		return
+	}
+	delete(i.borrowers[object.TemplateOf], object.UID)
+	if len(i.borrowers[object.TemplateOf]) == 0 {
+		delete(i.borrowers, object.TemplateOf)
+	}
+	if lender, found := i.workloads[object.TemplateOf]; found {
+		i.touch(lender)
+	}
 }
 
 // SetLink takes in what stands between Pods and their workload.

@@ -35,6 +35,8 @@ type Object struct {
 	// a StatefulSet's volume claim templates.
 	Template *corev1.PodTemplateSpec
 	Claims   []string
+	// TemplateUnknown says, in a sentence, why the template is not known; empty where it is.
+	TemplateUnknown string
 	// TemplateHash changes with the template, but for what Fullmesh writes into it.
 	TemplateHash string
 	// TemplateChanged is when the template was changed last, as far as the object tells.
@@ -55,6 +57,17 @@ type Object struct {
 	Stuck bool
 	// MinReadySeconds is how long a Pod must be ready before it serves.
 	MinReadySeconds int32
+
+	// Updating says that an Argo Rollout's newest template is not the one that serves.
+	Updating bool
+	// RestartAt is the time before which an Argo Rollout's Pods are asked to have been created no more,
+	// and RestartedAt the one for which its controller is done; zero where there is none.
+	RestartAt, RestartedAt time.Time
+
+	// TemplateOf is the workload from which the template is taken; zero where it is the object's own.
+	// TemplateSeen is the generation of that one that the kind's controller has seen.
+	TemplateOf   mesh.Key
+	TemplateSeen int64
 }
 
 // StrategyType is how a kind's controller replaces Pods when the template changes.
@@ -241,7 +254,7 @@ func (o *Object) RollingOut() bool {
 	if o.ObservedGeneration < o.Generation || o.Strategy.Type == StrategyNone {
 		return o.ObservedGeneration < o.Generation
 	}
-	return o.Updated < o.Replicas-o.Strategy.Partition || o.Current > max(o.Updated, o.Replicas)
+	return o.Updating || o.Updated < o.Replicas-o.Strategy.Partition || o.Current > max(o.Updated, o.Replicas)
 }
 
 // Patience is how long a Pod of this template may take by its own account before it is ready:

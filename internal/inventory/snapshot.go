@@ -22,6 +22,9 @@ type Snapshot struct {
 	// ControlPlanes are the workloads that run the injector of each revision, by name. Of one that is
 	// not here nothing is known: it is called by URL, or runs elsewhere.
 	ControlPlanes map[string][]*Workload
+	// Unread are the kinds of which not all objects have been taken in, with what keeps them from it;
+	// empty where they are on their way.
+	Unread map[string]string
 	// Namespaces by name.
 	Namespaces []*Namespace
 }
@@ -77,6 +80,8 @@ type Workload struct {
 	// Object is nil where only the Pods are known: Pods without an owner, and those whose owner is
 	// of a kind that is not read.
 	Object *Object
+	// Lends says that another workload, an Argo Rollout, takes its template from this one.
+	Lends bool
 	// Template is what injection looks at.
 	Template    mesh.Template
 	Expectation mesh.Expectation
@@ -129,7 +134,7 @@ func (i *Inventory) Snapshot() *Snapshot {
 		w.judged = i.judge(w)
 	}
 	clear(i.unjudged)
-	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged, ControlPlanes: i.controlPlanes()}
+	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged, ControlPlanes: i.controlPlanes(), Unread: maps.Clone(i.unread)}
 	for _, name := range slices.Sorted(maps.Keys(i.namespaces)) {
 		n := i.namespaces[name]
 		if !n.known {
@@ -216,7 +221,7 @@ var severity = map[v1alpha1.Finding]int{
 
 func (i *Inventory) judge(w *workload) *Workload {
 	n := i.namespaces[w.key.Namespace]
-	judged := &Workload{Key: w.key, Object: w.object}
+	judged := &Workload{Key: w.key, Object: w.object, Lends: len(i.borrowers[w.key]) > 0}
 	if w.object != nil {
 		judged.Template = w.object.Injection()
 		judged.Expectation = w.expect(i.injector, n)
@@ -285,7 +290,7 @@ func vacuous(expectation mesh.Expectation) (v1alpha1.Finding, mesh.Reason, strin
 }
 
 func (w *workload) expect(injector *mesh.Injector, n *namespace) mesh.Expectation {
-	under := expectedUnder{injector: injector, uid: w.object.UID, generation: w.object.Generation, namespace: n.generation}
+	under := expectedUnder{injector: injector, uid: w.object.UID, template: w.object.TemplateHash, namespace: n.generation}
 	if under != w.expectedUnder {
 		w.expectation = injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, w.object.Injection())
 		w.expectedUnder = under

@@ -20,8 +20,8 @@ type Pod struct {
 	// ready.
 	Created, ReadySince int64
 
-	// Revision is the template revision that the Pod runs: its pod-template-hash or
-	// controller-revision-hash; empty where it has neither.
+	// Revision is the template revision that the Pod runs: its pod-template-hash, an Argo
+	// Rollout's rollouts-pod-template-hash or controller-revision-hash; empty where it has none.
 	Revision string
 
 	// Observed is what the Pod carries.
@@ -65,8 +65,10 @@ func CutDown(pod *corev1.Pod) *Pod {
 		Finished:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		Static:      isStatic(pod),
 	}
-	if hash := pod.Labels["pod-template-hash"]; hash != "" {
-		cut.Revision = hash
+	for _, label := range []string{"pod-template-hash", "rollouts-pod-template-hash"} {
+		if hash := pod.Labels[label]; hash != "" {
+			cut.Revision = hash
+		}
 	}
 	cut.Revision = unique.Make(cut.Revision).Value()
 	cut.Owner = unique.Make(cut.Owner).Value()

@@ -44,16 +44,21 @@ func OwnerOf(object metav1.Object) Owner {
 // Exists reports whether there is an owner at all.
 func (o Owner) Exists() bool { return o.UID != "" }
 
-// MakesPods reports whether the owner may have made a Pod that names it. A Deployment makes
+// MakesPods reports whether the owner may have made a Pod that names it. A Deployment or Rollout makes
 // ReplicaSets and a CronJob makes Jobs: a Pod that names one of them was made by somebody else. A Node
 // only runs Pods.
 func (o Owner) MakesPods() bool {
 	switch {
-	case !o.Exists(), o.Group == "" && o.Kind == "Node", o.Group == "apps" && o.Kind == "Deployment", o.Group == "batch" && o.Kind == "CronJob":
+	case !o.Exists(), o.Group == "" && o.Kind == "Node", o.MakesReplicaSets(), o.Group == "batch" && o.Kind == "CronJob":
 		return false
 	default:
 		return true
 	}
+}
+
+// MakesReplicaSets reports whether the owner is of a kind that runs its Pods by way of ReplicaSets.
+func (o Owner) MakesReplicaSets() bool {
+	return o.Group == "apps" && o.Kind == "Deployment" || o.Group == "argoproj.io" && o.Kind == "Rollout"
 }
 
 // Key is the owner's key in the namespace of what it owns.

@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +56,7 @@ var checks = []check{
 	{"IsAJob", isAJob},
 	{"NobodyRecreatesIt", nobodyRecreatesIt},
 	{"HasNotBeenRead", hasNotBeenRead},
+	{"TemplateIsUnknown", templateIsUnknown},
 	{"IsScaledToZero", isScaledToZero},
 	{"IsPaused", isPaused},
 	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
@@ -64,6 +67,7 @@ var checks = []check{
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyOnlyReports", policyOnlyReports},
 	{"PictureIsOld", pictureIsOld},
+	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
 	{"RedButtonIsPressed", redButtonIsPressed},
 	{"GuardIsNotProven", guardIsNotProven},
 	{"InjectorIsNotAtRest", injectorIsNotAtRest},
@@ -175,11 +179,22 @@ func nobodyRecreatesIt(s *situation) *hold {
 
 // hasNotBeenRead speaks where the Pods are known before their owner is.
 func hasNotBeenRead(s *situation) *hold {
-	if s.workload.Object != nil || s.workload.Key.Group != "apps" {
+	read := s.workload.Key.Group == "apps" || s.workload.Key.Group == inventory.ArgoGroup && s.workload.Key.Kind == inventory.ArgoRollout
+	if s.workload.Object != nil || !read {
 		return nil
 	}
 	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("%s is named as the owner of running Pods and has not been seen.", s.workload.Key)}
+}
+
+// templateIsUnknown speaks where it cannot be told what injection would do to a new Pod.
+func templateIsUnknown(s *situation) *hold {
+	object := s.workload.Object
+	if object == nil || object.TemplateUnknown == "" {
+		return nil
+	}
+	return &hold{reason: ReasonTemplateUnknown, clearsBy: v1alpha1.ClearedByOwner,
+		message: object.TemplateUnknown + " Correct it; until then nobody can tell what its next Pod would be."}
 }
 
 func isScaledToZero(s *situation) *hold {
@@ -331,6 +346,20 @@ func guardIsNotProven(s *situation) *hold {
 	}
 }
 
+// clusterHasNotBeenRead speaks where something may be in flight, or ask for care, of which nothing is
+// known yet.
+func clusterHasNotBeenRead(s *situation) *hold {
+	for _, kind := range slices.Sorted(maps.Keys(s.in.Snapshot.Unread)) {
+		if why := s.in.Snapshot.Unread[kind]; why != "" {
+			return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin,
+				message: fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why)}
+		}
+		return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
+			message: fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", kind)}
+	}
+	return nil
+}
+
 func isSettling(s *situation) *hold {
 	last, what := s.namespace.Changed, "the namespace's labels"
 	if changed := s.in.Snapshot.InjectorChanged; changed.After(last) {
@@ -379,7 +408,7 @@ func leastReady(object *inventory.Object, ready int) int {
 
 func isOwnedByOperator(s *situation) *hold {
 	owner := s.workload.Key.String()
-	if object := s.workload.Object; object != nil {
+	if object := s.workload.Object; object != nil && object.Restartable() {
 		if !object.Owner.Exists() {
 			return nil
 		}

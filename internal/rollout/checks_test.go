@@ -38,6 +38,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"IsAJob",
 		"NobodyRecreatesIt",
 		"HasNotBeenRead",
+		"TemplateIsUnknown",
 		"IsScaledToZero",
 		"IsPaused",
 		"SidecarAndAmbientAreBothAskedFor",
@@ -48,6 +49,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"CauseWasTriedAlready",
 		"PolicyOnlyReports",
 		"PictureIsOld",
+		"ClusterHasNotBeenRead",
 		"RedButtonIsPressed",
 		"GuardIsNotProven",
 		"InjectorIsNotAtRest",
@@ -215,8 +217,28 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonNotReadYet, byCluster, "has not been seen"},
 				"Pods whose Deployment is not known": {newScene(outside(cart(), 1)[1:]),
 					rollout.ReasonNotReadYet, byCluster, "has not been seen"},
+				"Pods whose Rollout is not known": {newScene(runs(canary().Build(), uninjected)[1:]),
+					rollout.ReasonNotReadYet, byCluster, "Rollout.argoproj.io shop/canary is named as the owner of running Pods and has not been seen"},
 			},
 			map[string]*scene{"Pods whose owners are known": newScene(outside(cart(), 1))},
+		},
+		"TemplateIsUnknown": {
+			map[string]speaks{
+				"a Rollout whose Deployment is not there": {newScene(runs(canary().TemplateOf("apps/v1", "Deployment", "canary").Build(), uninjected)),
+					rollout.ReasonTemplateUnknown, byOwner, "from Deployment shop/canary, which is not there"},
+				"a Rollout that cannot be read": {newScene(runs(canary().Set("three", "spec", "replicas").Build(), uninjected)),
+					rollout.ReasonTemplateUnknown, byOwner, "cannot be read"},
+			},
+			map[string]*scene{},
+		},
+		"ClusterHasNotBeenRead": {
+			map[string]speaks{
+				"a kind that is being read": {newScene(outside(cart(), 3)).notRead("Rollout.argoproj.io", ""),
+					rollout.ReasonNotReadYet, byCluster, "before every Rollout.argoproj.io has been read"},
+				"a kind that may not be read": {newScene(outside(cart(), 3)).notRead("Rollout.argoproj.io", "listing it: forbidden"),
+					rollout.ReasonNotReadYet, byAdmin, "(listing it: forbidden). Apply config/rbac"},
+			},
+			map[string]*scene{"every kind has been read": newScene(outside(cart(), 3))},
 		},
 		"IsScaledToZero": {
 			map[string]speaks{

@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -48,6 +50,8 @@ type scene struct {
 	injectorChanged time.Time
 	policies        []*v1alpha1.MeshPolicy
 	objects         []any
+	// unread are kinds that have not been read, with why.
+	unread map[string]string
 }
 
 // newScene has the namespace shop, which asks for sidecars, and a policy that restarts what it may.
@@ -96,6 +100,12 @@ func (s *scene) unasked() *scene {
 	return s
 }
 
+// notRead leaves a kind unread.
+func (s *scene) notRead(kind, why string) *scene {
+	s.unread = map[string]string{kind: why}
+	return s
+}
+
 func (s *scene) input() rollout.Input {
 	i := inventory.New()
 	i.SetInjector(injectorOf(s.webhooks...), s.injectorChanged)
@@ -122,6 +132,8 @@ func (s *scene) input() rollout.Input {
 			i.SetObject(inventory.FromJob(object))
 		case *batchv1.CronJob:
 			i.SetObject(inventory.FromCronJob(object))
+		case *unstructured.Unstructured:
+			i.SetObject(inventory.FromRollout(object))
 		case *policyv1.PodDisruptionBudget:
 			i.SetDisruptionBudget(object)
 		case *corev1.Service:
@@ -129,6 +141,9 @@ func (s *scene) input() rollout.Input {
 		default:
 			panic(fmt.Sprintf("what is a %T?", object))
 		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(s.unread)) {
+		i.SetUnread(kind, s.unread[kind])
 	}
 	s.Snapshot = i.Snapshot()
 	s.Policies = nil
@@ -195,6 +210,11 @@ func istiodService(selector map[string]string) *corev1.Service {
 	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: istioNamespace, Name: "istiod"}, Spec: corev1.ServiceSpec{Selector: selector}}
 }
 
+// canary is an Argo Rollout of three Pods.
+func canary() *builder.RolloutBuilder {
+	return builder.Rollout("shop", "canary").Replicas(3).CreatedAt(yesterday).RolledOut()
+}
+
 // db is a StatefulSet of three Pods.
 func db() *builder.Workload[*appsv1.StatefulSet] {
 	return builder.StatefulSet("shop", "db").Replicas(3).CreatedAt(yesterday).RolledOut()
@@ -215,8 +235,9 @@ func outside[T metav1.Object](workload *builder.Workload[T], pods int) []any {
 func runs(workload metav1.Object, pods ...func(*builder.PodBuilder)) []any {
 	objects := []any{workload}
 	owner := workload
-	if deployment, is := workload.(*appsv1.Deployment); is {
-		replicaSet := builder.ReplicaSet(deployment.Namespace, deployment.Name+"-1").OwnedBy(deployment).Build()
+	switch workload.(type) {
+	case *appsv1.Deployment, *unstructured.Unstructured:
+		replicaSet := builder.ReplicaSet(workload.GetNamespace(), workload.GetName()+"-1").OwnedBy(workload).Build()
 		objects, owner = append(objects, replicaSet), replicaSet
 	}
 	for n, change := range pods {

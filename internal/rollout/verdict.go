@@ -29,6 +29,7 @@ const (
 	ReasonNextRunIsInjected       Reason = "NextRunIsInjected"
 	ReasonNobodyRecreatesPod      Reason = "NobodyRecreatesPod"
 	ReasonNotReadYet              Reason = "NotReadYet"
+	ReasonTemplateUnknown         Reason = "TemplateUnknown"
 	ReasonScaledToZero            Reason = "ScaledToZero"
 	ReasonPaused                  Reason = "Paused"
 	ReasonMeshModeConflict        Reason = "MeshModeConflict"

@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -260,7 +261,9 @@ func with(existing map[string]string, pairs []string) map[string]string {
 // ControlledBy is the reference that makes an object the controller of another.
 func ControlledBy(owner metav1.Object) metav1.OwnerReference {
 	version, kind := "apps/v1", ""
-	switch owner.(type) {
+	switch owner := owner.(type) {
+	case *unstructured.Unstructured:
+		version, kind = owner.GetAPIVersion(), owner.GetKind()
 	case *appsv1.Deployment:
 		kind = "Deployment"
 	case *appsv1.StatefulSet:
