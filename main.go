@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // the zones of maintenance windows, which the image has none of
 
 	ctrl "sigs.k8s.io/controller-runtime"
 

@@ -289,6 +289,9 @@ func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) poli
 		return state
 	}
 	state.enforcing = policy.policy.Mode == v1alpha1.ModeEnforce
+	if windows, known := plan.Windows[policy.policy]; known && !windows.Open {
+		state.closed = &windows
+	}
 	for _, namespace := range plan.Namespaces {
 		if namespace.Policy == nil || namespace.Policy.Name != policy.object.Name {
 			continue

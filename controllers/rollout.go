@@ -51,7 +51,7 @@ const actingAtMost = time.Second
 // policyInForce is a MeshPolicy with what became of it.
 type policyInForce struct {
 	object  *v1alpha1.MeshPolicy
-	policy  *rollout.Policy // nil where it cannot be used
+	policy  *rollout.Policy // nil where it cannot be told what it governs
 	invalid error
 }
 

@@ -64,6 +64,8 @@ type policyState struct {
 	guard     rollout.Guard
 	blind     string
 	enforcing bool
+	// closed is the stretch in which the policy's windows are closed; nil where they are open.
+	closed *rollout.Stretch
 }
 
 // policyStatus says how far a policy's namespaces are.
@@ -86,7 +88,7 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 	}
 	set := conditionSetter(&status.Conditions, object.Status.Conditions, object.Generation, now)
 	if state.invalid != nil {
-		message := "The policy cannot be used and governs nothing: " + state.invalid.Error()
+		message := "The policy cannot be used, and nothing is restarted under it: " + state.invalid.Error()
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, message)
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonInvalidSpec, message)
@@ -117,6 +119,10 @@ func setRestartsAllowed(set setCondition, state *policyState) {
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, "Enforce is refused: the admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded.")
 	case state.guard == rollout.GuardUnknown:
 		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, "It has not been shown yet that the admission guard is in force.")
+	case state.closed != nil && state.closed.Never:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed and do not open before %s, as far as that was looked for. Correct spec.windows.", state.closed.Opens.UTC().Format(time.RFC3339)))
+	case state.closed != nil:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed until %s; what is in flight ends.", state.closed.Opens.UTC().Format(time.RFC3339)))
 	default:
 		set(condition, metav1.ConditionTrue, v1alpha1.ReasonEnforcing, "Workloads are restarted where that helps and is safe.")
 	}

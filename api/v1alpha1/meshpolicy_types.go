@@ -76,8 +76,6 @@ var Risks = []Risk{RiskDowntime, RiskStrictMTLS, RiskOwnedByOperator, RiskUnchec
 // are refused when they are set.
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.namespaceSelector)",message="mode Enforce needs a namespaceSelector; use namespaceSelector: {} to govern every namespace",fieldPath=".namespaceSelector",reason=FieldValueRequired
 // +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r in ['Downtime', 'Unchecked'])",message="this version acts on Downtime and Unchecked only; take StrictMTLS and OwnedByOperator out (such workloads are held)",fieldPath=".accept"
-// +kubebuilder:validation:XValidation:rule="!has(self.soakSeconds)",message="this version does not wait for a first workload; leave it unset",fieldPath=".soakSeconds",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="!has(self.windows) || self.windows.size() == 0",message="this version does not know maintenance windows; leave it unset and use mode: Report outside of them",fieldPath=".windows",reason=FieldValueForbidden
 type MeshPolicySpec struct {
 	// mode says whether anything is restarted: Report watches and says, Enforce restarts.
 	// When unset: Report.
@@ -134,13 +132,15 @@ type MeshPolicySpec struct {
 	Budgets []Budget `json:"budgets,omitempty"`
 
 	// soakSeconds is how long the first workload of a namespace must be well before the others
-	// start. Not acted on by this version; leave it unset.
+	// start. When unset: 0, the others start as soon as the first is in the mesh.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=86400
 	SoakSeconds *int32 `json:"soakSeconds,omitempty"`
 
-	// windows say when restarts may start. Not acted on by this version; leave it unset.
+	// windows say when restarts may start; what has begun may finish. Where some allow, nothing
+	// starts outside of them, and nothing ever starts in one that denies. When unset: restarts may
+	// start at any time.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
@@ -238,17 +238,31 @@ type Budget struct {
 	Pods *intstr.IntOrString `json:"pods,omitempty"`
 }
 
+// WindowAction says whether restarts may start in a window.
+// +kubebuilder:validation:Enum=Allow;Deny
+type WindowAction string
+
+// The actions.
+const (
+	// WindowAllow: restarts may start inside of the window, and not outside of such ones.
+	WindowAllow WindowAction = "Allow"
+	// WindowDeny: no restart may start inside of the window.
+	WindowDeny WindowAction = "Deny"
+)
+
 // Window is a time in which restarts may start (Allow) or may not (Deny).
 type Window struct {
-	// action says whether the window opens or closes.
+	// action says whether restarts may start in the window: Allow or Deny. Deny beats Allow.
 	// +required
-	// +kubebuilder:validation:Enum=Allow;Deny
-	Action string `json:"action,omitempty"`
+	Action WindowAction `json:"action,omitempty"`
 
-	// schedule is when the window begins, in cron's five fields.
+	// schedule is when the window begins, in cron's five fields: minute, hour, day of month,
+	// month, day of week. A time that the clock leaves out when daylight saving begins is the
+	// moment in which it does so; one that it shows twice begins the window twice.
 	// +required
 	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9A-Za-z*,/?-]+( +[0-9A-Za-z*,/?-]+){4}$')",message="schedule must be cron's five fields: minute, hour, day of month, month, day of week; for instance 0 22 * * 1-5"
 	Schedule string `json:"schedule,omitempty"`
 
 	// durationMinutes is how long the window lasts, in minutes.
@@ -261,6 +275,7 @@ type Window struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local' && self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')",message="timeZone must be the name of a zone in the IANA database, for instance Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 }
 
@@ -301,16 +316,17 @@ type MeshPolicyStatus struct {
 	// conditions are Ready, FullMesh and RestartsAllowed, and Reconciling and Stalled while
 	// they are true.
 	//
-	// Ready is True (Observed) when this status is about the current spec, False (InvalidSpec)
-	// when that cannot be used, Unknown (NotObserved) while the cluster cannot be watched.
+	// Ready is True (Observed) when this status is about the current spec, False (InvalidSpec, and
+	// Stalled with it) when that cannot be used, Unknown (NotObserved) while the cluster cannot be
+	// watched.
 	//
 	// FullMesh is True (AllMeshed) when every eligible Pod is in the mesh, False
 	// (InProgress, WorkloadsHeld, NoneExpected) when not, Unknown (NotObserved, InvalidSpec) while
 	// that cannot be told.
 	//
 	// RestartsAllowed is True (Enforcing) when workloads may be restarted, False (ReportMode,
-	// Stopped, GuardMissing) when not, Unknown (GuardUnknown, NotObserved) while that cannot
-	// be told.
+	// Stopped, GuardMissing, WindowClosed, InvalidSpec) when not, Unknown (GuardUnknown, NotObserved)
+	// while that cannot be told.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -405,6 +421,7 @@ const (
 	ReasonStopped       = "Stopped"
 	ReasonGuardMissing  = "GuardMissing"
 	ReasonGuardUnknown  = "GuardUnknown"
+	ReasonWindowClosed  = "WindowClosed"
 	ReasonNothingLeft   = "NothingLeft"
 	ReasonInvalidSpec   = "InvalidSpec"
 )

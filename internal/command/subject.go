@@ -99,11 +99,13 @@ func (o *subjectOptions) newSubject(policies []v1alpha1.MeshPolicy, where string
 	for i := range policies {
 		object := &policies[i]
 		policy, err := rollout.NewPolicy(object)
-		switch {
-		case object.DeletionTimestamp != nil:
-		case err != nil:
-			notes.line("MeshPolicy %s cannot be used and governs nothing: %v.", object.Name, err)
-		default:
+		if object.DeletionTimestamp != nil {
+			continue
+		}
+		if err != nil {
+			notes.line("MeshPolicy %s cannot be used, and nothing is restarted under it: %v.", object.Name, err)
+		}
+		if policy != nil {
 			s.Policies = append(s.Policies, policy)
 		}
 		if allowed := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionRestartsAllowed); allowed != nil && allowed.Reason == v1alpha1.ReasonGuardMissing {

@@ -21,11 +21,14 @@ type situation struct {
 	in        *Input
 	namespace *inventory.Namespace
 	policy    *Policy
+	windows   Stretch
 	workload  *inventory.Workload
 
 	// decidedNow and methodNow are filled in by decided() and method().
 	decidedNow string
 	methodNow  *method
+	// laterCloses is from when on a window that is open now will be closed for this workload.
+	laterCloses time.Time
 }
 
 // decided is the hash over what decides about this workload now.
@@ -65,11 +68,13 @@ var checks = []check{
 	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
 	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
+	{"PolicyCannotBeUsed", policyCannotBeUsed},
 	{"PolicyOnlyReports", policyOnlyReports},
 	{"PictureIsOld", pictureIsOld},
 	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
 	{"RedButtonIsPressed", redButtonIsPressed},
 	{"GuardIsNotProven", guardIsNotProven},
+	{"WindowIsClosed", windowIsClosed},
 	{"InjectorIsNotAtRest", injectorIsNotAtRest},
 	{"IsSettling", isSettling},
 	{"WouldCauseDowntime", wouldCauseDowntime},
@@ -307,6 +312,14 @@ func causeWasTriedAlready(s *situation) *hold {
 	}
 	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,
 		message: "It was restarted for this very cause already, and these Pods were not replaced. Find out what keeps its controller from replacing them, or delete them."}
+}
+
+func policyCannotBeUsed(s *situation) *hold {
+	if s.policy.invalid == nil {
+		return nil
+	}
+	return &hold{reason: ReasonInvalidPolicy, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("Nothing is restarted under MeshPolicy %s until it is corrected: %v.", s.policy.Name, s.policy.invalid)}
 }
 
 func policyOnlyReports(s *situation) *hold {

@@ -65,6 +65,8 @@ type Plan struct {
 	Namespaces []*NamespacePlan
 	// NextLook is when time alone may change the plan; zero where it may not.
 	NextLook time.Time
+	// Windows are what those of each policy are now.
+	Windows map[*Policy]Stretch
 }
 
 // NamespacePlan is what is decided about one namespace.
@@ -89,7 +91,11 @@ type candidate struct {
 func Decide(in Input) *Plan {
 	in.silentSince = silences(in.Snapshot)
 	ranked := Rank(in.Policies)
-	plan := &Plan{}
+	plan := &Plan{Windows: map[*Policy]Stretch{}}
+	for _, policy := range ranked {
+		plan.Windows[policy] = policy.windows.stretchAt(in.Now)
+		plan.lookAgain(plan.Windows[policy].Ends, in.Now)
+	}
 	ledger := newLedger()
 	var candidates []candidate
 	for _, namespace := range in.Snapshot.Namespaces {
@@ -101,7 +107,7 @@ func Decide(in Input) *Plan {
 		}
 		decision := &NamespacePlan{Namespace: namespace, Policy: policy}
 		plan.Namespaces = append(plan.Namespaces, decision)
-		candidates = append(candidates, decision.judge(&in, ledger)...)
+		candidates = append(candidates, decision.judge(&in, plan.Windows[policy], ledger)...)
 	}
 	for _, next := range inTurn(candidates, ledger) {
 		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
@@ -109,7 +115,10 @@ func Decide(in Input) *Plan {
 	for _, namespace := range plan.Namespaces {
 		namespace.sortVerdicts()
 		for i := range namespace.Verdicts {
-			plan.lookAgain(namespace.Verdicts[i].Until, in.Now)
+			// What a check is asked about is decided again when it is answered.
+			if namespace.Verdicts[i].Step != StepCheck {
+				plan.lookAgain(namespace.Verdicts[i].Until, in.Now)
+			}
 		}
 		for _, at := range namespace.looks {
 			plan.lookAgain(at, in.Now)
@@ -120,14 +129,14 @@ func Decide(in Input) *Plan {
 
 // judge gives the verdicts that do not depend on what else is restarted, and returns the workloads
 // on which it does.
-func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
+func (n *NamespacePlan) judge(in *Input, windows Stretch, ledger *ledger) []candidate {
 	var candidates []candidate
 	timeout := defaultProgressTimeout
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
 	}
 	for _, workload := range n.Open {
-		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, workload: workload}
+		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload}
 		if workload.Record.InFlight() {
 			verdict := inFlight(s, timeout)
 			// One that has ended makes room, whether or not that can be written down.
@@ -147,7 +156,9 @@ func (n *NamespacePlan) judge(in *Input, ledger *ledger) []candidate {
 		if n.Policy == nil {
 			continue
 		}
-		if spoken := firstToSpeak(s); spoken != nil {
+		spoken := firstToSpeak(s)
+		n.looks = append(n.looks, s.laterCloses)
+		if spoken != nil {
 			n.Verdicts = append(n.Verdicts, s.held(spoken))
 		} else if !workload.Complete() {
 			candidates = append(candidates, candidate{situation: s, plan: n})
@@ -240,15 +251,18 @@ func turn(workload *inventory.Workload) int {
 }
 
 func (p *Plan) lookAgain(at, now time.Time) {
-	if at.IsZero() {
-		return
-	}
-	if at.Before(now) {
+	if !at.IsZero() && at.Before(now) {
 		at = now
 	}
-	if p.NextLook.IsZero() || at.Before(p.NextLook) {
-		p.NextLook = at
+	p.NextLook = earlier(p.NextLook, at)
+}
+
+// earlier is the earlier of two times of which each may be zero for never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
 
 // sortVerdicts puts first what somebody must act on, then what is going on, then what waits.

@@ -1,5 +1,7 @@
 package rollout
 
+import "time"
+
 // CheckNames are the checks in the order in which they are asked.
 func CheckNames() []string {
 	names := make([]string, 0, len(checks))
@@ -8,3 +10,6 @@ func CheckNames() []string {
 	}
 	return names
 }
+
+// WindowsAt is the stretch of a policy's windows in which a moment lies.
+func WindowsAt(policy *Policy, now time.Time) Stretch { return policy.windows.stretchAt(now) }

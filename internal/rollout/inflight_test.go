@@ -214,22 +214,23 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 	}
 }
 
-// A no is asked again when its time has come, and stands until then and until there is another.
+// A no is asked again when its time has come, and stands until then and until there is another. What is
+// asked now is decided again when it is answered, and not because a time has passed.
 func TestNoIsAskedAgainInTime(t *testing.T) {
 	no := func(retry time.Time) *scene {
 		return newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, At: yesterday, Received: yesterday, Retry: retry})
 	}
 	for name, test := range map[string]struct {
-		retry time.Time
-		want  rollout.Step
+		retry, look time.Time
+		want        rollout.Step
 	}{
-		"before its time": {noon.Add(time.Second), rollout.StepNone},
-		"in its time":     {noon, rollout.StepCheck},
+		"before its time": {noon.Add(time.Second), noon.Add(time.Second), rollout.StepNone},
+		"in its time":     {noon, time.Time{}, rollout.StepCheck},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan := no(test.retry).decide()
 			verdict := only(t, plan)
-			if verdict.Action != v1alpha1.ActionHold || verdict.Step != test.want || !plan.NextLook.Equal(test.retry) {
+			if verdict.Action != v1alpha1.ActionHold || verdict.Step != test.want || !plan.NextLook.Equal(test.look) {
 				t.Errorf("%s with step %d, looked at again at %s", verdict.Action, verdict.Step, plan.NextLook)
 			}
 			if test.want == rollout.StepCheck && verdict.CheckKey.UID != "deployment-shop-cart" {

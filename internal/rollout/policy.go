@@ -35,10 +35,16 @@ type Policy struct {
 	settle          time.Duration
 	progressTimeout time.Duration
 	budgets         []v1alpha1.Budget
+	// invalid is why the policy cannot be used; nil where it can.
+	invalid error
+	windows windows
+	soak    time.Duration
 }
 
-// NewPolicy makes a policy ready. The error says which field cannot be used; the API server
-// refuses such a policy unless its CustomResourceDefinition is of another version.
+// NewPolicy makes a policy ready. The error says which field cannot be used, and how to correct it
+// where the API server does not see that: schedules and time zones of windows. A policy that comes
+// with an error still governs its namespaces, so that no other one restarts there what this one would
+// hold; nothing is restarted under it.
 func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 	spec := &object.Spec
 	policy := &Policy{
@@ -77,10 +83,14 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 	if len(spec.Budgets) > 0 {
 		policy.budgets = spec.Budgets
 	}
+	if spec.SoakSeconds != nil {
+		policy.soak = time.Duration(*spec.SoakSeconds) * time.Second
+	}
 	if spec.Failure != nil && spec.Failure.ProgressTimeoutSeconds != nil {
 		policy.progressTimeout = time.Duration(*spec.Failure.ProgressTimeoutSeconds) * time.Second
 	}
-	return policy, nil
+	policy.windows, policy.invalid = newWindows(spec.Windows)
+	return policy, policy.invalid
 }
 
 // defaultBudgets are the two of DESIGN: five workloads and a hundred Pods in the policy, a

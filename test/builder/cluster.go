@@ -164,6 +164,19 @@ func (b *PolicyBuilder) Budget(scope v1alpha1.BudgetScope, workloads, pods any) 
 	return b
 }
 
+// Window adds a window of so many minutes; an empty zone is UTC.
+func (b *PolicyBuilder) Window(action v1alpha1.WindowAction, schedule string, minutes int32, zone string) *PolicyBuilder {
+	b.policy.Spec.Windows = append(b.policy.Spec.Windows,
+		v1alpha1.Window{Action: action, Schedule: schedule, DurationMinutes: minutes, TimeZone: zone})
+	return b
+}
+
+// Soaking waits so many seconds after the first workload of a namespace.
+func (b *PolicyBuilder) Soaking(seconds int32) *PolicyBuilder {
+	b.policy.Spec.SoakSeconds = &seconds
+	return b
+}
+
 // Unbounded sets budgets that bound nothing.
 func (b *PolicyBuilder) Unbounded() *PolicyBuilder {
 	return b.Budget(v1alpha1.BudgetScopePolicy, fmt.Sprint(100000), nil)

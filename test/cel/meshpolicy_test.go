@@ -416,27 +416,41 @@ func wrongBudgets() []refusal {
 // notActedOn are fields that this version has no code for. Accepting them would promise something.
 func notActedOn() []refusal {
 	return []refusal{{
-		name:       "soakSeconds",
-		mutate:     func(p *v1alpha1.MeshPolicy) { p.Spec.SoakSeconds = new(int32(300)) },
-		wantErrors: []string{"spec.soakSeconds: Forbidden", "leave it unset"},
-	}, {
-		name:       "soakSeconds of zero",
-		mutate:     func(p *v1alpha1.MeshPolicy) { p.Spec.SoakSeconds = new(int32(0)) },
-		wantErrors: []string{"spec.soakSeconds: Forbidden", "leave it unset"},
-	}, {
 		name:       "soakSeconds below zero",
 		mutate:     func(p *v1alpha1.MeshPolicy) { p.Spec.SoakSeconds = new(int32(-1)) },
-		wantErrors: []string{"spec.soakSeconds", "greater than or equal to 0", "leave it unset"},
+		wantErrors: []string{"spec.soakSeconds", "greater than or equal to 0"},
 	}, {
 		name:       "soakSeconds of more than a day",
 		mutate:     func(p *v1alpha1.MeshPolicy) { p.Spec.SoakSeconds = new(int32(86401)) },
-		wantErrors: []string{"spec.soakSeconds", "less than or equal to 86400", "leave it unset"},
+		wantErrors: []string{"spec.soakSeconds", "less than or equal to 86400"},
 	}, {
-		name: "windows",
-		mutate: func(p *v1alpha1.MeshPolicy) {
-			p.Spec.Windows = []v1alpha1.Window{{Action: "Allow", Schedule: "0 22 * * *", DurationMinutes: 360}}
-		},
-		wantErrors: []string{"spec.windows: Forbidden", "leave it unset and use mode: Report outside of them"},
+		name:       "a schedule of four fields",
+		mutate:     window("0 22 * *  ", ""),
+		wantErrors: []string{"spec.windows[0].schedule", "must be cron's five fields: minute, hour"},
+	}, {
+		name:       "a schedule of six fields",
+		mutate:     window("0 0 22 * * *", ""),
+		wantErrors: []string{"spec.windows[0].schedule", "must be cron's five fields: minute, hour"},
+	}, {
+		name:       "a schedule by name",
+		mutate:     window("@midnight", ""),
+		wantErrors: []string{"spec.windows[0].schedule", "must be cron's five fields: minute, hour"},
+	}, {
+		name:       "a schedule with a time zone",
+		mutate:     window("TZ=Europe/Berlin 22 * * *", ""),
+		wantErrors: []string{"spec.windows[0].schedule", "must be cron's five fields: minute, hour"},
+	}, {
+		name:       "the zone of the machine",
+		mutate:     window("0 22 * * *", "Local"),
+		wantErrors: []string{"spec.windows[0].timeZone", "must be the name of a zone in the IANA database"},
+	}, {
+		name:       "a zone that is a path",
+		mutate:     window("0 22 * * *", "../../etc/passwd"),
+		wantErrors: []string{"spec.windows[0].timeZone", "must be the name of a zone in the IANA database"},
+	}, {
+		name:       "a zone that is an offset",
+		mutate:     window("0 22 * * *", "+01:00"),
+		wantErrors: []string{"spec.windows[0].timeZone", "must be the name of a zone in the IANA database"},
 	}, {
 		name: "a window with nothing right",
 		spec: `{windows: [{action: Open, schedule: "@daily", durationMinutes: 0, timeZone: ""}]}`,
@@ -525,6 +539,13 @@ func wrongShapes() []refusal {
 	}}
 }
 
+// window is the only one that a policy has.
+func window(schedule, zone string) func(*v1alpha1.MeshPolicy) {
+	return func(p *v1alpha1.MeshPolicy) {
+		p.Spec.Windows = []v1alpha1.Window{{Action: "Allow", Schedule: schedule, DurationMinutes: 360, TimeZone: zone}}
+	}
+}
+
 func testAcceptedPolicies(t *testing.T, c client.Client) {
 	for _, test := range []struct{ name, spec string }{
 		{"nothing said", `{}`},
@@ -538,8 +559,15 @@ settleSeconds: 30
 budgets:
 - {scope: Policy, workloads: 5, pods: 100}
 - {scope: Namespace, workloads: 5%}
+soakSeconds: 0
 windows: []
 failure: {progressTimeoutSeconds: 600}`},
+		{"windows and a soak", `
+soakSeconds: 86400
+windows:
+- {action: Allow, schedule: "0 22 * * 1-5", durationMinutes: 360, timeZone: America/Argentina/Buenos_Aires}
+- {action: Allow, schedule: "*/15 0-4,22 1 JAN ?", durationMinutes: 1, timeZone: Etc/GMT+12}
+- {action: Deny, schedule: "0  0  24  12  *", durationMinutes: 10080}`},
 		{"Enforce in every namespace", `{mode: Enforce, namespaceSelector: {}}`},
 		{"Enforce in some namespaces", `{mode: Enforce, namespaceSelector: {matchLabels: {team: shop}}}`},
 		{"every operator", `
