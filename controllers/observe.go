@@ -75,6 +75,7 @@ func observed() []client.Object {
 		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{}, &appsv1.ReplicaSet{},
 		&batchv1.Job{}, &batchv1.CronJob{},
 		&policyv1.PodDisruptionBudget{},
+		&corev1.Node{},
 		&admissionregistrationv1.MutatingWebhookConfiguration{},
 	}
 }
@@ -111,6 +112,8 @@ func cutDown(object any) (any, error) {
 		return inventory.FromJob(object), nil
 	case *batchv1.CronJob:
 		return inventory.FromCronJob(object), nil
+	case *corev1.Node:
+		return inventory.FromNode(object), nil
 	case *corev1.Service:
 		return mesh.CutDownService(object), nil
 	case *unstructured.Unstructured:
@@ -133,6 +136,8 @@ func (o *Observer) take(object any) {
 		o.Inventory.SetNamespace(object, o.Now())
 	case *policyv1.PodDisruptionBudget:
 		o.Inventory.SetDisruptionBudget(object)
+	case *inventory.Node:
+		o.Inventory.SetNode(object)
 	case *mesh.Service:
 		o.Inventory.SetService(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
@@ -168,6 +173,8 @@ func (o *Observer) drop(object any) {
 		o.Inventory.DeleteNamespace(object.Name)
 	case *policyv1.PodDisruptionBudget:
 		o.Inventory.DeleteDisruptionBudget(object.Namespace, object.Name)
+	case *inventory.Node:
+		o.Inventory.DeleteNode(object)
 	case *mesh.Service:
 		o.Inventory.DeleteService(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
@@ -266,10 +273,23 @@ func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInt
 // handler takes events in, and asks for a pass.
 func (o *Observer) handler(wake *waker) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(object any) { o.take(object); wake.Wake() },
-		UpdateFunc: func(old, object any) { o.replace(old, object); wake.Wake() },
+		AddFunc: func(object any) { o.take(object); wake.Wake() },
+		UpdateFunc: func(old, object any) {
+			o.replace(old, object)
+			if !isHeartbeat(old, object) {
+				wake.Wake()
+			}
+		},
 		DeleteFunc: func(object any) { o.drop(object); wake.Wake() },
 	}
+}
+
+// isHeartbeat reports whether no more has happened than that a kubelet wrote its node's status, as each
+// does every few minutes.
+func isHeartbeat(old, object any) bool {
+	former, wasNode := old.(*inventory.Node)
+	node, isNode := object.(*inventory.Node)
+	return wasNode && isNode && former.UID == node.UID && former.Cordoned == node.Cordoned
 }
 
 // WaitForSync implements source.SyncingSource: it waits until every kind's first list is in the
@@ -344,6 +364,7 @@ func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioName
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
 		&batchv1.JobList{}, &batchv1.CronJobList{},
 		&policyv1.PodDisruptionBudgetList{},
+		&corev1.NodeList{},
 		&corev1.PodList{},
 	}
 	for _, list := range lists {

@@ -58,7 +58,7 @@ func oneOfEach(shop string) []client.Object {
 }
 
 func TestWhatIsCutDownStaysAsItIs(t *testing.T) {
-	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), &corev1.Service{})
+	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), &corev1.Service{})
 	kinds := map[string]bool{}
 	for _, object := range objects {
 		once, err := cutDown(object)
@@ -89,7 +89,7 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 			t.Run(fmt.Sprintf("deletion missed: %t, backwards: %t", missed, backwards), func(t *testing.T) {
 				observer := NewObserver(mesh.Options{}, atNoon().Now)
 				var kept []any
-				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(), builder.Webhooks(), builder.InjectorSettings()) {
+				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true)) {
 					cut, err := cutDown(object)
 					if err != nil {
 						t.Fatal(err)
@@ -115,7 +115,7 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 					observer.drop(object)
 				}
 				after := observer.Inventory.Snapshot()
-				if len(after.Namespaces) != 0 || !after.Injector.Equal(inventory.New().Snapshot().Injector) {
+				if len(after.Namespaces) != 0 || after.Nodes.Known != 0 || !after.Injector.Equal(inventory.New().Snapshot().Injector) {
 					t.Errorf("the picture is %+v", after)
 				}
 				// What comes back begins anew.
@@ -283,6 +283,7 @@ func TestReadingOnceGivesWhatInformersGive(t *testing.T) {
 	shop := w.namespace(t, "istio-injection", "enabled")
 	w.createAll(t, oneOfEach(shop))
 	w.create(t, builder.LettingPass(builder.Webhooks()))
+	w.create(t, builder.Node("north", true))
 	settings := builder.InjectorSettings()
 	w.create(t, settings)
 	t.Cleanup(func() {
@@ -384,9 +385,33 @@ func TestInformersBringEveryEventAndAskForAPass(t *testing.T) {
 	})
 }
 
+// Kubelets write the status of their nodes all the time. That asks for no pass; a node that is cordoned
+// does.
+func TestHeartbeatOfANodeAsksForNoPass(t *testing.T) {
+	north, cordoned := inventory.FromNode(builder.Node("north", false)), inventory.FromNode(builder.Node("north", true))
+	anew := inventory.FromNode(builder.Node("north", false))
+	anew.UID = "another"
+	pod := mesh.CutDown(builder.Pod("shop", "web").Build())
+	for _, test := range []struct {
+		name     string
+		old, new any
+		want     bool
+	}{
+		{"its status is written", north, inventory.FromNode(builder.Node("north", false)), true},
+		{"it is cordoned", north, cordoned, false},
+		{"it is freed", cordoned, north, false},
+		{"it is made anew", north, anew, false},
+		{"it is a Pod", pod, pod, false},
+	} {
+		if got := isHeartbeat(test.old, test.new); got != test.want {
+			t.Errorf("%s: it is a heartbeat: %t", test.name, got)
+		}
+	}
+}
+
 // inWordsOf is a picture in lines.
 func inWordsOf(snapshot *inventory.Snapshot) []string {
-	lines := []string{fmt.Sprintf("injector %s, changed %s", snapshot.Injector.Fingerprint("default"), snapshot.InjectorChanged.UTC())}
+	lines := []string{fmt.Sprintf("injector %s, changed %s, nodes %+v", snapshot.Injector.Fingerprint("default"), snapshot.InjectorChanged.UTC(), snapshot.Nodes)}
 	for _, namespace := range snapshot.Namespaces {
 		lines = append(lines, fmt.Sprintf("namespace %s %s, changed %s, terminating %t", namespace.Name, labels.Set(namespace.Labels), namespace.Changed.UTC(), namespace.Terminating))
 		for _, workload := range namespace.Workloads {

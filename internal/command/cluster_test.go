@@ -193,7 +193,7 @@ func (w *world) account(t *testing.T, name string, rules ...rbacv1.PolicyRule) (
 func toList() []rbacv1.PolicyRule {
 	list := []string{"list"}
 	return []rbacv1.PolicyRule{
-		{Verbs: list, APIGroups: []string{""}, Resources: []string{"namespaces", "pods"}},
+		{Verbs: list, APIGroups: []string{""}, Resources: []string{"namespaces", "nodes", "pods"}},
 		{Verbs: list, APIGroups: []string{"apps"}, Resources: []string{"deployments", "statefulsets", "daemonsets", "replicasets"}},
 		{Verbs: list, APIGroups: []string{"batch"}, Resources: []string{"jobs", "cronjobs"}},
 		{Verbs: list, APIGroups: []string{"policy"}, Resources: []string{"poddisruptionbudgets"}},

@@ -164,7 +164,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 		switch id.Kind {
 		case "Namespace":
 			namespaces.Insert(id.name)
-		case "ConfigMap", "PodDisruptionBudget", "Service":
+		case "Node", "ConfigMap", "PodDisruptionBudget", "Service":
 		default:
 			used.Insert(id.namespace)
 		}
@@ -180,10 +180,20 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 	if counted["Pod"] == 0 {
 		notes.line("The dump has no Pods: what runs is not known, and it looks as if everything were complete. Add: kubectl get pods -A -o yaml")
 	}
+	if counted["Node"] == 0 && d.hasScheduledPods() {
+		notes.line("The dump has no Nodes: which of them are cordoned is not known. Add: kubectl get nodes -o yaml")
+	}
 	if unknown := sets.List(used.Difference(namespaces).Delete("")); len(unknown) > 0 {
 		notes.line("The dump does not have every Namespace, and says nothing about what is in %s. Add: kubectl get namespaces -o yaml", fewOf(unknown))
 	}
 	d.sayWhichOwnersAreMissing(notes)
+}
+
+func (d *dump) hasScheduledPods() bool {
+	return slices.ContainsFunc(d.objects, func(object client.Object) bool {
+		pod, is := object.(*corev1.Pod)
+		return is && pod.Spec.NodeName != ""
+	})
 }
 
 // sayWhichOwnersAreMissing says of which kinds objects are missing through which Pods lead to their

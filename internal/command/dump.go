@@ -121,7 +121,7 @@ var dumpedKinds = sync.OnceValue(func() map[schema.GroupVersionKind]newObject {
 })
 
 // clusterScoped are those of them that are in no namespace.
-var clusterScoped = []string{"Namespace", "MutatingWebhookConfiguration", "MeshPolicy"}
+var clusterScoped = []string{"Namespace", "Node", "MutatingWebhookConfiguration", "MeshPolicy"}
 
 // readDump reads files, directories and standard input.
 func readDump(paths []string, stdin io.Reader) (*dump, error) {

@@ -312,7 +312,7 @@ func describeTrouble(pod *mesh.Pod) string {
 			text += fmt.Sprintf(", %d restarts", pod.Trouble.Restarts)
 		}
 		return text
-	case pod.Unschedulable:
+	case pod.Unschedulable != nil:
 		return fmt.Sprintf("Pod %s: the scheduler finds no node", pod.Name)
 	default:
 		return ""

@@ -28,7 +28,7 @@ func (i *Inventory) controlPlanes() map[string][]*Workload {
 	for _, revision := range i.injector.Revisions() {
 		for _, name := range i.injector.Services(revision) {
 			n, found := i.namespaces[name.Namespace]
-			if !found {
+			if !found || !n.known {
 				continue
 			}
 			service := i.services[name]

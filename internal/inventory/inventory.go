@@ -37,6 +37,9 @@ type Inventory struct {
 
 	// unread are the kinds of which not all objects have been taken in, with what keeps them from it.
 	unread map[string]string
+	nodes  map[unique.Handle[string]]*Node
+	// cordoned is how many of the nodes are.
+	cordoned int
 
 	// unjudged are the workloads that have changed since the picture was looked at.
 	unjudged map[*workload]struct{}
@@ -72,7 +75,9 @@ type group struct {
 	owner     mesh.Owner // the zero value for a Pod by itself
 	pods      map[types.UID]*mesh.Pod
 	classes   map[unique.Handle[mesh.Observation]]*class
-	workload  *workload
+	// stranded are those of the Pods for which a node is missing; mostly nil.
+	stranded map[*mesh.Pod]struct{}
+	workload *workload
 }
 
 // class counts the running Pods of a group that carry the same.
@@ -127,6 +132,7 @@ func New() *Inventory {
 		services:   map[types.NamespacedName]*mesh.Service{},
 		borrowers:  map[mesh.Key]map[types.UID]*Object{},
 		unread:     map[string]string{},
+		nodes:      map[unique.Handle[string]]*Node{},
 		unjudged:   map[*workload]struct{}{},
 	}
 }
@@ -321,7 +327,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 		if old.Owner == pod.Owner {
 			g := i.groups[groupOf(old)]
 			g.remove(old)
-			g.add(pod)
+			g.add(pod, i.strands(pod))
 			i.pods[pod.UID] = pod
 			i.touch(g.workload)
 			return
@@ -342,7 +348,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 		}
 		i.groups[id] = g
 	}
-	g.add(pod)
+	g.add(pod, i.strands(pod))
 	if !found {
 		i.attach(g, i.rootOf(g))
 	}
@@ -534,8 +540,11 @@ func groupOf(pod *mesh.Pod) groupKey {
 	return groupKey{pod.Namespace, pod.Owner.UID}
 }
 
-func (g *group) add(pod *mesh.Pod) {
+func (g *group) add(pod *mesh.Pod, stranded bool) {
 	g.pods[pod.UID] = pod
+	if stranded {
+		g.strand(pod, true)
+	}
 	if !pod.Running() {
 		return
 	}
@@ -549,6 +558,7 @@ func (g *group) add(pod *mesh.Pod) {
 
 func (g *group) remove(pod *mesh.Pod) {
 	delete(g.pods, pod.UID)
+	g.strand(pod, false)
 	if !pod.Running() {
 		return
 	}

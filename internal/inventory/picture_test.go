@@ -16,6 +16,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/test/builder"
 )
 
 // objects are a cluster's objects as they are now. The picture of them is computed here from
@@ -30,6 +31,10 @@ type objects struct {
 	workloads       map[types.UID]*inventory.Object
 	links           map[types.UID]*inventory.Link
 	budgets         map[types.UID]*policyv1.PodDisruptionBudget
+	// service is the one behind the webhooks, in the namespace shop; nil where there is none.
+	service *mesh.Service
+	// nodes are the names of nodes, and whether they are cordoned.
+	nodes map[string]bool
 }
 
 func noObjects() *objects {
@@ -41,12 +46,19 @@ func noObjects() *objects {
 		workloads:  map[types.UID]*inventory.Object{},
 		links:      map[types.UID]*inventory.Link{},
 		budgets:    map[types.UID]*policyv1.PodDisruptionBudget{},
+		nodes:      map[string]bool{},
 	}
 }
 
 // picture is what Snapshot has to say of the objects.
 func (o *objects) picture() *inventory.Snapshot {
 	snapshot := &inventory.Snapshot{Injector: o.injector, InjectorChanged: o.injectorChanged}
+	for _, cordoned := range o.nodes {
+		snapshot.Nodes.Known++
+		if cordoned {
+			snapshot.Nodes.Cordoned++
+		}
+	}
 	for name, namespace := range o.namespaces {
 		view := &inventory.Namespace{
 			Name:        name,
@@ -92,8 +104,24 @@ func (o *objects) picture() *inventory.Snapshot {
 		slices.SortFunc(view.Budgets, func(a, b inventory.DisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
 		snapshot.Namespaces = append(snapshot.Namespaces, view)
 	}
+	snapshot.ControlPlanes = o.controlPlanes(snapshot)
 	slices.SortFunc(snapshot.Namespaces, func(a, b *inventory.Namespace) int { return strings.Compare(a.Name, b.Name) })
 	return snapshot
+}
+
+func (o *objects) controlPlanes(snapshot *inventory.Snapshot) map[string][]*inventory.Workload {
+	planes := map[string][]*inventory.Workload{}
+	for _, namespace := range snapshot.Namespaces {
+		for _, workload := range namespace.Workloads {
+			for _, revision := range o.injector.Revisions() {
+				if object := workload.Object; namespace.Name == "shop" && object != nil && slices.Contains([]string{"Deployment", "StatefulSet"}, object.Kind) &&
+					mesh.IsControlPlane(revision, o.service, object.Template.Labels) {
+					planes[revision] = append(planes[revision], workload)
+				}
+			}
+		}
+	}
+	return planes
 }
 
 func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
@@ -212,6 +240,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		if slices.Index(worst, judgement.Finding) > slices.Index(worst, workload.Finding) {
 			workload.Finding, workload.Reason, workload.Message = judgement.Finding, judgement.Reason, judgement.Message
 		}
+		o.strand(workload, pod)
 		workload.Pods.Running++
 		if pod.Ready() {
 			workload.Pods.Ready++
@@ -252,6 +281,17 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		workload.Finding, workload.Reason, workload.Message = v1alpha1.FindingNotExpected, workload.Expectation.Reason, workload.Expectation.Message
 	}
 	return workload
+}
+
+// strand notes that a node is missing for a Pod, unless it is so of one whose name comes first.
+func (o *objects) strand(workload *inventory.Workload, pod *mesh.Pod) {
+	node := pod.Node.Value()
+	switch {
+	case pod.Unschedulable != nil && (workload.Unschedulable == nil || pod.Name < workload.Unschedulable.Pod):
+		workload.Unschedulable = &inventory.Stranded{Pod: pod.Name, Scheduler: *pod.Unschedulable}
+	case pod.Unschedulable == nil && o.nodes[node] && (workload.OnCordonedNode == nil || pod.Name < workload.OnCordonedNode.Pod):
+		workload.OnCordonedNode = &inventory.Stranded{Pod: pod.Name, Node: node}
+	}
 }
 
 // expectOfPod is what is expected of a Pod of which no workload's template is known: by the template
@@ -317,6 +357,12 @@ func (o *objects) feed(shuffle func([]func(*inventory.Inventory))) *inventory.In
 	for _, object := range o.budgets {
 		events = append(events, func(i *inventory.Inventory) { i.SetDisruptionBudget(object) })
 	}
+	for name, cordoned := range o.nodes {
+		events = append(events, func(i *inventory.Inventory) { i.SetNode(inventory.FromNode(builder.Node(name, cordoned))) })
+	}
+	if o.service != nil {
+		events = append(events, func(i *inventory.Inventory) { i.SetService(o.service) })
+	}
 	shuffle(events)
 	fed := inventory.New()
 	for _, event := range events {
@@ -355,9 +401,16 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	var described struct {
 		InjectorChanged time.Time
 		Revisions       []string
+		Nodes           inventory.Nodes
+		ControlPlanes   map[string][]string
 		Namespaces      []namespace
 	}
 	described.Revisions = snapshot.Injector.Revisions()
+	described.Nodes = snapshot.Nodes
+	described.ControlPlanes = map[string][]string{}
+	for revision, planes := range snapshot.ControlPlanes {
+		described.ControlPlanes[revision] = keys(planes)
+	}
 	if !ignoreTimes {
 		described.InjectorChanged = snapshot.InjectorChanged
 	}

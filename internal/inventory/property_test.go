@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unique"
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -112,6 +113,10 @@ func (c *cluster) events() []event {
 		{"a ReplicaSet or Job is set", c.setBetween},
 		{"a ReplicaSet or Job is set", c.setBetween},
 		{"a ReplicaSet or Job goes", c.deleteBetween},
+		{"a node is set", c.setNode},
+		{"a node is set", c.setNode},
+		{"a node goes", c.deleteNode},
+		{"the injector's Service is set or goes", c.setService},
 		{"a disruption budget is set", c.setBudget},
 		{"a disruption budget goes", c.deleteBudget},
 	}
@@ -181,10 +186,31 @@ func (c *cluster) deleteNamespace(t *rapid.T) {
 
 // injectors of various webhooks.
 var injectors = []*mesh.Injector{
-	injectorOf(builder.Webhooks(), builder.RevisionWebhooks("canary")),
-	injectorOf(builder.Webhooks()),
-	injectorOf(builder.LettingPass(builder.Webhooks())),
+	injectorOf(servedFromShop(builder.Webhooks()), servedFromShop(builder.RevisionWebhooks("canary"))),
+	injectorOf(servedFromShop(builder.Webhooks())),
+	injectorOf(servedFromShop(builder.LettingPass(builder.Webhooks()))),
 	injectorOf(),
+}
+
+// servedFromShop has the control plane in a namespace where there is something.
+func servedFromShop(configuration *admissionregistrationv1.MutatingWebhookConfiguration) *admissionregistrationv1.MutatingWebhookConfiguration {
+	for i := range configuration.Webhooks {
+		configuration.Webhooks[i].ClientConfig.Service.Namespace = "shop"
+		configuration.Webhooks[i].ClientConfig.Service.Name = "istiod"
+	}
+	return configuration
+}
+
+func (c *cluster) setService(t *rapid.T) {
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "istiod"}}
+	cut := mesh.CutDownService(service)
+	if c.service = nil; rapid.Bool().Draw(t, "goes") {
+		c.inventory.DeleteService(cut)
+		return
+	}
+	service.Spec.Selector = oneOf(t, "selector", nil, map[string]string{"app": "a"}, map[string]string{"istio.io/rev": "canary"})
+	c.service = mesh.CutDownService(service)
+	c.inventory.SetService(c.service)
 }
 
 func injectorOf(webhooks ...*admissionregistrationv1.MutatingWebhookConfiguration) *mesh.Injector {
@@ -402,7 +428,9 @@ func (c *cluster) adjustPod(t *rapid.T) {
 		return
 	}
 	adjusted := *pod
-	switch oneOf(t, "what", "terminating", "finished", "ready", "trouble", "nothing") {
+	switch oneOf(t, "what", "terminating", "finished", "ready", "trouble", "scheduled", "nothing") {
+	case "scheduled":
+		adjusted.Node, adjusted.Unschedulable = unique.Make(drawNode(t)), nil
 	case "terminating":
 		adjusted.Terminating = true
 	case "finished":
@@ -447,6 +475,11 @@ func (c *cluster) drawPod(t *rapid.T, namespace, name, uid string) *mesh.Pod {
 		b.Annotated("ambient.istio.io/redirection", "enabled")
 	}
 	b.Labelled(oneOf(t, "labels", nil, nil, []string{"sidecar.istio.io/inject", "false"})...)
+	if rapid.Bool().Draw(t, "scheduled") {
+		b.OnNode(drawNode(t))
+	} else if rapid.Bool().Draw(t, "unschedulable") {
+		b.Unschedulable(oneOf(t, "scheduler", "0/3 nodes are available.", ""))
+	}
 	switch oneOf(t, "state", "ready", "ready", "crashing", "starting", "terminating", "finished") {
 	case "ready":
 		b.Ready(time.Unix(drawSecond(t, "ready"), 0))
@@ -489,6 +522,20 @@ func (c *cluster) drawOwner(t *rapid.T, b *builder.PodBuilder, namespace string)
 	case "Node":
 		b.Mirror("node")
 	}
+}
+
+func drawNode(t *rapid.T) string { return oneOf(t, "node", "node0", "node1", "node2") }
+
+func (c *cluster) setNode(t *rapid.T) {
+	name, cordoned := drawNode(t), rapid.Bool().Draw(t, "cordoned")
+	c.nodes[name] = cordoned
+	c.inventory.SetNode(inventory.FromNode(builder.Node(name, cordoned)))
+}
+
+func (c *cluster) deleteNode(t *rapid.T) {
+	name := drawNode(t)
+	delete(c.nodes, name)
+	c.inventory.DeleteNode(inventory.FromNode(builder.Node(name, false)))
 }
 
 func (c *cluster) setBudget(t *rapid.T) {

@@ -25,6 +25,7 @@ type Snapshot struct {
 	// Unread are the kinds of which not all objects have been taken in, with what keeps them from it;
 	// empty where they are on their way.
 	Unread map[string]string
+	Nodes  Nodes
 	// Namespaces by name.
 	Namespaces []*Namespace
 }
@@ -101,6 +102,9 @@ type Workload struct {
 	// Failing is a Pod in the mesh that cannot become ready, and FailingOutside one that is not in the
 	// mesh; nil where there is none.
 	Failing, FailingOutside *FailingPod
+	// Unschedulable is a Pod for which the scheduler finds no node, and OnCordonedNode one whose node
+	// takes nothing new; nil where there is none.
+	Unschedulable, OnCordonedNode *Stranded
 
 	// Record is of the last restart; nil where there was none. RecordError says that there is one
 	// that this version cannot read.
@@ -134,7 +138,13 @@ func (i *Inventory) Snapshot() *Snapshot {
 		w.judged = i.judge(w)
 	}
 	clear(i.unjudged)
-	snapshot := &Snapshot{Injector: i.injector, InjectorChanged: i.injectorChanged, ControlPlanes: i.controlPlanes(), Unread: maps.Clone(i.unread)}
+	snapshot := &Snapshot{
+		Injector:        i.injector,
+		InjectorChanged: i.injectorChanged,
+		ControlPlanes:   i.controlPlanes(),
+		Nodes:           Nodes{Known: len(i.nodes), Cordoned: i.cordoned},
+		Unread:          maps.Clone(i.unread),
+	}
 	for _, name := range slices.Sorted(maps.Keys(i.namespaces)) {
 		n := i.namespaces[name]
 		if !n.known {
@@ -318,6 +328,7 @@ func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, 
 // countGroup adds the Pods of one immediate owner.
 func (w *Workload) countGroup(g *group, by basis) {
 	eligible := by.expectation.Wanted() && w.Key.Group != "batch"
+	w.countStranded(g)
 	for _, observed := range g.observations() {
 		c := g.classes[observed]
 		g.refresh(observed, c)

@@ -27,9 +27,16 @@ type Pod struct {
 	// Observed is what the Pod carries.
 	Observed unique.Handle[Observation]
 
+	// Node on which it runs; the handle of an empty name where there is none yet.
+	Node unique.Handle[string]
+
 	// Terminating: it has a deletion time. Finished: it has succeeded or failed. Static: the
-	// kubelet runs it from a file. Unschedulable: the scheduler found no node.
-	Terminating, Finished, Static, Unschedulable bool
+	// kubelet runs it from a file.
+	Terminating, Finished, Static bool
+
+	// Unschedulable is why the scheduler found no node, in its words; nil where it found one or has
+	// not looked.
+	Unschedulable *string
 
 	// Trouble says what keeps a Pod from being ready; nil where nothing is known to.
 	Trouble *Trouble
@@ -61,6 +68,7 @@ func CutDown(pod *corev1.Pod) *Pod {
 		Created:     pod.CreationTimestamp.Unix(),
 		Revision:    pod.Labels["controller-revision-hash"],
 		Observed:    unique.Make(observed),
+		Node:        unique.Make(pod.Spec.NodeName),
 		Terminating: pod.DeletionTimestamp != nil,
 		Finished:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		Static:      isStatic(pod),
@@ -78,8 +86,8 @@ func CutDown(pod *corev1.Pod) *Pod {
 		case condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue:
 			cut.ReadySince = max(condition.LastTransitionTime.Unix(), cut.Created)
 		case condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse &&
-			condition.Reason == corev1.PodReasonUnschedulable:
-			cut.Unschedulable = true
+			condition.Reason == corev1.PodReasonUnschedulable && pod.Spec.NodeName == "":
+			cut.Unschedulable = new(unique.Make(condition.Message).Value())
 		}
 	}
 	if cut.ReadySince == 0 && !cut.Finished {

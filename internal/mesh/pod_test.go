@@ -93,6 +93,7 @@ func TestCutDownKeepsTheStateOfAPod(t *testing.T) {
 		{"succeeded", running(phase(corev1.PodSucceeded)), state{Finished: true}},
 		{"failed", running(phase(corev1.PodFailed)), state{Finished: true}},
 		{"no node has room", running(phase(corev1.PodPending), condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, 0)), state{Running: true, Unschedulable: true}},
+		{"no node had room once", running(func(pod *corev1.Pod) { pod.Spec.NodeName = "node" }, condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, 0)), state{Running: true}},
 		{"held back by a scheduling gate", running(phase(corev1.PodPending), condition(corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonSchedulingGated, 0)), state{Running: true}},
 		{"scheduled", running(condition(corev1.PodScheduled, corev1.ConditionTrue, "", 0)), state{Running: true}},
 		{"the mirror of a static Pod", running(func(pod *corev1.Pod) { pod.Annotations = set{"kubernetes.io/config.mirror": "hash"} }), state{Running: true, Static: true}},
@@ -104,7 +105,7 @@ func TestCutDownKeepsTheStateOfAPod(t *testing.T) {
 			cut := mesh.CutDown(test.pod)
 			got := state{
 				ReadySince: cut.ReadySince, Ready: cut.Ready(), Running: cut.Running(),
-				Terminating: cut.Terminating, Finished: cut.Finished, Static: cut.Static, Unschedulable: cut.Unschedulable,
+				Terminating: cut.Terminating, Finished: cut.Finished, Static: cut.Static, Unschedulable: cut.Unschedulable != nil,
 				Troubled: cut.Trouble != nil,
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {

@@ -81,6 +81,7 @@ var checks = []check{
 	{"IsOwnedByOperator", isOwnedByOperator},
 	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
 	{"InjectedPodsAreFailing", injectedPodsAreFailing},
+	{"CapacityIsMissing", capacityIsMissing},
 	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
 }
 

@@ -60,6 +60,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"IsOwnedByOperator",
 		"DryRunCheckSaysNo",
 		"InjectedPodsAreFailing",
+		"CapacityIsMissing",
 		"ExceedsDisruptionBudget",
 	}
 	if diff := cmp.Diff(want, rollout.CheckNames()); diff != "" {
@@ -507,6 +508,34 @@ func TestChecks(t *testing.T) {
 			map[string]*scene{
 				"a Pod outside the mesh crashes": newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) })),
 				"a Pod in the mesh is starting":  newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })),
+			},
+		},
+		"CapacityIsMissing": {
+			map[string]speaks{
+				"a Pod cannot be scheduled": {newScene(runs(cart().Build(), uninjected, unschedulable("0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available."))),
+					rollout.ReasonWaitingForCapacity, byCluster, "Pod cart-1 (0/3 nodes are available: 3 Insufficient cpu)"},
+				"the scheduler does not say why": {newScene(runs(cart().Build(), uninjected, unschedulable(""))),
+					rollout.ReasonWaitingForCapacity, byCluster, "Pod cart-1 (it does not say why)"},
+				"the scheduler says very much": {newScene(runs(cart().Build(), uninjected, unschedulable(strings.Repeat("ä", 300)))),
+					rollout.ReasonWaitingForCapacity, byCluster, "(" + strings.Repeat("ä", 200) + "…)"},
+				"nor can the only one, which serves nobody": {newScene(runs(cart().Replicas(1).Build(), unschedulable("0/3 nodes are available."))),
+					rollout.ReasonWaitingForCapacity, byCluster, "correct what the template asks for"},
+				"nor one of a DaemonSet": {newScene(runs(builder.DaemonSet("shop", "log").CreatedAt(yesterday).RolledOut(2).Build(), uninjected, unschedulable("0/3 nodes are available."))),
+					rollout.ReasonWaitingForCapacity, byCluster, "Pod log-1"},
+				"a Pod runs on a node that is cordoned": {newScene(builder.Node("north", false), builder.Node("south", true), runs(cart().Build(), on("north"), on("south"))),
+					rollout.ReasonWaitingForCapacity, byCluster, "Pod cart-1 runs on node south, which is cordoned: what a drain takes down would come on top of a restart, and what it recreates is injected. Waiting until the Pod has moved; where nobody drains the node, run: kubectl uncordon south"},
+				"its taint came before the field": {newScene(builder.Node("north", false), tainted(builder.Node("south", false)), runs(cart().Build(), on("north"), on("south"))),
+					rollout.ReasonWaitingForCapacity, byCluster, "node south, which is cordoned"},
+				"there is no other node": {newScene(builder.Node("north", true), builder.Node("south", true), outside(cart(), 3)),
+					rollout.ReasonWaitingForCapacity, byCluster, "Every node (2) is cordoned"},
+			},
+			map[string]*scene{
+				"another's Pod runs on a node that is cordoned": newScene(builder.Node("north", false), builder.Node("south", true), runs(cart().Build(), on("north")),
+					runs(deployment("shop", "web").Labelled("sidecar.istio.io/inject", "false").Build(), on("south"))),
+				"a Pod of a DaemonSet does":    newScene(builder.Node("north", true), runs(builder.DaemonSet("shop", "log").CreatedAt(yesterday).RolledOut(2).Build(), on("north"), on("south"))),
+				"one that is on its way out":   newScene(builder.Node("north", false), builder.Node("south", true), runs(cart().Build(), on("north"), func(b *builder.PodBuilder) { on("south")(b); b.Terminating(noon) })),
+				"a Pod fails outside the mesh": newScene(builder.Node("north", false), runs(cart().Build(), on("north"), broken)),
+				"nothing is known of nodes":    newScene(runs(cart().Build(), on("north"))),
 			},
 		},
 		"ExceedsDisruptionBudget": {

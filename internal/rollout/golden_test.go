@@ -210,6 +210,52 @@ var stories = map[string]func(*simulation){
 		s.down = false
 		s.runUntilQuiet()
 	},
+	"a node that is drained": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		for _, name := range []string{"east", "north", "west"} {
+			s.addNode(name, 20)
+		}
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, builder.DaemonSet("shop", "log"))
+		add(s, deployment("shop", "web").Replicas(1))
+		s.run(1)
+		s.say("Node north is cordoned.")
+		s.cordon("north", true)
+		s.label("shop", "istio-injection", "enabled")
+		s.run(10)
+		s.say("It is drained, and comes back.")
+		s.drain("north")
+		s.run(6)
+		s.cordon("north", false)
+		s.runUntilQuiet()
+	},
+	"Pods that cannot be scheduled": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNode("north", 4)
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		s.run(1)
+		s.say("Its owner asks for more Pods than there is room for.")
+		s.scale(cart, 6)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("There is another node.")
+		s.addNode("south", 10)
+		s.runUntilQuiet()
+	},
+	"a quota that admits no surge": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, builder.Deployment("shop", "web").Replicas(2).Surge(0).Unavailable(1))
+		s.quotas["shop"] = 5
+		s.label("shop", "istio-injection", "enabled")
+		s.run(20)
+		s.say("The quota is raised.")
+		s.quotas["shop"] = 6
+		s.runUntilQuiet()
+	},
 	"somebody takes the restart back": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")

@@ -35,6 +35,8 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("labels changed at %s", namespace.Changed)
 	case s.moving(workload.Expectation) != "":
 		never("the injector is not at rest: %s", s.moving(workload.Expectation))
+	case s.lacksCapacity(workload.Key) != "":
+		never("there is no room: %s", s.lacksCapacity(workload.Key))
 	case s.causes.Has(verdict.Record.Cause):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
 	case !remediates(policy, workload.Finding):
@@ -95,6 +97,18 @@ func (s *simulation) moving(expected mesh.Expectation) string {
 	}
 	if len(planes) > 0 && pods == 0 {
 		return "no Pod is asked for"
+	}
+	return ""
+}
+
+// lacksCapacity is a Pod of a workload for which a node is missing, as far as that has been learned of.
+func (s *simulation) lacksCapacity(key mesh.Key) string {
+	for _, pod := range s.inventory.Carried(key) {
+		switch {
+		case !pod.Running():
+		case pod.Unschedulable != nil, key.Kind != "DaemonSet" && s.knownAsCordoned.Has(pod.Node.Value()):
+			return pod.Name
+		}
 	}
 	return ""
 }

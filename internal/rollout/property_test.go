@@ -160,6 +160,9 @@ func drawWorld(t *rapid.T, free bool) *world {
 		policy.Budget(scope, workloads, pods)
 	}
 	w.setPolicy(policy)
+	for n := range rapid.IntRange(0, 3).Draw(t, "nodes") {
+		w.addNode(fmt.Sprintf("node%d", n), 100)
+	}
 	names := []string{"bank", "shop"}[:rapid.IntRange(1, 2).Draw(t, "namespaces")]
 	for _, name := range names {
 		w.addNamespace(name)
@@ -264,6 +267,15 @@ func (w *world) disturb(t *rapid.T) {
 		}
 	case "injector":
 		w.down, w.dryRunsPass = rapid.Bool().Draw(t, "down"), rapid.Bool().Draw(t, "dry runs pass")
+	case "node":
+		if len(w.nodes) > 0 {
+			node := rapid.SampledFrom(w.nodes).Draw(t, "node")
+			node.room = rapid.SampledFrom([]int{100, 100, 4}).Draw(t, "room")
+			w.cordon(node.name, rapid.Bool().Draw(t, "cordoned"))
+			if node.cordoned && rapid.Bool().Draw(t, "drained") {
+				w.drain(node.name)
+			}
+		}
 	case "control plane":
 		w.disturbControlPlane(t)
 	case "crash":
@@ -289,7 +301,7 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

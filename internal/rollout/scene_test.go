@@ -136,6 +136,8 @@ func (s *scene) input() rollout.Input {
 			i.SetObject(inventory.FromRollout(object))
 		case *policyv1.PodDisruptionBudget:
 			i.SetDisruptionBudget(object)
+		case *corev1.Node:
+			i.SetNode(inventory.FromNode(object))
 		case *corev1.Service:
 			i.SetService(mesh.CutDownService(object))
 		default:
@@ -255,6 +257,22 @@ func sidecar(revision string) mesh.Observation {
 
 // broken is a Pod without a sidecar that cannot become ready.
 func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
+
+// unschedulable is a Pod without a sidecar for which the scheduler finds no node.
+func unschedulable(message string) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Unschedulable(message) }
+}
+
+// on is a ready Pod without a sidecar on a node.
+func on(node string) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { uninjected(b); b.OnNode(node) }
+}
+
+// tainted is a node whose cordoning is told by the taint alone.
+func tainted(node *corev1.Node) *corev1.Node {
+	node.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}}
+	return node
+}
 
 // inParallel lets a StatefulSet's controller go on while a Pod is not ready.
 func inParallel(s *appsv1.StatefulSet) { s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement }

@@ -42,6 +42,12 @@ type simulation struct {
 	planes   []*app
 	budgets  []*policyv1.PodDisruptionBudget
 	policies []*v1alpha1.MeshPolicy
+	// nodes have room for so many Pods each; where there are none, every Pod has its place.
+	nodes []*node
+	// knownAsCordoned are the nodes of which Fullmesh has learned that.
+	knownAsCordoned sets.Set[string]
+	// quotas are how many Pods namespaces may have.
+	quotas map[string]int
 	// injector is what the webhooks say; down: nobody answers behind them.
 	injector *mesh.Injector
 	down     bool
@@ -94,8 +100,16 @@ type app struct {
 	disturbed bool
 }
 
+// node takes new Pods while there is room and it is not cordoned.
+type node struct {
+	name     string
+	room     int
+	cordoned bool
+}
+
 type pod struct {
 	name          string
+	node          string // where it runs; empty where it waits for one, or there are none at all
 	uid           types.UID
 	slot          int // ordinal, or node
 	revision      int
@@ -116,6 +130,9 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		checks:    map[rollout.CheckKey]rollout.Check{},
 		causes:    sets.New[string](),
 		told:      map[string]string{},
+
+		knownAsCordoned: sets.New[string](),
+		quotas:          map[string]int{},
 	}
 	s.setWebhooks(istio)
 	return s
@@ -204,6 +221,54 @@ func (s *simulation) addControlPlane(revision string) *app {
 	s.planes = append(s.planes, plane)
 	return plane
 }
+
+func (s *simulation) addNode(name string, room int) {
+	s.nodes = append(s.nodes, &node{name: name, room: room})
+	s.cordon(name, false)
+}
+
+// cordon keeps new Pods from a node, or lets them come again.
+func (s *simulation) cordon(name string, cordoned bool) {
+	at := slices.IndexFunc(s.nodes, func(n *node) bool { return n.name == name })
+	s.nodes[at].cordoned = cordoned
+	s.happens("node "+name, func(i *inventory.Inventory) {
+		i.SetNode(inventory.FromNode(builder.Node(name, cordoned)))
+		s.knownAsCordoned.Delete(name)
+		if cordoned {
+			s.knownAsCordoned.Insert(name)
+		}
+	})
+}
+
+// drain evicts one Pod of each workload from a node.
+func (s *simulation) drain(name string) {
+	for _, a := range s.apps {
+		at := slices.IndexFunc(a.pods, func(p *pod) bool { return running(p) && p.node == name })
+		if _, stays := a.object.(*appsv1.DaemonSet); at >= 0 && !stays {
+			a.disturbed = true
+			a.remove(s, a.pods[at])
+		}
+	}
+}
+
+// schedule finds a node for a Pod, the one with the fewest Pods; those of DaemonSets come to cordoned
+// ones, too.
+func (s *simulation) schedule(a *app, p *pod) {
+	_, everywhere := a.object.(*appsv1.DaemonSet)
+	best, fewest := "", 0
+	for _, n := range s.nodes {
+		taken := 0
+		for _, other := range slices.Concat(s.apps, s.planes) {
+			taken += other.count(func(p *pod) bool { return p.node == n.name })
+		}
+		if taken < n.room && (!n.cordoned || everywhere) && (best == "" || taken < fewest) {
+			best, fewest = n.name, taken
+		}
+	}
+	p.node = best
+}
+
+func (s *simulation) waitsForANode(p *pod) bool { return len(s.nodes) > 0 && p.node == "" }
 
 func (s *simulation) addBudget(b *builder.BudgetBuilder, minAvailable int) {
 	budget := b.Build()
@@ -335,6 +400,11 @@ func (s *simulation) tellPod(a *app, p *pod) {
 	if p.going {
 		b.Terminating(s.now)
 	}
+	if s.waitsForANode(p) {
+		b.Unschedulable(fmt.Sprintf("0/%d nodes are available.", len(s.nodes)))
+	} else {
+		b.OnNode(p.node)
+	}
 	cut := mesh.CutDown(b.Build())
 	s.happens("Pod "+string(p.uid), func(i *inventory.Inventory) { i.SetPod(cut) })
 }
@@ -360,6 +430,12 @@ func (s *simulation) control(a *app) {
 		return p.going
 	})
 	for _, p := range a.pods {
+		if s.waitsForANode(p) && !p.going {
+			if s.schedule(a, p); p.node == "" {
+				continue
+			}
+			s.tellPod(a, p)
+		}
 		failed := a.crashes != nil && a.crashes(p)
 		switch {
 		case failed && !p.failed:
@@ -489,12 +565,26 @@ func (s *simulation) newPod(a *app, slot int, at time.Time) *pod {
 	} else if expected.Inject {
 		p.injected = expected.Revision
 	}
+	if quota, bounded := s.quotas[a.object.GetNamespace()]; bounded && s.podsIn(a.object.GetNamespace()) >= quota {
+		return nil
+	}
 	s.made++
 	p.name = fmt.Sprintf("%s-%d", a.object.GetName(), s.made)
 	p.uid = types.UID(fmt.Sprintf("pod-%d", s.made))
+	s.schedule(a, p)
 	a.pods = append(a.pods, p)
 	s.tellPod(a, p)
 	return p
+}
+
+func (s *simulation) podsIn(namespace string) int {
+	pods := 0
+	for _, a := range s.apps {
+		if a.object.GetNamespace() == namespace {
+			pods += len(a.pods)
+		}
+	}
+	return pods
 }
 
 func (s *simulation) lettingPass() bool {
@@ -634,6 +724,12 @@ func (s *simulation) dryRun(a *app) rollout.Check {
 		answer.Observed, told = mesh.Observation{}, "not_injected"
 	case s.down && !s.dryRunsPass:
 		answer.Outcome, answer.Message, told = rollout.CheckUnreachable, "connection refused.", "unreachable"
+	}
+	if quota, bounded := s.quotas[a.object.GetNamespace()]; bounded && answer.Outcome == rollout.CheckAdmitted && s.podsIn(a.object.GetNamespace()) >= quota {
+		answer.Outcome, told = rollout.CheckOverQuota, "over_quota"
+		if a.cut().Strategy.MaxUnavailable > 0 {
+			answer.Outcome, told = rollout.CheckFitsInTurn, "fits_in_turn"
+		}
 	}
 	if !answer.Promises(expected) {
 		answer.Retry = s.now.Add(time.Minute)

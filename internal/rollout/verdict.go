@@ -66,6 +66,7 @@ const (
 	ReasonCheckFailed             Reason = "CheckFailed"
 	ReasonRefusedByAdmission      Reason = "RefusedByAdmission"
 	ReasonInjectedPodsFailing     Reason = "InjectedPodsFailing"
+	ReasonWaitingForCapacity      Reason = "WaitingForCapacity"
 	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
 	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"
 	ReasonExceedsBudget           Reason = "ExceedsBudget"

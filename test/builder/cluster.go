@@ -48,6 +48,13 @@ func (b *NamespaceBuilder) Terminating(at time.Time) *NamespaceBuilder {
 // Build is the Namespace.
 func (b *NamespaceBuilder) Build() *corev1.Namespace { return b.namespace }
 
+// Node takes new Pods, or is cordoned.
+func Node(name string, cordoned bool) *corev1.Node {
+	node := &corev1.Node{ObjectMeta: named("node", "", name), Spec: corev1.NodeSpec{Unschedulable: cordoned}}
+	node.Generation = 0
+	return node
+}
+
 // BudgetBuilder builds a PodDisruptionBudget.
 type BudgetBuilder struct {
 	budget *policyv1.PodDisruptionBudget

@@ -86,6 +86,21 @@ func (b *PodBuilder) Crashing(container string, exitCode int32) *PodBuilder {
 	return b
 }
 
+// OnNode says where it runs.
+func (b *PodBuilder) OnNode(node string) *PodBuilder {
+	b.pod.Spec.NodeName = node
+	return b
+}
+
+// Unschedulable leaves it without a node, for a reason that the scheduler gives.
+func (b *PodBuilder) Unschedulable(message string) *PodBuilder {
+	b.pod.Status.Phase = corev1.PodPending
+	b.pod.Status.Conditions = append(b.pod.Status.Conditions, corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message,
+	})
+	return b
+}
+
 // Terminating gives it a deletion time.
 func (b *PodBuilder) Terminating(at time.Time) *PodBuilder {
 	b.pod.DeletionTimestamp = new(metav1.NewTime(at))

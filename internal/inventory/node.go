@@ -1,0 +1,131 @@
+package inventory
+
+import (
+	"cmp"
+	"slices"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// Node is what is kept of a Node.
+type Node struct {
+	mesh.Meta
+	// Cordoned says that nothing new is scheduled to it, as is so while it is drained.
+	Cordoned bool
+}
+
+// FromNode keeps what is judged of a Node.
+func FromNode(node *corev1.Node) *Node {
+	return &Node{
+		Meta: mesh.MetaOf(node),
+		Cordoned: node.Spec.Unschedulable || slices.ContainsFunc(node.Spec.Taints, func(taint corev1.Taint) bool {
+			return taint.Key == corev1.TaintNodeUnschedulable
+		}),
+	}
+}
+
+// DeepCopyObject implements runtime.Object. A Node is never changed once it is made.
+func (n *Node) DeepCopyObject() runtime.Object {
+	node := *n
+	return &node
+}
+
+// Nodes counts the nodes.
+type Nodes struct {
+	// Known is how many there are; Cordoned of them take nothing new.
+	Known, Cordoned int
+}
+
+// Stranded is a Pod for which a node is missing: the scheduler finds none, or its own is cordoned.
+type Stranded struct {
+	Pod string
+	// Node that is cordoned; empty where there is none yet.
+	Node string
+	// Scheduler is what the scheduler says; empty where there is a node.
+	Scheduler string
+}
+
+// SetNode takes in a Node. What it costs does not depend on how many Pods there are, unless it is
+// cordoned or freed: then every Pod is looked at once, so that none has to be kept by its node.
+func (i *Inventory) SetNode(node *Node) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	name := unique.Make(node.Name)
+	former, known := i.nodes[name]
+	i.nodes[name] = node
+	if known && former.Cordoned {
+		i.cordoned--
+	}
+	if node.Cordoned {
+		i.cordoned++
+	}
+	if node.Cordoned != (known && former.Cordoned) {
+		i.restrand(name)
+	}
+}
+
+// DeleteNode forgets a Node.
+func (i *Inventory) DeleteNode(node *Node) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	name := unique.Make(node.Name)
+	former, known := i.nodes[name]
+	delete(i.nodes, name)
+	if known && former.Cordoned {
+		i.cordoned--
+		i.restrand(name)
+	}
+}
+
+// restrand looks again at the Pods of a node that was cordoned or freed.
+func (i *Inventory) restrand(node unique.Handle[string]) {
+	for _, pod := range i.pods {
+		if pod.Node == node {
+			g := i.groups[groupOf(pod)]
+			g.strand(pod, i.strands(pod))
+			i.touch(g.workload)
+		}
+	}
+}
+
+// strands reports whether a node is missing for the Pod.
+func (i *Inventory) strands(pod *mesh.Pod) bool {
+	if !pod.Running() {
+		return false
+	}
+	if pod.Unschedulable != nil {
+		return true
+	}
+	node, known := i.nodes[pod.Node]
+	return known && node.Cordoned
+}
+
+func (g *group) strand(pod *mesh.Pod, stranded bool) {
+	if !stranded {
+		delete(g.stranded, pod)
+		return
+	}
+	if g.stranded == nil {
+		g.stranded = map[*mesh.Pod]struct{}{}
+	}
+	g.stranded[pod] = struct{}{}
+}
+
+// countStranded finds, of those Pods for which a node is missing, the first by name of either sort.
+func (w *Workload) countStranded(g *group) {
+	for pod := range g.stranded {
+		stranded, first := &Stranded{Pod: pod.Name}, &w.OnCordonedNode
+		if pod.Unschedulable != nil {
+			stranded.Scheduler, first = *pod.Unschedulable, &w.Unschedulable
+		} else {
+			stranded.Node = pod.Node.Value()
+		}
+		if *first == nil || cmp.Less(stranded.Pod, (*first).Pod) {
+			*first = stranded
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package rollout
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+// capacityIsMissing speaks where new Pods would find no node, or where others are taking the workload's
+// Pods down already. A Pod that cannot be scheduled is not one that fails because it is outside the
+// mesh: injected, it asks for more.
+//
+// A DaemonSet's Pods stay on a cordoned node and come back to it, so that only those for which the
+// scheduler finds no room hold it.
+func capacityIsMissing(s *situation) *hold {
+	nodes := s.in.Snapshot.Nodes
+	staysOnNodes := s.workload.Key.Kind == "DaemonSet"
+	answer := &hold{reason: ReasonWaitingForCapacity, clearsBy: v1alpha1.ClearedByCluster}
+	switch pod, cordoned := s.workload.Unschedulable, s.workload.OnCordonedNode; {
+	case pod != nil:
+		answer.message = fmt.Sprintf("The scheduler finds no node for Pod %s (%s), and injected Pods ask for more. Waiting until there is room; add nodes, or correct what the template asks for.", pod.Pod, inShort(pod.Scheduler))
+	case staysOnNodes:
+		return nil
+	case cordoned != nil:
+		answer.message = fmt.Sprintf("Pod %s runs on node %s, which is cordoned: what a drain takes down would come on top of a restart, and what it recreates is injected. Waiting until the Pod has moved; where nobody drains the node, run: kubectl uncordon %s", cordoned.Pod, cordoned.Node, cordoned.Node)
+	case nodes.Known > 0 && nodes.Cordoned == nodes.Known:
+		answer.message = fmt.Sprintf("Every node (%d) is cordoned, so that no new Pod would be scheduled. Waiting until there is another, or one is uncordoned (kubectl uncordon).", nodes.Known)
+	default:
+		return nil
+	}
+	return answer
+}
+
+// longestQuote is how much of what others say is repeated.
+const longestQuote = 200
+
+// inShort is what the scheduler says of the nodes, without what it says of preemption.
+func inShort(message string) string {
+	message, _, _ = strings.Cut(message, " preemption:")
+	message = strings.TrimSuffix(strings.TrimSpace(message), ".")
+	if message == "" {
+		return "it does not say why"
+	}
+	if runes := []rune(message); len(runes) > longestQuote {
+		return string(runes[:longestQuote]) + "…"
+	}
+	return message
+}
