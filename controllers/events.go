@@ -45,6 +45,21 @@ func (a announcer) Held(verdict *rollout.Verdict) {
 	}
 }
 
+// Breaker says that a policy's breaker has opened or closed.
+func (a announcer) Breaker(policy *v1alpha1.MeshPolicy, before *v1alpha1.BreakerStatus) {
+	now := policy.Status.Breaker
+	switch {
+	case isOpen(now) && !isOpen(before):
+		a.recorder.Eventf(policy, nil, corev1.EventTypeWarning, "BreakerOpened", "Restart", "%s", shorten(breakerInWords(now), longestMessage))
+	case isOpen(before) && !isOpen(now):
+		a.recorder.Eventf(policy, nil, corev1.EventTypeNormal, "BreakerClosed", "Restart", "%s", "Workloads are restarted again.")
+	}
+}
+
+func isOpen(breaker *v1alpha1.BreakerStatus) bool {
+	return breaker != nil && breaker.State != v1alpha1.BreakerClosed
+}
+
 func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, message string) {
 	a.recorder.Eventf(referenceTo(object), nil, kind, reason, "Restart", "%s", shorten(message, longestMessage))
 	if policy != nil {

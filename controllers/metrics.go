@@ -51,6 +51,9 @@ var (
 	heldDesc = prometheus.NewDesc("fullmesh_held_workloads",
 		"Workloads that need a restart and do not get one now, by reason and by who clears it.",
 		[]string{"policy", "reason", "clears_by"}, nil)
+	breakerDesc = prometheus.NewDesc("fullmesh_breaker_open",
+		"1 while a policy starts nothing more because too many restarts have failed, 0 otherwise.",
+		[]string{"policy"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -58,6 +61,7 @@ func (c *planCollector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- podsDesc
 	descriptions <- workloadsDesc
 	descriptions <- heldDesc
+	descriptions <- breakerDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -78,6 +82,13 @@ func (c *planCollector) Collect(series chan<- prometheus.Metric) {
 		gauge(workloadsDesc, sum.WillRestart, policy, "will_restart")
 		gauge(workloadsDesc, sum.Waiting, policy, "waiting")
 		gauge(workloadsDesc, sum.NeedsAction, policy, "needs_action")
+	}
+	for policy, standing := range plan.Policies {
+		open := 0
+		if standing.Open() {
+			open = 1
+		}
+		gauge(breakerDesc, open, policy.Name)
 	}
 	for held, workloads := range countHolds(plan) {
 		gauge(heldDesc, workloads, held.policy, string(held.reason), string(held.clearsBy))

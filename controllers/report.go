@@ -57,6 +57,26 @@ func newReporter(c client.Client, now func() time.Time, announcer announcer) *re
 	}
 }
 
+// Reported looks up what a namespace's report says: what was written last, here or by somebody else.
+// It must not be changed.
+func (r *reporter) Reported(ctx context.Context) (func(namespace string) *v1alpha1.MeshReportStatus, error) {
+	var known v1alpha1.MeshReportList
+	if err := r.client.List(ctx, &known, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing MeshReports: %w", err)
+	}
+	reports := make(map[string]*v1alpha1.MeshReport, len(known.Items))
+	for i := range known.Items {
+		report := &known.Items[i]
+		reports[report.Namespace] = newer(report, r.reports[report.Namespace])
+	}
+	return func(namespace string) *v1alpha1.MeshReportStatus {
+		if report := reports[namespace]; report != nil {
+			return &report.Status
+		}
+		return nil
+	}, nil
+}
+
 // Report writes what the plan says. It returns how soon it wants to be called again for what it put
 // off; 0 where it put off nothing.
 func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []policyInForce, global globalState) (time.Duration, error) {
@@ -186,6 +206,8 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 	}
 	key := client.ObjectKeyFromObject(object)
 	countsOnly := sameButCounts(object.Status.Conditions, status.Conditions) &&
+		equality.Semantic.DeepEqual(object.Status.Breaker, status.Breaker) &&
+		equality.Semantic.DeepEqual(object.Status.RetryServed, status.RetryServed) &&
 		equality.Semantic.DeepEqual(object.Status.Workloads, status.Workloads)
 	if wait := r.wait(key, countsOnly); wait > 0 {
 		return wait, nil
@@ -199,6 +221,7 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 	r.policies[object.Name] = fresh
 	r.writtenAt[key] = r.now()
 	r.failed.succeeded(key)
+	r.announcer.Breaker(fresh, object.Status.Breaker)
 	return 0, nil
 }
 
@@ -263,6 +286,8 @@ func sameButCounts(before, after []metav1.Condition) bool {
 // restarts.
 func sameRows(before, after v1alpha1.MeshReportStatus) bool {
 	return before.Policy == after.Policy &&
+		equality.Semantic.DeepEqual(before.Breaker, after.Breaker) &&
+		equality.Semantic.DeepEqual(before.RetryServed, after.RetryServed) &&
 		slices.EqualFunc(before.Workloads, after.Workloads, func(a, b v1alpha1.ReportedWorkload) bool {
 			return a.WorkloadReference == b.WorkloadReference && a.Action == b.Action && a.Reason == b.Reason && a.Finding == b.Finding
 		}) &&
@@ -284,13 +309,17 @@ func ignoreStale(err error, doing string) error {
 
 // stateOf sums up what a policy's status says.
 func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) policyState {
-	state := policyState{invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind}
+	// What was asked for must not be forgotten while nothing is governed.
+	state := policyState{standing: rollout.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind}
 	if policy.policy == nil {
 		return state
 	}
 	state.enforcing = policy.policy.Mode == v1alpha1.ModeEnforce
 	if windows, known := plan.Windows[policy.policy]; known && !windows.Open {
 		state.closed = &windows
+	}
+	if standing := plan.Policies[policy.policy]; standing != nil {
+		state.standing = *standing
 	}
 	for _, namespace := range plan.Namespaces {
 		if namespace.Policy == nil || namespace.Policy.Name != policy.object.Name {

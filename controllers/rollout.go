@@ -72,6 +72,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	reported, err := r.reporter.Reported(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	guardAgain, guardErr := r.guard.Try(ctx, snapshot)
 	if guardErr != nil {
 		log.FromContext(ctx).Error(guardErr, "The admission guard could not be tried, and nothing is restarted until it has been")
@@ -93,6 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Guard:    global.guard,
 		Check:    r.checker.Answer,
 		Started:  r.started.cause,
+		Reported: reported,
 	})
 	newestPlan.plan.Store(plan)
 	actAgain, actErr := r.act(ctx, plan, policies)
@@ -130,7 +135,8 @@ func (r *Reconciler) readPolicies(ctx context.Context) ([]policyInForce, error) 
 	}
 	policies := make([]policyInForce, 0, len(list.Items))
 	for i := range list.Items {
-		object := &list.Items[i]
+		// What this process has written about a policy counts at once.
+		object := newer(&list.Items[i], r.reporter.policies[list.Items[i].Name])
 		policy, err := rollout.NewPolicy(object)
 		policies = append(policies, policyInForce{object: object, policy: policy, invalid: err})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -30,6 +31,8 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 		},
 		OmittedWorkloads: new(int32(max(0, len(plan.Verdicts)-v1alpha1.MaxReportedWorkloads))),
 		Recent:           recentRestarts(plan.Recorded),
+		Breaker:          plan.Standing.Breaker,
+		RetryServed:      plan.Standing.RetryServed,
 	}
 	since := map[v1alpha1.WorkloadReference]v1alpha1.ReportedWorkload{}
 	for _, row := range before.Workloads {
@@ -55,6 +58,7 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 
 // policyState is what the status of a policy is made of.
 type policyState struct {
+	standing  rollout.Standing
 	sum       rollout.Summary
 	matched   int
 	complete  int
@@ -86,6 +90,7 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 			NotExpected: new(int32(state.sum.NotExpectedPods())),
 		},
 	}
+	status.Breaker, status.InjectorBreakers, status.RetryServed = state.standing.Breaker, state.standing.Injectors, state.standing.RetryServed
 	set := conditionSetter(&status.Conditions, object.Status.Conditions, object.Generation, now)
 	if state.invalid != nil {
 		message := "The policy cannot be used, and nothing is restarted under it: " + state.invalid.Error()
@@ -123,8 +128,24 @@ func setRestartsAllowed(set setCondition, state *policyState) {
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed and do not open before %s, as far as that was looked for. Correct spec.windows.", state.closed.Opens.UTC().Format(time.RFC3339)))
 	case state.closed != nil:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed until %s; what is in flight ends.", state.closed.Opens.UTC().Format(time.RFC3339)))
+	case state.standing.Open():
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonBreakerOpen, breakerInWords(state.standing.Breaker))
 	default:
 		set(condition, metav1.ConditionTrue, v1alpha1.ReasonEnforcing, "Workloads are restarted where that helps and is safe.")
+	}
+}
+
+// breakerInWords says why nothing more is started, and what comes next.
+func breakerInWords(breaker *v1alpha1.BreakerStatus) string {
+	text := fmt.Sprintf("%d workloads have failed (%s), and nothing more is started.", ptr.Deref(breaker.FailedWorkloads, 0), strings.Join(breaker.Failed[:min(len(breaker.Failed), 3)], ", "))
+	cure := fmt.Sprintf("mend what is wrong and set the annotation %s on the policy.", v1alpha1.RetryAnnotation)
+	switch {
+	case breaker.State == v1alpha1.BreakerProbing:
+		return text + " One more is tried alone now."
+	case breaker.RetryTime == nil:
+		return fmt.Sprintf("%s %d more that were tried alone have failed as well. To go on, %s", text, ptr.Deref(breaker.ProbesFailed, 0), cure)
+	default:
+		return fmt.Sprintf("%s At %s one more is tried alone. To go on before that, %s", text, breaker.RetryTime.UTC().Format(time.RFC3339), cure)
 	}
 }
 

@@ -11,6 +11,11 @@ const (
 	// AcceptAnnotation, on a workload, accepts the risks it lists (comma separated, see Risk)
 	// for that workload alone.
 	AcceptAnnotation = "fullmesh.dev/accept"
+
+	// RetryAnnotation, on a workload, a Namespace or a MeshPolicy, asks for another try: whatever has
+	// failed there, was in vain or was taken back may be restarted once more, and its breaker
+	// closes. Each new value asks once.
+	RetryAnnotation = "fullmesh.dev/retry-requested"
 )
 
 // IncludeLabel, on a system or control-plane namespace, with the value "true", lets a

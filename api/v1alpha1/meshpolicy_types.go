@@ -147,7 +147,7 @@ type MeshPolicySpec struct {
 	Windows []Window `json:"windows,omitempty"`
 
 	// failure says when a restart has failed and what follows. When unset: no progress for 600
-	// seconds is a failure.
+	// seconds is a failure, and three failed workloads stop the policy for an hour.
 	// +optional
 	Failure *FailurePolicy `json:"failure,omitempty"`
 }
@@ -280,8 +280,6 @@ type Window struct {
 }
 
 // FailurePolicy says when a restart has failed and what follows.
-// +kubebuilder:validation:XValidation:rule="!has(self.stopAfter)",message="this version names each failed workload and does not repeat it, and has no breaker yet; leave it unset",fieldPath=".stopAfter",reason=FieldValueForbidden
-// +kubebuilder:validation:XValidation:rule="!has(self.coolDownSeconds)",message="this version has no breaker yet; leave it unset",fieldPath=".coolDownSeconds",reason=FieldValueForbidden
 type FailurePolicy struct {
 	// progressTimeoutSeconds is for how long no further Pod may have become ready in the mesh
 	// before a restart has failed, on top of the template's grace period, startup probe and
@@ -291,15 +289,17 @@ type FailurePolicy struct {
 	// +kubebuilder:validation:Maximum=86400
 	ProgressTimeoutSeconds *int32 `json:"progressTimeoutSeconds,omitempty"`
 
-	// stopAfter is how many distinct workloads may fail before the policy starts nothing more.
-	// Not acted on by this version; leave it unset.
+	// stopAfter is how many distinct workloads must have failed for the policy to start nothing more:
+	// its breaker opens. A namespace stops alone after two. When unset: 3.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	StopAfter *int32 `json:"stopAfter,omitempty"`
 
-	// coolDownSeconds is how long the policy then waits before it tries one workload. Not
-	// acted on by this version; leave it unset.
+	// coolDownSeconds is how long an open breaker waits after the newest failure before one workload
+	// is tried alone. When that goes well the breaker closes; when it fails the wait is doubled, and
+	// after three of them somebody must ask by the annotation fullmesh.dev/retry-requested. When
+	// unset: 3600.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=604800
@@ -325,8 +325,8 @@ type MeshPolicyStatus struct {
 	// that cannot be told.
 	//
 	// RestartsAllowed is True (Enforcing) when workloads may be restarted, False (ReportMode,
-	// Stopped, GuardMissing, WindowClosed, InvalidSpec) when not, Unknown (GuardUnknown, NotObserved)
-	// while that cannot be told.
+	// Stopped, GuardMissing, WindowClosed, BreakerOpen, InvalidSpec) when not, Unknown (GuardUnknown,
+	// NotObserved) while that cannot be told.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -344,6 +344,24 @@ type MeshPolicyStatus struct {
 	// pods counts the Pods in them.
 	// +optional
 	Pods *PodCounts `json:"pods,omitempty"`
+
+	// breaker stops all restarts under this policy when too many have failed (failure.stopAfter).
+	// When unset: it never opened.
+	// +optional
+	Breaker *BreakerStatus `json:"breaker,omitempty"`
+
+	// injectorBreakers are those that are open, of injector revisions under which restarts brought no
+	// sidecar. When unset: none is.
+	// +optional
+	// +listType=map
+	// +listMapKey=revision
+	// +kubebuilder:validation:MaxItems=16
+	InjectorBreakers []InjectorBreaker `json:"injectorBreakers,omitempty"`
+
+	// retryServed is the request to try again, by the annotation fullmesh.dev/retry-requested on the
+	// policy, that was taken in last. When unset: none was.
+	// +optional
+	RetryServed *ServedRetry `json:"retryServed,omitempty"`
 }
 
 // NamespaceCounts counts namespaces.
@@ -420,6 +438,7 @@ const (
 	ReasonReportMode    = "ReportMode"
 	ReasonStopped       = "Stopped"
 	ReasonGuardMissing  = "GuardMissing"
+	ReasonBreakerOpen   = "BreakerOpen"
 	ReasonGuardUnknown  = "GuardUnknown"
 	ReasonWindowClosed  = "WindowClosed"
 	ReasonNothingLeft   = "NothingLeft"

@@ -87,6 +87,16 @@ type MeshReportStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
 	Recent []RecentRestart `json:"recent,omitempty"`
+
+	// breaker stops restarts in the namespace alone when those of two workloads have failed. When
+	// unset: it never opened.
+	// +optional
+	Breaker *BreakerStatus `json:"breaker,omitempty"`
+
+	// retryServed is the request to try again, by the annotation fullmesh.dev/retry-requested on
+	// the namespace, that was taken in last. When unset: none was.
+	// +optional
+	RetryServed *ServedRetry `json:"retryServed,omitempty"`
 }
 
 // ReportedPods counts a namespace's running Pods.

@@ -84,6 +84,12 @@ func (o *objects) picture() *inventory.Snapshot {
 			}
 			if record != nil {
 				view.Recorded = append(view.Recorded, workload)
+				if workload.Record.Probe != (inventory.Probe{}) {
+					view.Probed = append(view.Probed, workload)
+				}
+				if workload.Record.Result == v1alpha1.ResultSucceeded && workload.Record.End != nil {
+					view.Succeeded = latestOf(view.Succeeded, workload.Record)
+				}
 			}
 		}
 		for _, budget := range o.budgets {
@@ -387,9 +393,9 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	}
 	type namespace struct {
 		*inventory.Namespace
-		Workloads      []workload
-		Open, Recorded []string
-		Budgets        []budget
+		Workloads              []workload
+		Open, Recorded, Probed []string
+		Budgets                []budget
 	}
 	keys := func(list []*inventory.Workload) []string {
 		var keys []string
@@ -419,7 +425,7 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 		if ignoreTimes {
 			copied.Changed = time.Time{}
 		}
-		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded)}
+		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded), Probed: keys(n.Probed)}
 		for _, w := range n.Workloads {
 			described := workload{Workload: w}
 			if w.Object != nil {
@@ -441,4 +447,15 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// latestOf keeps, by revision, when the newest restart ended.
+func latestOf(ends map[string]time.Time, record *inventory.Record) map[string]time.Time {
+	if ends == nil {
+		ends = map[string]time.Time{}
+	}
+	if revision := strings.Split(record.Cause, "/")[2]; record.End.After(ends[revision]) {
+		ends[revision] = *record.End
+	}
+	return ends
 }

@@ -254,8 +254,10 @@ func drawn[T metav1.Object](t *rapid.T, c *cluster, b *builder.Workload[T], uid 
 		[]string{"sidecar.istio.io/inject", "true"}, []string{"istio.io/rev", "canary"})...)
 	started := inventory.NewRecord(inventory.Cause{UID: types.UID(uid), Finding: v1alpha1.FindingMissing}, "RolloutRestart", "", c.now)
 	others := inventory.NewRecord(inventory.Cause{UID: "another"}, "RolloutRestart", "", c.now)
+	probe := started
+	probe.Probe.Policy = 1
 	if record := oneOf(t, "record", "", "", started.String(), others.String(), "unreadable",
-		started.Ended(v1alpha1.ResultFailed, "", c.now).String(), started.Ended(v1alpha1.ResultSucceeded, "", c.now).String()); record != "" {
+		started.Ended(v1alpha1.ResultFailed, "", c.now).String(), started.Ended(v1alpha1.ResultSucceeded, "", c.now).String(), probe.Ended(v1alpha1.ResultSucceeded, "", c.now).String()); record != "" {
 		b.Annotated(v1alpha1.LastRestartAnnotation, record)
 	}
 	return b.With(func(object T) {

@@ -44,10 +44,13 @@ type Namespace struct {
 	// Open are those of them that are not complete, and those whose restart has not ended or has
 	// failed.
 	Open []*Workload
-	// Recorded are those of them that were restarted before.
-	Recorded []*Workload
-	Totals   Totals
-	Budgets  []DisruptionBudget
+	// Recorded are those of them that were restarted before, and Probed those of them that were to try a
+	// breaker.
+	Recorded, Probed []*Workload
+	// Succeeded is, by injector revision, when the newest restart under it ended well; nil where none did.
+	Succeeded map[string]time.Time
+	Totals    Totals
+	Budgets   []DisruptionBudget
 }
 
 // Totals counts a namespace's running Pods and their workloads.
@@ -191,10 +194,28 @@ func (n *namespace) look() *Namespace {
 			view.Open = append(view.Open, w)
 		}
 		if w.Record != nil {
-			view.Recorded = append(view.Recorded, w)
+			view.record(w)
 		}
 	}
 	return view
+}
+
+func (n *Namespace) record(w *Workload) {
+	n.Recorded = append(n.Recorded, w)
+	if w.Record.Probe != (Probe{}) {
+		n.Probed = append(n.Probed, w)
+	}
+	if w.Record.Result != v1alpha1.ResultSucceeded || w.Record.End == nil {
+		return
+	}
+	if n.Succeeded == nil {
+		n.Succeeded = map[string]time.Time{}
+	}
+	// A record that was read has a cause that can be.
+	cause, _ := ParseCause(w.Record.Cause)
+	if w.Record.End.After(n.Succeeded[cause.Revision]) {
+		n.Succeeded[cause.Revision] = *w.Record.End
+	}
 }
 
 // Open reports whether something is to be done or said about the workload: it is not as injection

@@ -100,6 +100,7 @@ func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
 // checks are asked last of all: their answers depend on what else is restarted.
 func (l *ledger) checks() []check {
 	return []check{
+		{"IsNotTheProbe", isNotTheProbe},
 		{"SharesDisruptionBudget", l.sharesDisruptionBudget},
 		{"LeavesNoRoom", l.leavesNoRoom},
 	}

@@ -75,6 +75,7 @@ var checks = []check{
 	{"RedButtonIsPressed", redButtonIsPressed},
 	{"GuardIsNotProven", guardIsNotProven},
 	{"WindowIsClosed", windowIsClosed},
+	{"BreakerIsOpen", breakerIsOpen},
 	{"InjectorIsNotAtRest", injectorIsNotAtRest},
 	{"IsSettling", isSettling},
 	{"WouldCauseDowntime", wouldCauseDowntime},
@@ -103,11 +104,11 @@ func recordIsUnknown(s *situation) *hold {
 
 func lastRestartFailed(s *situation) *hold {
 	record := s.workload.Record
-	if record == nil || record.Result != v1alpha1.ResultFailed || record.Decided != s.decided() {
+	if record == nil || record.Result != v1alpha1.ResultFailed || record.Decided != s.decided() || s.askedAgain() && !s.workload.Complete() {
 		return nil
 	}
 	return &hold{reason: ReasonRestartFailed, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%s The workload's own controller goes on trying; Fullmesh restarts it again only after its template or the injector has changed.", record.Message)}
+		message: fmt.Sprintf("%s The workload's own controller goes on trying; Fullmesh restarts it again only after its template or the injector has changed, or when asked: %s", record.Message, retryCure(s.workload))}
 }
 
 func isNotSelected(s *situation) *hold {
@@ -260,7 +261,7 @@ func patchRecreatesNothing(s *situation) *hold {
 func anotherRolloutIsGoingOn(s *situation) *hold {
 	object := s.workload.Object
 	switch {
-	case object == nil || !object.RollingOut():
+	case object == nil || !object.RollingOut(), s.ownRolloutIsToBeRepeated():
 		return nil
 	case object.Stuck:
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
@@ -293,7 +294,7 @@ func causeWasTriedAlready(s *situation) *hold {
 	if object == nil {
 		return nil
 	}
-	if record != nil && record.Decided == s.decided() {
+	if record != nil && record.Decided == s.decided() && !s.askedAgain() {
 		switch record.Result {
 		case v1alpha1.ResultIneffective:
 			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
@@ -528,7 +529,7 @@ func (s *situation) checkKey() CheckKey {
 
 func injectedPodsAreFailing(s *situation) *hold {
 	failing := s.workload.Failing
-	if failing == nil {
+	if failing == nil || s.workload.Record.Failed() && s.askedAgain() {
 		return nil
 	}
 	return &hold{reason: ReasonInjectedPodsFailing, clearsBy: v1alpha1.ClearedByOwner,
@@ -577,6 +578,7 @@ func (s *situation) cause() inventory.Cause {
 		Revision: s.workload.Expectation.Revision,
 		UID:      s.workload.Object.UID,
 		Newest:   s.workload.NewestToReplace,
+		Retry:    s.retryToken(),
 	}
 }
 

@@ -54,6 +54,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"RedButtonIsPressed",
 		"GuardIsNotProven",
 		"WindowIsClosed",
+		"BreakerIsOpen",
 		"InjectorIsNotAtRest",
 		"IsSettling",
 		"WouldCauseDowntime",

@@ -45,10 +45,13 @@ type Input struct {
 	// empty where it was not. It backs up what is written on the workload, which others may take
 	// away. May be nil.
 	Started func(types.UID) string
+	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
+	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
 	// silentSince is, by revision, when the newest Pod came up uninjected although it was
 	// expected, in seconds since 1970.
 	silentSince map[string]int64
+	breakers    *breakers
 	// recorder writes down what is asked; nil where nobody wants to know.
 	recorder *recorder
 }
@@ -63,6 +66,8 @@ func (in *Input) IsSystem(namespace string) bool {
 type Plan struct {
 	// Namespaces that a policy governs or in which a restart is in flight, by name.
 	Namespaces []*NamespacePlan
+	// Policies is what else is to be said of the policies that govern one of them.
+	Policies map[*Policy]*Standing
 	// NextLook is when time alone may change the plan; zero where it may not.
 	NextLook time.Time
 	// Windows are what those of each policy are now.
@@ -76,7 +81,10 @@ type NamespacePlan struct {
 	Policy *Policy
 	// Verdicts on the workloads that are not complete, the worst first.
 	Verdicts []Verdict
+	Standing Standing
 
+	// rest are the workloads of which no restart goes on or has just ended.
+	rest []*situation
 	// looks are when time may change what the verdicts rest on.
 	looks []time.Time
 }
@@ -90,6 +98,7 @@ type candidate struct {
 // Decide says of every workload that is not complete what is done about it, and why.
 func Decide(in Input) *Plan {
 	in.silentSince = silences(in.Snapshot)
+	in.breakers = newBreakers()
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
 	for _, policy := range ranked {
@@ -102,12 +111,17 @@ func Decide(in Input) *Plan {
 		policy := Governing(ranked, in.IsSystem(namespace.Name), namespace)
 		if policy != nil {
 			ledger.open(policy, namespace)
+			in.breakers.watch(&in, policy, namespace)
 		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {
 			continue
 		}
 		decision := &NamespacePlan{Namespace: namespace, Policy: policy}
 		plan.Namespaces = append(plan.Namespaces, decision)
-		candidates = append(candidates, decision.judge(&in, plan.Windows[policy], ledger)...)
+		decision.judgeRestarts(&in, plan.Windows[policy], ledger)
+	}
+	in.breakers.settle(in.Now)
+	for _, namespace := range plan.Namespaces {
+		candidates = append(candidates, namespace.judge()...)
 	}
 	for _, next := range inTurn(candidates, ledger) {
 		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
@@ -124,13 +138,13 @@ func Decide(in Input) *Plan {
 			plan.lookAgain(at, in.Now)
 		}
 	}
+	plan.standings(&in)
 	return plan
 }
 
-// judge gives the verdicts that do not depend on what else is restarted, and returns the workloads
-// on which it does.
-func (n *NamespacePlan) judge(in *Input, windows Stretch, ledger *ledger) []candidate {
-	var candidates []candidate
+// judgeRestarts gives the verdicts on restarts that go on or have just ended, and counts them and those
+// that have failed. The other workloads are left for judge.
+func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger) {
 	timeout := defaultProgressTimeout
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
@@ -143,6 +157,11 @@ func (n *NamespacePlan) judge(in *Input, windows Stretch, ledger *ledger) []cand
 			if verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout) {
 				ledger.take(s, workload.Record.Method)
 			}
+			if verdict.Step == StepFinish {
+				in.breakers.count(s, &verdict.Record)
+			} else {
+				in.breakers.count(s, workload.Record)
+			}
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
@@ -153,14 +172,24 @@ func (n *NamespacePlan) judge(in *Input, windows Stretch, ledger *ledger) []cand
 		if workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}
-		if n.Policy == nil {
-			continue
-		}
+		in.breakers.count(s, workload.Record)
+		n.rest = append(n.rest, s)
+	}
+}
+
+// judge gives the verdicts that do not depend on what else is restarted, and returns the workloads
+// on which it does.
+func (n *NamespacePlan) judge() []candidate {
+	if n.Policy == nil {
+		return nil
+	}
+	var candidates []candidate
+	for _, s := range n.rest {
 		spoken := firstToSpeak(s)
 		n.looks = append(n.looks, s.laterCloses)
 		if spoken != nil {
 			n.Verdicts = append(n.Verdicts, s.held(spoken))
-		} else if !workload.Complete() {
+		} else if !s.workload.Complete() {
 			candidates = append(candidates, candidate{situation: s, plan: n})
 		}
 	}
@@ -209,6 +238,7 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Record:   s.newRecord(method.name),
 		CheckKey: s.checkKey(),
 	}
+	verdict.Record.Probe = s.in.breakers.begin(s)
 	if _, known := s.answer(); !known && s.in.Check != nil {
 		verdict.Step = StepCheck
 	}

@@ -36,9 +36,18 @@ type Policy struct {
 	progressTimeout time.Duration
 	budgets         []v1alpha1.Budget
 	// invalid is why the policy cannot be used; nil where it can.
-	invalid error
-	windows windows
-	soak    time.Duration
+	invalid   error
+	windows   windows
+	soak      time.Duration
+	stopAfter int
+	coolDown  time.Duration
+
+	// breaker and retryServed are what its status says, retryRequested what its annotation does. new
+	// says that nothing has been written about it yet.
+	breaker        *v1alpha1.BreakerStatus
+	retryServed    *v1alpha1.ServedRetry
+	retryRequested string
+	isNew          bool
 }
 
 // NewPolicy makes a policy ready. The error says which field cannot be used, and how to correct it
@@ -56,6 +65,12 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 		settle:          defaultSettle,
 		progressTimeout: defaultProgressTimeout,
 		budgets:         defaultBudgets(),
+		stopAfter:       defaultStopAfter,
+		coolDown:        defaultCoolDown,
+		breaker:         object.Status.Breaker,
+		retryServed:     object.Status.RetryServed,
+		retryRequested:  requested(object.Annotations),
+		isNew:           object.Status.ObservedGeneration == nil,
 	}
 	var err error
 	if spec.NamespaceSelector != nil {
@@ -86,11 +101,24 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 	if spec.SoakSeconds != nil {
 		policy.soak = time.Duration(*spec.SoakSeconds) * time.Second
 	}
-	if spec.Failure != nil && spec.Failure.ProgressTimeoutSeconds != nil {
-		policy.progressTimeout = time.Duration(*spec.Failure.ProgressTimeoutSeconds) * time.Second
-	}
+	policy.setFailure(spec.Failure)
 	policy.windows, policy.invalid = newWindows(spec.Windows)
 	return policy, policy.invalid
+}
+
+func (p *Policy) setFailure(failure *v1alpha1.FailurePolicy) {
+	if failure == nil {
+		return
+	}
+	if failure.ProgressTimeoutSeconds != nil {
+		p.progressTimeout = time.Duration(*failure.ProgressTimeoutSeconds) * time.Second
+	}
+	if failure.StopAfter != nil {
+		p.stopAfter = int(max(1, *failure.StopAfter))
+	}
+	if failure.CoolDownSeconds != nil {
+		p.coolDown = time.Duration(max(1, *failure.CoolDownSeconds)) * time.Second
+	}
 }
 
 // defaultBudgets are the two of DESIGN: five workloads and a hundred Pods in the policy, a

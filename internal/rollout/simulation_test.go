@@ -60,6 +60,8 @@ type simulation struct {
 	checks    map[rollout.CheckKey]rollout.Check
 	plan      *rollout.Plan
 	causes    sets.Set[string]
+	// reports are what is written about namespaces.
+	reports map[string]*v1alpha1.MeshReportStatus
 
 	version, made int
 	events        []event
@@ -67,6 +69,9 @@ type simulation struct {
 	// now. When nil, everything is learned of in the order in which it happened.
 	arrange func(events []event) (now, later []event)
 
+	// brief leaves out of the transcript what goes well; lines counts them all.
+	brief      bool
+	lines      int
 	transcript strings.Builder
 	told       map[string]string
 }
@@ -110,6 +115,7 @@ type node struct {
 type pod struct {
 	name          string
 	node          string // where it runs; empty where it waits for one, or there are none at all
+	number        int
 	uid           types.UID
 	slot          int // ordinal, or node
 	revision      int
@@ -129,6 +135,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		inventory: inventory.New(),
 		checks:    map[rollout.CheckKey]rollout.Check{},
 		causes:    sets.New[string](),
+		reports:   map[string]*v1alpha1.MeshReportStatus{},
 		told:      map[string]string{},
 
 		knownAsCordoned: sets.New[string](),
@@ -152,6 +159,11 @@ func (s *simulation) setWebhooks(webhooks ...*webhookConfiguration) {
 
 func (s *simulation) setPolicy(b *builder.PolicyBuilder) {
 	policy := b.Build()
+	for _, old := range s.policies {
+		if old.Name == policy.Name {
+			policy.Annotations, policy.Status = old.Annotations, old.Status
+		}
+	}
 	s.policies = slices.DeleteFunc(s.policies, func(old *v1alpha1.MeshPolicy) bool { return old.Name == policy.Name })
 	s.policies = append(s.policies, policy)
 }
@@ -569,6 +581,7 @@ func (s *simulation) newPod(a *app, slot int, at time.Time) *pod {
 		return nil
 	}
 	s.made++
+	p.number = s.made
 	p.name = fmt.Sprintf("%s-%d", a.object.GetName(), s.made)
 	p.uid = types.UID(fmt.Sprintf("pod-%d", s.made))
 	s.schedule(a, p)
@@ -639,7 +652,8 @@ func (s *simulation) countBudgets() {
 func (s *simulation) decide() *rollout.Plan {
 	in := rollout.Input{
 		Now: s.now, Snapshot: s.inventory.Snapshot(), System: rollout.SystemNamespaces.Union(sets.New(istioNamespace)), Stopped: s.stopped, Guard: s.guard,
-		Check: func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
+		Check:    func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
+		Reported: func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
 	}
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)
@@ -655,8 +669,8 @@ func (s *simulation) decide() *rollout.Plan {
 // pass decides and acts until nothing is left to do.
 func (s *simulation) pass() {
 	for range 10 {
-		acted := false
 		plan := s.decide()
+		acted := s.write(plan)
 		s.tellPlan(plan)
 		for _, namespace := range plan.Namespaces {
 			for i := range namespace.Verdicts {
@@ -666,6 +680,69 @@ func (s *simulation) pass() {
 		if !acted {
 			return
 		}
+	}
+}
+
+// write writes down how things stand, and reports whether that may change what is decided.
+func (s *simulation) write(plan *rollout.Plan) bool {
+	changed := false
+	for policy, standing := range plan.Policies {
+		at := slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == policy.Name })
+		object := s.policies[at].DeepCopy()
+		changed = changed || render(object.Status.RetryServed) != render(standing.RetryServed)
+		object.Status = v1alpha1.MeshPolicyStatus{
+			ObservedGeneration: new(int64(1)), Breaker: standing.Breaker.DeepCopy(), InjectorBreakers: standing.Injectors, RetryServed: standing.RetryServed.DeepCopy(),
+		}
+		s.policies[at] = object
+		s.tellBreaker("MeshPolicy "+policy.Name, standing.Breaker)
+		for _, injector := range standing.Injectors {
+			s.tellBreaker("injector "+injector.Revision, injector.Breaker)
+		}
+	}
+	for _, namespace := range plan.Namespaces {
+		before := s.reports[namespace.Name]
+		status := &v1alpha1.MeshReportStatus{
+			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}},
+			Breaker:    namespace.Standing.Breaker.DeepCopy(), RetryServed: namespace.Standing.RetryServed.DeepCopy(),
+		}
+		changed = changed || before != nil && render(before.RetryServed) != render(status.RetryServed)
+		s.reports[namespace.Name] = status
+		s.tellBreaker("namespace "+namespace.Name, status.Breaker)
+	}
+	return changed
+}
+
+func (s *simulation) tellBreaker(of string, breaker *v1alpha1.BreakerStatus) {
+	if breaker == nil && s.told["breaker of "+of] == "" {
+		return
+	}
+	line := "  breaker of " + of + ": " + string(v1alpha1.BreakerClosed)
+	if breaker != nil && breaker.State != v1alpha1.BreakerClosed {
+		line = fmt.Sprintf("  breaker of %s: %s, %d failed", of, breaker.State, *breaker.FailedWorkloads)
+		if breaker.RetryTime != nil {
+			line += fmt.Sprintf(", one is tried %s after noon", breaker.RetryTime.Sub(noon))
+		}
+		if *breaker.ProbesFailed > 0 {
+			line += fmt.Sprintf(", probes failed: %d", *breaker.ProbesFailed)
+		}
+	}
+	s.tell("breaker of "+of, line)
+}
+
+// ask asks for another try: of a workload, or of a namespace or policy by its name.
+func (s *simulation) ask(what any, value string) {
+	switch what := what.(type) {
+	case *app:
+		what.object.SetAnnotations(with(what.object.GetAnnotations(), v1alpha1.RetryAnnotation, value))
+		s.changed(what)
+	case *corev1.Namespace:
+		what.Annotations = with(what.Annotations, v1alpha1.RetryAnnotation, value)
+		s.tellNamespace(what.Name)
+	case string:
+		at := slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == what })
+		policy := s.policies[at].DeepCopy()
+		policy.Annotations = with(policy.Annotations, v1alpha1.RetryAnnotation, value)
+		s.policies[at] = policy
 	}
 }
 
@@ -687,7 +764,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			return false
 		}
 		s.mayStart(namespace, verdict)
-		s.say("restart %s", a)
+		s.note("restart %s", a)
 		a.disturbed = verdict.Workload.Pods.Ready == 0
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 		a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
@@ -697,7 +774,11 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != verdict.Workload.Object.Annotations[v1alpha1.LastRestartAnnotation] {
 			return false
 		}
-		s.say("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
+		if verdict.Record.Result == v1alpha1.ResultSucceeded {
+			s.note("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
+		} else {
+			s.say("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
+		}
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 		s.inventory.SetObject(s.changed(a))
 	}
@@ -734,7 +815,7 @@ func (s *simulation) dryRun(a *app) rollout.Check {
 	if !answer.Promises(expected) {
 		answer.Retry = s.now.Add(time.Minute)
 	}
-	s.say("dry run of %s: %s", a, told)
+	s.note("dry run of %s: %s", a, told)
 	return answer
 }
 
@@ -757,9 +838,9 @@ func (s *simulation) tick() {
 func (s *simulation) runUntilQuiet() {
 	quiet := 0
 	for range 1000 {
-		before := s.transcript.Len()
+		before := s.lines
 		s.tick()
-		if quiet++; s.transcript.Len() != before {
+		if quiet++; s.lines != before {
 			quiet = 0
 		}
 		waits := !s.plan.NextLook.IsZero()
@@ -774,8 +855,18 @@ func (s *simulation) runUntilQuiet() {
 
 // say writes a line down.
 func (s *simulation) say(format string, arguments ...any) {
+	s.lines++
 	elapsed := s.now.Sub(noon)
 	fmt.Fprintf(&s.transcript, "%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, strings.TrimSpace(fmt.Sprintf(format, arguments...)))
+}
+
+// note writes down what goes well.
+func (s *simulation) note(format string, arguments ...any) {
+	if s.brief {
+		s.lines++
+		return
+	}
+	s.say(format, arguments...)
 }
 
 // tell writes a line down unless that is what was said of the same thing last.
@@ -786,6 +877,16 @@ func (s *simulation) tell(about, line string) {
 	}
 }
 
+// tellWell is tell, of what goes well.
+func (s *simulation) tellWell(about, line string) {
+	if s.brief && s.told[about] != line {
+		s.told[about] = line
+		s.lines++
+		return
+	}
+	s.tell(about, line)
+}
+
 func (s *simulation) tellPlan(plan *rollout.Plan) {
 	spoken := sets.New[string]()
 	for _, namespace := range plan.Namespaces {
@@ -793,6 +894,8 @@ func (s *simulation) tellPlan(plan *rollout.Plan) {
 			about := "verdict on " + verdict.Workload.Key.String()
 			spoken.Insert(about)
 			switch {
+			case verdict.Waits():
+				s.tellWell(about, fmt.Sprintf("  hold %s: %s, until %s clears it: %s", verdict.Workload.Key, verdict.Reason, verdict.ClearsBy, verdict.Message))
 			case verdict.Action == v1alpha1.ActionHold:
 				s.tell(about, fmt.Sprintf("  hold %s: %s, until %s clears it: %s", verdict.Workload.Key, verdict.Reason, verdict.ClearsBy, verdict.Message))
 			case verdict.Step != rollout.StepFinish && verdict.Action == v1alpha1.ActionInFlight:
@@ -809,7 +912,7 @@ func (s *simulation) tellPlan(plan *rollout.Plan) {
 
 func (s *simulation) tellApps() {
 	for _, a := range slices.Concat(s.planes, s.apps) {
-		s.tell(a.String(), fmt.Sprintf("  %s has %s", a, a.describe()))
+		s.tellWell(a.String(), fmt.Sprintf("  %s has %s", a, a.describe()))
 	}
 }
 
@@ -843,6 +946,9 @@ func (s *simulation) outcome() string {
 				s.t.Fatalf("reading the record of %s: %v", a, err)
 			}
 			line += ", restart " + cmp.Or(string(record.Result), "in flight")
+			if s.brief && record.Result == v1alpha1.ResultSucceeded {
+				continue
+			}
 		}
 		lines = append(lines, line)
 	}

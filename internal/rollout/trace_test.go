@@ -17,7 +17,7 @@ var cartKey = mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Nam
 
 // allChecks are the names that a trace lists.
 func allChecks() []string {
-	return slices.Concat([]string{"RestartIsInFlight"}, rollout.CheckNames(), []string{"SharesDisruptionBudget", "LeavesNoRoom"})
+	return slices.Concat([]string{"RestartIsInFlight"}, rollout.CheckNames(), []string{"IsNotTheProbe", "SharesDisruptionBudget", "LeavesNoRoom"})
 }
 
 func TestTrace(t *testing.T) {

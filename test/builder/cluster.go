@@ -154,8 +154,27 @@ func (b *PolicyBuilder) Settling(seconds int32) *PolicyBuilder {
 
 // ProgressTimeout gives a restart up after so many seconds.
 func (b *PolicyBuilder) ProgressTimeout(seconds int32) *PolicyBuilder {
-	b.policy.Spec.Failure = &v1alpha1.FailurePolicy{ProgressTimeoutSeconds: &seconds}
+	b.failure().ProgressTimeoutSeconds = &seconds
 	return b
+}
+
+// StopAfter stops the policy after so many failed workloads.
+func (b *PolicyBuilder) StopAfter(workloads int32) *PolicyBuilder {
+	b.failure().StopAfter = &workloads
+	return b
+}
+
+// CoolDown has a stopped policy try one workload after so many seconds.
+func (b *PolicyBuilder) CoolDown(seconds int32) *PolicyBuilder {
+	b.failure().CoolDownSeconds = &seconds
+	return b
+}
+
+func (b *PolicyBuilder) failure() *v1alpha1.FailurePolicy {
+	if b.policy.Spec.Failure == nil {
+		b.policy.Spec.Failure = &v1alpha1.FailurePolicy{}
+	}
+	return b.policy.Spec.Failure
 }
 
 // Budget adds a budget; workloads and pods are numbers or percentages, nil where they are unset.

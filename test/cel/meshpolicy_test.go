@@ -33,6 +33,7 @@ func validPolicy() *v1alpha1.MeshPolicy {
 			Remediate:     []v1alpha1.Remediation{"Missing"},
 			Accept:        []v1alpha1.Risk{v1alpha1.RiskDowntime},
 			SettleSeconds: new(int32(30)),
+			Failure:       &v1alpha1.FailurePolicy{ProgressTimeoutSeconds: new(int32(600)), StopAfter: new(int32(1000)), CoolDownSeconds: new(int32(604800))},
 			Budgets: []v1alpha1.Budget{
 				{Scope: v1alpha1.BudgetScopePolicy, Workloads: new(intstr.FromInt32(5)), Pods: new(intstr.FromInt32(100))},
 				{Scope: v1alpha1.BudgetScopeNamespace, Workloads: new(intstr.FromString("5%"))},
@@ -63,7 +64,7 @@ func testRefusedPolicies(t *testing.T, c client.Client) {
 	}
 	for _, group := range [][]refusal{
 		wrongModes(), wrongPriorities(), wrongSelectors(), wrongFindings(), wrongRisks(),
-		wrongTimes(), wrongBudgets(), notActedOn(), wrongShapes(),
+		wrongTimes(), wrongBreakers(), wrongBudgets(), notActedOn(), wrongShapes(),
 	} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) {
@@ -344,6 +345,26 @@ func wrongTimes() []refusal {
 	}}
 }
 
+func wrongBreakers() []refusal {
+	return []refusal{{
+		name:       "stopAfter of zero",
+		spec:       `{failure: {stopAfter: 0}}`,
+		wantErrors: []string{"spec.failure.stopAfter", "greater than or equal to 1"},
+	}, {
+		name:       "stopAfter above a thousand",
+		spec:       `{failure: {stopAfter: 1001}}`,
+		wantErrors: []string{"spec.failure.stopAfter", "less than or equal to 1000"},
+	}, {
+		name:       "coolDownSeconds of zero",
+		spec:       `{failure: {coolDownSeconds: 0}}`,
+		wantErrors: []string{"spec.failure.coolDownSeconds", "greater than or equal to 1"},
+	}, {
+		name:       "coolDownSeconds of more than a week",
+		spec:       `{failure: {coolDownSeconds: 604801}}`,
+		wantErrors: []string{"spec.failure.coolDownSeconds", "less than or equal to 604800"},
+	}}
+}
+
 func wrongBudgets() []refusal {
 	budgets := func(budgets ...v1alpha1.Budget) func(*v1alpha1.MeshPolicy) {
 		return func(p *v1alpha1.MeshPolicy) { p.Spec.Budgets = budgets }
@@ -486,32 +507,6 @@ func notActedOn() []refusal {
 			p.Spec.Windows = repeat(33, v1alpha1.Window{Action: "Allow", Schedule: "0 22 * * *", DurationMinutes: 360})
 		},
 		wantErrors: []string{"spec.windows", "must have at most 32 items"},
-	}, {
-		name:       "stopAfter",
-		mutate:     func(p *v1alpha1.MeshPolicy) { p.Spec.Failure = &v1alpha1.FailurePolicy{StopAfter: new(int32(3))} },
-		wantErrors: []string{"spec.failure.stopAfter: Forbidden", "no breaker yet; leave it unset"},
-	}, {
-		name:       "stopAfter out of bounds",
-		spec:       `{failure: {stopAfter: 0}}`,
-		wantErrors: []string{"spec.failure.stopAfter", "greater than or equal to 1", "leave it unset"},
-	}, {
-		name:       "stopAfter above a thousand",
-		spec:       `{failure: {stopAfter: 1001}}`,
-		wantErrors: []string{"spec.failure.stopAfter", "less than or equal to 1000", "leave it unset"},
-	}, {
-		name: "coolDownSeconds",
-		mutate: func(p *v1alpha1.MeshPolicy) {
-			p.Spec.Failure = &v1alpha1.FailurePolicy{CoolDownSeconds: new(int32(3600))}
-		},
-		wantErrors: []string{"spec.failure.coolDownSeconds: Forbidden", "no breaker yet; leave it unset"},
-	}, {
-		name:       "coolDownSeconds of zero",
-		spec:       `{failure: {coolDownSeconds: 0}}`,
-		wantErrors: []string{"spec.failure.coolDownSeconds", "greater than or equal to 1", "leave it unset"},
-	}, {
-		name:       "coolDownSeconds of more than a week",
-		spec:       `{failure: {coolDownSeconds: 604801}}`,
-		wantErrors: []string{"spec.failure.coolDownSeconds", "less than or equal to 604800", "leave it unset"},
 	}}
 }
 

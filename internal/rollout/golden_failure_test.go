@@ -1,0 +1,121 @@
+package rollout_test
+
+import (
+	"fmt"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// failing is a policy under which restarts fail, and are tried again, soon.
+func failing() *builder.PolicyBuilder {
+	return builder.Enforcing("mesh").ProgressTimeout(60).CoolDown(600).Budget(v1alpha1.BudgetScopePolicy, 1, nil)
+}
+
+// crashing adds Deployments whose Pods crash in the mesh.
+func addCrashing(s *simulation, namespace string, names ...string) []*app {
+	var apps []*app
+	for _, name := range names {
+		a := add(s, deployment(namespace, name).Replicas(2))
+		a.crashes = inMesh
+		apps = append(apps, a)
+	}
+	return apps
+}
+
+func mend(apps ...*app) {
+	for _, a := range apps {
+		a.crashes = nil
+	}
+}
+
+// failureStories are of restarts that fail, and of what follows.
+var failureStories = map[string]func(*simulation){
+	"the breaker opens, and a probe closes it": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		failed := append(addCrashing(s, "bank", "a", "b"), addCrashing(s, "shop", "c", "d")...)
+		add(s, deployment("shop", "e").Replicas(3))
+		s.label("bank", "istio-injection", "enabled")
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("What they need is there again.")
+		mend(failed...)
+		s.runUntilQuiet()
+	},
+	"the breaker opens, and probes fail until the administrator asks": func(s *simulation) {
+		s.setPolicy(failing().StopAfter(2))
+		var all []*app
+		for _, namespace := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+			s.addNamespace(namespace)
+			all = append(all, addCrashing(s, namespace, "web")...)
+			s.label(namespace, "istio-injection", "enabled")
+		}
+		s.run(6 * 120)
+		s.say("What they need is there again for those that have not been tried.")
+		mend(all[5:]...)
+		s.runUntilQuiet()
+		s.say("What they need is there again for all, and the administrator asks for another try.")
+		mend(all...)
+		s.ask("mesh", "at noon")
+		s.runUntilQuiet()
+	},
+	"a namespace stops alone, and its owner asks": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		failed := addCrashing(s, "shop", "a", "b", "c")
+		add(s, deployment("bank", "cart"))
+		add(s, deployment("bank", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(30)
+		s.label("bank", "istio-injection", "enabled")
+		s.run(36)
+		s.say("What they need is there again, and the owner asks for another try.")
+		mend(failed...)
+		s.ask(s.namespace("shop"), "now")
+		s.runUntilQuiet()
+	},
+	"a workload whose owner asks for another try": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		broken := addCrashing(s, "shop", "broken")[0]
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The owner asks for another try, in vain.")
+		s.ask(broken, "once")
+		s.runUntilQuiet()
+		s.say("The owner asks by the same value.")
+		s.ask(broken, "once")
+		s.runUntilQuiet()
+		s.say("Only a Pod that is made anew finds what it needs, and the owner asks once more.")
+		until := s.made
+		broken.crashes = func(p *pod) bool { return inMesh(p) && p.number <= until }
+		s.ask(broken, "twice")
+		s.runUntilQuiet()
+	},
+	"one that fails among three hundred": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").ProgressTimeout(60).Budget(v1alpha1.BudgetScopePolicy, 20, nil))
+		s.brief = true
+		for n := range 10 {
+			name := fmt.Sprintf("ns-%d", n)
+			s.addNamespace(name)
+			for m := range 30 {
+				a := add(s, deployment(name, fmt.Sprintf("app-%02d", m)).Replicas(2))
+				if n == 4 && m == 7 {
+					a.crashes = inMesh
+				}
+			}
+			s.label(name, "istio-injection", "enabled")
+		}
+		s.runUntilQuiet()
+		restarted := 0
+		for _, a := range s.apps {
+			if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != "" {
+				restarted++
+			}
+		}
+		s.say("%d of %d were restarted.", restarted, len(s.apps))
+	},
+}

@@ -1,0 +1,120 @@
+package rollout
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// longestRequest is how much of a request's value is kept.
+const longestRequest = 64
+
+// requested is the request to try again that annotations hold; empty where they hold none. Of a value
+// that is too long to be written down a hash stands for it.
+func requested(annotations map[string]string) string {
+	value := strings.TrimSpace(annotations[v1alpha1.RetryAnnotation])
+	if len(value) <= longestRequest && strings.ToValidUTF8(value, "") == value {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	return "sha256:" + hex.EncodeToString(sum[:12])
+}
+
+// serve takes in a request on a namespace or policy: what had failed until then is tried again, once.
+// What is returned is written into the status, and counts from when it is read from there. A request
+// that was there before anything was written about the object is old, and is only acknowledged.
+func serve(value string, served *v1alpha1.ServedRetry, isNew bool, at time.Time) *v1alpha1.ServedRetry {
+	switch {
+	case value == "" || served != nil && served.Value == value:
+		return served
+	case isNew:
+		return &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(time.Unix(0, 0).UTC())}
+	default:
+		return &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(at.UTC().Truncate(time.Second))}
+	}
+}
+
+// askedScope is which request on the policy or the namespace was taken in last, by its second; 0 where
+// none was.
+func (s *situation) askedScope() int64 {
+	var asked int64
+	if s.policy != nil {
+		asked = servedAt(s.policy.retryServed)
+	}
+	if report := s.in.reported(s.namespace.Name); report != nil {
+		asked = max(asked, servedAt(report.RetryServed))
+	}
+	return asked
+}
+
+func servedAt(served *v1alpha1.ServedRetry) int64 {
+	if served == nil {
+		return 0
+	}
+	return max(0, served.Time.Unix())
+}
+
+// askedAgain reports whether somebody has asked for another try since the workload's last restart
+// ended, and none was made: its former causes count for nothing.
+func (s *situation) askedAgain() bool { return s.ownerAsks() || s.scopeAsks() }
+
+// ownerAsks: on the workload. Its record keeps the request that was served last.
+func (s *situation) ownerAsks() bool {
+	if s.workload.Object == nil {
+		return false
+	}
+	value := requested(s.workload.Object.Annotations)
+	return value != "" && (s.workload.Record == nil || s.workload.Record.Retry != value)
+}
+
+// scopeAsks: on its namespace or policy. A request is about what had ended when it was taken in.
+func (s *situation) scopeAsks() bool {
+	asked, record := s.askedScope(), s.workload.Record
+	return asked > 0 && (record == nil || asked > record.Asked && record.End != nil && record.End.Unix() <= asked)
+}
+
+// serving is what a restart that begins now serves: the request on the workload, and that on its
+// namespace or policy.
+func (s *situation) serving() (own string, scope int64) {
+	if record := s.workload.Record; record != nil {
+		own, scope = record.Retry, record.Asked
+	}
+	own = cmp.Or(requested(s.workload.Object.Annotations), own)
+	if s.scopeAsks() {
+		scope = s.askedScope()
+	}
+	return own, scope
+}
+
+// retryToken makes a cause that was asked for again another one. It stays the same when the request is
+// served, so that the cause is not new once more.
+func (s *situation) retryToken() string {
+	own, scope := s.serving()
+	if own == "" && scope == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d", own, scope))
+	return hex.EncodeToString(sum[:4])
+}
+
+// ownRolloutIsToBeRepeated reports whether the rollout that goes on is of a restart that failed and is
+// asked for again.
+func (s *situation) ownRolloutIsToBeRepeated() bool {
+	record := s.workload.Record
+	return record.Failed() && s.askedAgain() && s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause &&
+		s.workload.Object.ObservedGeneration >= s.workload.Object.Generation
+}
+
+// retryCure is what to type for another try.
+func retryCure(workload *inventory.Workload) string {
+	return fmt.Sprintf(`kubectl annotate %s/%s -n %s %s="$(date)" --overwrite`,
+		strings.ToLower(workload.Key.Kind), workload.Key.Name, workload.Key.Namespace, v1alpha1.RetryAnnotation)
+}

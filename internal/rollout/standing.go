@@ -1,0 +1,85 @@
+package rollout
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+// Standing is what is to be written about a policy or a namespace beside the verdicts. It is read back
+// from there: what is written counts, and not what this process remembers.
+type Standing struct {
+	// Breaker is nil where it never opened.
+	Breaker *v1alpha1.BreakerStatus
+	// Injectors are the open breakers of injector revisions, of a policy only.
+	Injectors []v1alpha1.InjectorBreaker
+	// RetryServed is the request to try again that was taken in last; nil where there was none.
+	RetryServed *v1alpha1.ServedRetry
+}
+
+// Open reports whether the breaker is not closed.
+func (s *Standing) Open() bool {
+	return s.Breaker != nil && s.Breaker.State != v1alpha1.BreakerClosed
+}
+
+// standings takes down how the breakers stand, and takes in what is asked for.
+func (p *Plan) standings(in *Input) {
+	p.Policies = map[*Policy]*Standing{}
+	ended := map[*Policy]time.Time{}
+	for _, namespace := range p.Namespaces {
+		policy := namespace.Policy
+		if policy == nil {
+			continue
+		}
+		last := namespace.lastEnd(in.Now)
+		if last.After(ended[policy]) {
+			ended[policy] = last
+		}
+		namespace.Standing.Breaker = in.breakers.namespaces[namespace.Name].status()
+		var before v1alpha1.MeshReportStatus
+		if report := in.reported(namespace.Name); report != nil {
+			before = *report
+		}
+		namespace.Standing.RetryServed = serve(requested(namespace.Annotations), before.RetryServed, len(before.Conditions) == 0, last)
+	}
+	for policy, last := range ended {
+		p.Policies[policy] = &Standing{
+			Breaker:     in.breakers.policies[policy].status(),
+			Injectors:   in.breakers.injectorStatus(policy),
+			RetryServed: serve(policy.retryRequested, policy.retryServed, policy.isNew, last),
+		}
+	}
+}
+
+// lastEnd is when the newest restart ended of those that did not end well, or now where that is later:
+// clocks of several replicas may differ, and a request is about all that has ended before it.
+func (n *NamespacePlan) lastEnd(now time.Time) time.Time {
+	last := now
+	for _, workload := range n.Open {
+		if record := workload.Record; record != nil && record.End != nil && record.End.After(last) && !record.End.After(now.Add(longestSkew)) {
+			last = *record.End
+		}
+	}
+	return last
+}
+
+// injectorStatus are the open breakers of injector revisions, as far as a policy minds them.
+func (b *breakers) injectorStatus(policy *Policy) []v1alpha1.InjectorBreaker {
+	var open []v1alpha1.InjectorBreaker
+	for _, revision := range slices.SortedFunc(maps.Keys(b.injectors[policy]), strings.Compare) {
+		if injector := b.injectors[policy][revision]; injector.open && len(open) < v1alpha1.MaxInjectorBreakers {
+			open = append(open, v1alpha1.InjectorBreaker{Revision: revision, Breaker: injector.status()})
+		}
+	}
+	return open
+}
+
+func (in *Input) reported(namespace string) *v1alpha1.MeshReportStatus {
+	if in.Reported == nil {
+		return nil
+	}
+	return in.Reported(namespace)
+}
