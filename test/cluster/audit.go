@@ -55,6 +55,16 @@ type AuditEvent struct {
 // Audit returns every request that the API servers have answered so far, in
 // the order in which they received them. Only health checks are left out.
 func (c *Cluster) Audit(ctx context.Context) ([]AuditEvent, error) {
+	return c.audit(ctx, func(*AuditEvent) bool { return true })
+}
+
+// AuditOf is Audit for the requests of one user. It is what a cluster that has
+// run for long has room for.
+func (c *Cluster) AuditOf(ctx context.Context, user string) ([]AuditEvent, error) {
+	return c.audit(ctx, func(event *AuditEvent) bool { return event.User == user })
+}
+
+func (c *Cluster) audit(ctx context.Context, keep func(*AuditEvent) bool) ([]AuditEvent, error) {
 	var events []AuditEvent
 	for i := range c.apiServers {
 		log, err := c.completeAuditLog(ctx, i)
@@ -71,7 +81,7 @@ func (c *Cluster) Audit(ctx context.Context) ([]AuditEvent, error) {
 			if err != nil {
 				return nil, fmt.Errorf("reading the audit log of API server %d: %w", i, err)
 			}
-			if !strings.HasPrefix(event.URI, auditMark) {
+			if !strings.HasPrefix(event.URI, auditMark) && keep(&event) {
 				events = append(events, event)
 			}
 		}

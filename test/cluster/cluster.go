@@ -57,6 +57,11 @@ type Options struct {
 	// APIServerOnly leaves out everything but etcd and the API servers: nothing
 	// is scheduled, owned or collected, and there are no nodes.
 	APIServerOnly bool
+	// Supervised has the scheduler, the controller manager and kwok started again
+	// when they end by themselves, as a kubelet does: the scheduler, for one, ends
+	// itself when it finds that it has missed something. Without it that is a
+	// failure of the cluster.
+	Supervised bool
 	// Istio are values for Istio's charts, each in the form "name=value" that
 	// istioctl takes after --set.
 	Istio []string

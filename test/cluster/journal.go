@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -87,23 +88,22 @@ func (c *Cluster) Follow(ctx context.Context, each func(*Write)) (*Journal, erro
 		marks:  map[string]chan struct{}{},
 	}
 	// Every key begins with a slash; '0' is the character after it.
-	response, err := j.post(ctx, "/v3/watch", map[string]any{"create_request": map[string]any{
+	body, err := j.post(ctx, "/v3/watch", map[string]any{"create_request": map[string]any{
 		"key": []byte("/"), "range_end": []byte("0"),
 	}})
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("watching etcd: %w", err)
 	}
-	answers := json.NewDecoder(response.Body)
+	answers := json.NewDecoder(body)
 	var first watchAnswer
 	if err := answers.Decode(&first); err != nil || !first.Result.Created {
 		end()
-		return nil, fmt.Errorf("watching etcd: %w, %s", errors.Join(err, response.Body.Close()), first.Error)
+		return nil, fmt.Errorf("watching etcd: %w, %s", errors.Join(err, body.Close()), first.Error)
 	}
 	go func() {
 		defer close(j.done)
-		defer response.Body.Close()
-		j.err = j.read(answers, each)
+		j.err = errors.Join(j.read(answers, each), body.Close())
 	}()
 	return j, nil
 }
@@ -156,9 +156,9 @@ func (j *Journal) Sync(ctx context.Context) error {
 	j.mu.Lock()
 	j.marks[mark] = reached
 	j.mu.Unlock()
-	response, err := j.post(ctx, "/v3/kv/put", map[string]any{"key": []byte(mark)})
+	body, err := j.post(ctx, "/v3/kv/put", map[string]any{"key": []byte(mark)})
 	if err == nil {
-		err = response.Body.Close()
+		err = body.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("writing a mark into etcd: %w", err)
@@ -188,8 +188,8 @@ func (j *Journal) Close() {
 	<-j.done
 }
 
-// post sends a request to etcd's gateway from JSON.
-func (j *Journal) post(ctx context.Context, path string, body any) (*http.Response, error) {
+// post sends a request to etcd's gateway from JSON, and returns the body of the answer.
+func (j *Journal) post(ctx context.Context, path string, body any) (io.ReadCloser, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
@@ -205,5 +205,5 @@ func (j *Journal) post(ctx context.Context, path string, body any) (*http.Respon
 	if response.StatusCode != http.StatusOK {
 		return nil, errors.Join(fmt.Errorf("etcd answers %s", response.Status), response.Body.Close())
 	}
-	return response, nil
+	return response.Body, nil
 }

@@ -160,6 +160,7 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.supervised = c.options.Supervised
 		starts = append(starts, func() error { return p.start(ctx) })
 	}
 	return inParallel(starts...)

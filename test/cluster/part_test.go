@@ -50,6 +50,36 @@ func TestAPartThatIsNotReadyInTimeShowsItsLog(t *testing.T) {
 	}
 }
 
+func TestASupervisedPartIsStartedAgain(t *testing.T) {
+	p := scriptPart(t, `echo up; exec sleep 1000`)
+	p.supervised = true
+	if err := p.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	current := func() *process {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.proc
+	}
+	first := current()
+	first.kill() // not stop, which would be on purpose
+	for current() == first {
+		sleep(t.Context(), pollInterval)
+	}
+	if err := p.failure(); err != nil {
+		t.Errorf("that it ended counts as a failure: %v", err)
+	}
+	if current().ended() {
+		t.Error("it does not run")
+	}
+	p.stop()
+	last := current()
+	sleep(t.Context(), 3*pollInterval)
+	if !last.ended() || current() != last {
+		t.Error("it runs after it was stopped")
+	}
+}
+
 // scriptPart is a part that runs a shell script with its ports as arguments,
 // and is ready when the script has printed "up".
 func scriptPart(t *testing.T, script string) *part {

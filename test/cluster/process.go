@@ -103,6 +103,8 @@ type part struct {
 	env        []string
 	// ready tells why the part cannot be used yet, or nil.
 	ready func(ctx context.Context) error
+	// supervised says that the part is started again when it ends by itself.
+	supervised bool
 
 	mu      sync.Mutex
 	proc    *process
@@ -142,25 +144,7 @@ func (p *part) start(ctx context.Context) error {
 var errPortTaken = errors.New("port already in use")
 
 func (p *part) tryStart(ctx context.Context) error {
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
-		return fmt.Errorf("starting %s: %w", p.name, err)
-	}
-	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("starting %s: %w", p.name, err)
-	}
-	defer log.Close()
-	begin, err := log.Seek(0, io.SeekEnd)
-	if err != nil {
-		return fmt.Errorf("starting %s: %w", p.name, err)
-	}
-
-	cmd := exec.Command(p.program, p.args(p.ports)...)
-	cmd.Dir = p.dir
-	// Nothing of the caller's environment may change how a cluster behaves.
-	cmd.Env = append([]string{"HOME=" + p.dir, "PATH=" + os.Getenv("PATH")}, p.env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	proc, err := startProcess(cmd)
+	proc, begin, err := p.launch()
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
@@ -174,7 +158,56 @@ func (p *part) tryStart(ctx context.Context) error {
 		}
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
+	if p.supervised {
+		go p.supervise(proc)
+	}
 	return nil
+}
+
+// supervise starts the part again whenever it ends by itself, as a kubelet
+// does, until it is stopped.
+func (p *part) supervise(proc *process) {
+	for {
+		<-proc.done
+		time.Sleep(pollInterval)
+		p.mu.Lock()
+		if p.stopped || p.proc != proc {
+			p.mu.Unlock()
+			return
+		}
+		next, _, err := p.launch()
+		if err != nil {
+			// It is a failure from now on, which is shown.
+			p.supervised = false
+			p.mu.Unlock()
+			return
+		}
+		p.proc = next
+		p.mu.Unlock()
+		proc = next
+	}
+}
+
+// launch runs the part's program, and says where in its log that begins.
+func (p *part) launch() (proc *process, begin int64, err error) {
+	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+		return nil, 0, err
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer log.Close()
+	if begin, err = log.Seek(0, io.SeekEnd); err != nil {
+		return nil, 0, err
+	}
+	cmd := exec.Command(p.program, p.args(p.ports)...)
+	cmd.Dir = p.dir
+	// Nothing of the caller's environment may change how a cluster behaves.
+	cmd.Env = append([]string{"HOME=" + p.dir, "PATH=" + os.Getenv("PATH")}, p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	proc, err = startProcess(cmd)
+	return proc, begin, err
 }
 
 // await polls until condition returns nil. It gives up when the part ends or
@@ -212,7 +245,7 @@ func (p *part) stop() {
 func (p *part) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.proc == nil || p.stopped || !p.proc.ended() {
+	if p.proc == nil || p.stopped || p.supervised || !p.proc.ended() {
 		return nil
 	}
 	return fmt.Errorf("%s ended by itself (%v)\n%s", p.name, p.proc.cmd.ProcessState, p.tail())
