@@ -19,9 +19,8 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/mesh"
+	"github.com/fullmesh/fullmesh/test/availability"
 	"github.com/fullmesh/fullmesh/test/cluster"
-	"github.com/fullmesh/fullmesh/test/operator"
 )
 
 // witness sees every write to the cluster, in order, and holds Fullmesh to its promises after each.
@@ -33,8 +32,7 @@ type witness struct {
 
 	mu         sync.Mutex
 	workloads  map[types.NamespacedName]*sight // by namespace and resource/name
-	pods       map[types.NamespacedName]*podSight
-	injected   map[types.UID]bool // of every Pod that there ever was
+	pods       availability.Pods
 	violations []string
 	restarts   int
 	most       most
@@ -69,12 +67,6 @@ type sight struct {
 	disturbed bool
 }
 
-type podSight struct {
-	uid    types.UID
-	labels labels.Set
-	ready  bool
-}
-
 // record is what Fullmesh writes down about a restart, as far as it matters here.
 type record struct {
 	Cause, Result string
@@ -87,8 +79,6 @@ func newWitness(f *fleet) *witness {
 	w := &witness{
 		teamOf:    map[string]string{},
 		workloads: map[types.NamespacedName]*sight{},
-		pods:      map[types.NamespacedName]*podSight{},
-		injected:  map[types.UID]bool{},
 	}
 	for _, namespace := range f.namespaces {
 		w.teamOf[namespace.Name] = namespace.Labels["team"]
@@ -116,7 +106,10 @@ func (w *witness) see(write *cluster.Write) {
 	defer w.mu.Unlock()
 	switch write.Resource {
 	case "pods":
-		w.seePod(write)
+		if err := w.pods.See(write); err != nil {
+			w.blame(write, "%v", err)
+		}
+		w.checkAvailability(write)
 	case "deployments":
 		see(w, write, &appsv1.Deployment{})
 	case "statefulsets":
@@ -128,41 +121,6 @@ func (w *witness) see(write *cluster.Write) {
 
 func (w *witness) blame(write *cluster.Write, format string, args ...any) {
 	w.violations = append(w.violations, fmt.Sprintf("revision %d, %s %s/%s: ", write.Revision, write.Resource, write.Namespace, write.Name)+fmt.Sprintf(format, args...))
-}
-
-func (w *witness) seePod(write *cluster.Write) {
-	key := types.NamespacedName{Namespace: write.Namespace, Name: write.Name}
-	if write.Deleted() {
-		delete(w.pods, key)
-	} else {
-		var pod corev1.Pod
-		if err := write.Into(&pod); err != nil {
-			w.blame(write, "it cannot be read: %v", err)
-			return
-		}
-		w.injected[pod.UID] = mesh.Observe(&pod).Proxy != mesh.ProxyNone
-		w.pods[key] = &podSight{uid: pod.UID, labels: pod.Labels, ready: pod.DeletionTimestamp == nil && isReady(&pod)}
-	}
-	w.checkAvailability(write)
-}
-
-func isReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}
-
-// count counts the ready Pods of a namespace, and all of them, that a selector covers.
-func (w *witness) count(namespace string, covers labels.Selector) (ready, all int) {
-	for key, pod := range w.pods {
-		if key.Namespace == namespace && covers.Matches(pod.labels) {
-			all++
-			if pod.ready {
-				ready++
-			}
-		}
-	}
-	return ready, all
 }
 
 // checkAvailability holds every disruption budget of a namespace to what it needs, or to all that is
@@ -180,7 +138,7 @@ func (w *witness) checkAvailability(write *cluster.Write) {
 				disturbed = disturbed || seen.disturbed
 			}
 		}
-		ready, _ := w.count(budget.namespace, budget.covers)
+		ready, _ := w.pods.Count(budget.namespace, budget.covers)
 		broken := !disturbed && ready < min(budget.needed, asked)
 		if broken && !budget.broken {
 			w.blame(write, "%d Pods are ready and PodDisruptionBudget %s needs %d, though nobody but Fullmesh restarts them", ready, budget.name, budget.needed)
@@ -229,7 +187,7 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 	}
 	known.generation = object.GetGeneration()
 	if known.disturbed && s.observed == known.generation && s.updated == s.replicas && s.current == s.replicas && s.ready == s.replicas {
-		ready, all := w.count(write.Namespace, labels.SelectorFromSet(labels.Set{"app": template.Labels["app"]}))
+		ready, all := w.pods.Count(write.Namespace, labels.SelectorFromSet(labels.Set{"app": template.Labels["app"]}))
 		known.disturbed = ready != int(s.replicas) || all != ready
 	}
 }
@@ -329,14 +287,14 @@ func (w *witness) checkShared(write *cluster.Write, started, other *sight) {
 	}
 }
 
-// checkEvictions says which Pods were evicted that should not have been.
+// checkEvictions says which Pods the operator evicted that it should not have.
 func (w *witness) checkEvictions(audit []cluster.AuditEvent) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
 	for i := range audit {
 		event := &audit[i]
-		if event.User != operator.User || event.Resource != "pods" || event.Subresource != "eviction" || event.DryRun || event.Code >= 300 {
+		if event.Resource != "pods" || event.Subresource != "eviction" || event.DryRun || event.Code >= 300 {
 			continue
 		}
 		var body policyv1.Eviction
@@ -346,17 +304,11 @@ func (w *witness) checkEvictions(audit []cluster.AuditEvent) error {
 		switch {
 		case body.DeleteOptions == nil || body.DeleteOptions.Preconditions == nil || body.DeleteOptions.Preconditions.UID == nil:
 			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted without a precondition on its uid", event.Namespace, event.Name))
-		case w.injected[*body.DeleteOptions.Preconditions.UID]:
+		case w.pods.Injected(*body.DeleteOptions.Preconditions.UID):
 			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted, though it has a sidecar", event.Namespace, event.Name))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (w *witness) isInjected(pod types.UID) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.injected[pod]
 }
 
 // inFlight names the restarts that have not ended.

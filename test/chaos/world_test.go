@@ -41,7 +41,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64, workloads int) *world {
 	w := &world{
-		Cluster:  cluster.ForTest(t, cluster.Options{Nodes: 4}),
+		Cluster:  cluster.ForTest(t, cluster.Options{Nodes: 4, Supervised: true}),
 		t:        t,
 		fleet:    newFleet(workloads),
 		network:  newNetwork(seed),
@@ -233,7 +233,7 @@ func (w *world) uninjected() []string {
 			w.t.Fatal(err)
 		}
 		for i := range pods.Items {
-			if pod := &pods.Items[i]; namespace.Name != strays && !w.witness.isInjected(pod.UID) {
+			if pod := &pods.Items[i]; namespace.Name != strays && !w.witness.pods.Injected(pod.UID) {
 				outside = append(outside, pod.Namespace+"/"+pod.Name)
 			}
 		}
