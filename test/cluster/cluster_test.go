@@ -229,6 +229,8 @@ func TestCluster(t *testing.T) {
 		})
 	})
 
+	t.Run("Argo's controller runs Rollouts, and restarts them by spec.restartAt", func(t *testing.T) { testRollouts(t, c) })
+
 	t.Run("a ServiceAccount's kubeconfig has its rights, and the audit log tells what it did", func(t *testing.T) {
 		namespace := newNamespace(t, c, "audited", nil)
 		ctx := t.Context()
