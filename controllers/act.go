@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -59,6 +62,8 @@ func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written,
 	switch verdict.Method {
 	case v1alpha1.MethodRolloutRestart:
 		patch = append(patch, causeOperations(object, verdict.Record.Cause)...)
+	case v1alpha1.MethodRestartAt:
+		patch = append(patch, operation{"add", "/spec/restartAt", verdict.RestartAt.Format(time.RFC3339)})
 	default:
 		return writtenStale, fmt.Errorf("restarting %s: this version does not know the method %s", object.Key(), verdict.Method)
 	}
@@ -113,7 +118,7 @@ func (a *actor) write(ctx context.Context, object *inventory.Object, patch []ope
 	switch {
 	case err == nil:
 		return writtenDone, a.takeIn(target)
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err): // it is gone, or its kind is
 		a.inventory.DeleteObject(object)
 		return writtenStale, nil
 	case isRefusal(err):
@@ -150,14 +155,22 @@ func isRefusal(err error) bool {
 
 // emptyWorkload is an object of the kind, with no more than its name.
 func emptyWorkload(object *inventory.Object) (client.Object, error) {
-	meta := metav1.ObjectMeta{Namespace: object.Namespace, Name: object.Name}
+	named := metav1.ObjectMeta{Namespace: object.Namespace, Name: object.Name}
+	for i := range optionalKinds {
+		if kind := &optionalKinds[i]; kind.GroupKind() == (schema.GroupKind{Group: object.Group, Kind: object.Kind}) {
+			empty := kind.object()
+			empty.SetNamespace(object.Namespace)
+			empty.SetName(object.Name)
+			return empty, nil
+		}
+	}
 	switch object.Kind {
 	case "Deployment":
-		return &appsv1.Deployment{ObjectMeta: meta}, nil
+		return &appsv1.Deployment{ObjectMeta: named}, nil
 	case "StatefulSet":
-		return &appsv1.StatefulSet{ObjectMeta: meta}, nil
+		return &appsv1.StatefulSet{ObjectMeta: named}, nil
 	case "DaemonSet":
-		return &appsv1.DaemonSet{ObjectMeta: meta}, nil
+		return &appsv1.DaemonSet{ObjectMeta: named}, nil
 	default:
 		return nil, fmt.Errorf("patching %s: this kind is never restarted", object.Key())
 	}

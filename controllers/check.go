@@ -254,6 +254,8 @@ func podOf(object *inventory.Object) *corev1.Pod {
 	switch object.Kind {
 	case "Deployment":
 		pod.Labels["pod-template-hash"] = "dryrun"
+	case inventory.ArgoRollout:
+		pod.Labels["rollouts-pod-template-hash"] = "dryrun"
 	case "StatefulSet":
 		pod.Labels["statefulset.kubernetes.io/pod-name"] = object.Name + "-0"
 		pod.Labels["controller-revision-hash"] = "dryrun"
@@ -278,10 +280,17 @@ func addClaims(pod *corev1.Pod, object *inventory.Object) {
 
 func controllerOf(object *inventory.Object) metav1.OwnerReference {
 	return metav1.OwnerReference{
-		APIVersion: object.Group + "/v1",
+		APIVersion: versionOf(object),
 		Kind:       object.Kind,
 		Name:       object.Name,
 		UID:        object.UID,
 		Controller: new(true),
 	}
+}
+
+func versionOf(object *inventory.Object) string {
+	if object.IsRollout() {
+		return object.Group + "/v1alpha1"
+	}
+	return object.Group + "/v1"
 }

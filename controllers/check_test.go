@@ -33,6 +33,7 @@ import (
 // The API server takes the Pod for one of the workload's, and keeps nothing of it.
 func TestDryRunOfEveryKindIsAccepted(t *testing.T) {
 	w := apiServer(t)
+	w.define(t)
 	shop := w.namespace(t)
 	fixed := func(template *corev1.PodTemplateSpec) {
 		template.Spec.Containers[0].Resources = corev1.ResourceRequirements{
@@ -49,6 +50,7 @@ func TestDryRunOfEveryKindIsAccepted(t *testing.T) {
 		}).Build(),
 		builder.StatefulSet(shop, "db").With(func(s *appsv1.StatefulSet) { fixed(&s.Spec.Template); claimVolumes(s) }).Build(),
 		builder.DaemonSet(shop, "agent").With(func(d *appsv1.DaemonSet) { fixed(&d.Spec.Template) }).Build(),
+		builder.Rollout(shop, "canary").Build(),
 	} {
 		t.Run(fmt.Sprintf("%T %s", object, object.GetName()), func(t *testing.T) {
 			w.create(t, object)
@@ -103,6 +105,10 @@ func TestPodIsBuiltAsItsControllerWould(t *testing.T) {
 		{
 			object: builder.DaemonSet("shop", "web").TemplateAnnotated("team/tem", "plate").Build(),
 			labels: map[string]string{"app": "web", "controller-revision-hash": "dryrun"},
+		},
+		{
+			object: builder.Rollout("shop", "web").TemplateAnnotated("team/tem", "plate").Build(),
+			labels: map[string]string{"app": "web", "rollouts-pod-template-hash": "dryrun"},
 		},
 	} {
 		t.Run(fmt.Sprintf("%T", test.object), func(t *testing.T) {

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -186,10 +187,8 @@ func (w *optionalWatch) definition(informer toolscache.SharedIndexInformer) *def
 	if err != nil || !found {
 		return nil
 	}
-	for _, version := range object.(*definition).served {
-		if version == w.kind.Version {
-			return object.(*definition)
-		}
+	if kept := object.(*definition); slices.Contains(kept.served, w.kind.Version) {
+		return kept
 	}
 	return nil
 }

@@ -30,14 +30,14 @@ func (w *world) define(t *testing.T) client.Object {
 	if err := w.admin.Create(t.Context(), definition); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.undefine(t, context.Background(), definition) })
+	t.Cleanup(func() { w.undefine(context.Background(), t, definition) })
 	eventually(t, "Rollouts are served", func(ctx context.Context) error {
 		return w.admin.List(ctx, optionalKinds[0].list())
 	})
 	return definition
 }
 
-func (w *world) undefine(t *testing.T, ctx context.Context, definition client.Object) {
+func (w *world) undefine(ctx context.Context, t *testing.T, definition client.Object) {
 	t.Helper()
 	if err := client.IgnoreNotFound(w.admin.Delete(ctx, definition)); err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestOptionalKindComesAndGoes(t *testing.T) {
 	definition := w.define(t)
 	w.create(t, builder.Rollout(shop, "cart").Build())
 	sees(t, observer, cart, true)
-	w.undefine(t, t.Context(), definition)
+	w.undefine(t.Context(), t, definition)
 	sees(t, observer, cart, false)
 
 	// Another definition of the same name.
@@ -182,8 +182,7 @@ func TestWhatMayNotBeReadIsNotTakenToBeAbsent(t *testing.T) {
 		})
 	}
 	reading := []string{"list", "watch"}
-	allow(user, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "configmaps"}, Verbs: reading},
-		rbacv1.PolicyRule{APIGroups: []string{"apps", "batch", "policy", "admissionregistration.k8s.io"}, Resources: []string{"*"}, Verbs: reading})
+	allow(user, rbacv1.PolicyRule{APIGroups: []string{"", "apps", "batch", "policy", "admissionregistration.k8s.io"}, Resources: []string{"*"}, Verbs: reading})
 	config := rest.CopyConfig(w.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
 	observer, _ := w.watchingAs(t, config)

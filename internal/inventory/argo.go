@@ -22,6 +22,13 @@ const (
 	ArgoRollout = "Rollout"
 )
 
+// argoPause is how many seconds Argo's controller waits before it looks again whether it may evict the
+// next Pods of a restart (github.com/argoproj/argo-rollouts/rollout/restart.go, restartPodCheckTime).
+const argoPause = 30
+
+// IsRollout reports whether the object is an Argo Rollout.
+func (o *Object) IsRollout() bool { return o.Group == ArgoGroup && o.Kind == ArgoRollout }
+
 // argoRollout is what is read of an Argo Rollout
 // (github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1).
 type argoRollout struct {
@@ -148,7 +155,7 @@ func (o *Object) withTemplateOf(other *Object) *Object {
 	if other.TemplateChanged.After(o.TemplateChanged) {
 		resolved.TemplateChanged = other.TemplateChanged
 	}
-	resolved.Updating = o.Updating || o.TemplateSeen < other.Generation
+	resolved.TemplateGeneration = other.Generation
 	return &resolved
 }
 

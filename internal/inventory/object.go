@@ -65,9 +65,10 @@ type Object struct {
 	RestartAt, RestartedAt time.Time
 
 	// TemplateOf is the workload from which the template is taken; zero where it is the object's own.
-	// TemplateSeen is the generation of that one that the kind's controller has seen.
-	TemplateOf   mesh.Key
-	TemplateSeen int64
+	// TemplateGeneration is the generation of that one, and TemplateSeen the one that the kind's
+	// controller has seen.
+	TemplateOf                       mesh.Key
+	TemplateGeneration, TemplateSeen int64
 }
 
 // StrategyType is how a kind's controller replaces Pods when the template changes.
@@ -251,14 +252,16 @@ func (o *Object) Injection() mesh.Template {
 // RollingOut reports whether the kind's controller is still replacing Pods after a change of the
 // template, or has not seen the newest change.
 func (o *Object) RollingOut() bool {
-	if o.ObservedGeneration < o.Generation || o.Strategy.Type == StrategyNone {
-		return o.ObservedGeneration < o.Generation
+	unseen := o.ObservedGeneration < o.Generation || o.TemplateSeen < o.TemplateGeneration
+	if unseen || o.Strategy.Type == StrategyNone {
+		return unseen
 	}
 	return o.Updating || o.Updated < o.Replicas-o.Strategy.Partition || o.Current > max(o.Updated, o.Replicas)
 }
 
 // Patience is how long a Pod of this template may take by its own account before it is ready:
-// the grace period of the one it replaces, its startup probes and its minReadySeconds.
+// the grace period of the one it replaces, its startup probes and its minReadySeconds; with the pause
+// that its kind's controller makes before it goes on.
 func (o *Object) Patience() time.Duration {
 	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if o.Template.Spec.TerminationGracePeriodSeconds != nil {
@@ -270,8 +273,12 @@ func (o *Object) Patience() time.Duration {
 			startup = max(startup, int64(probe.InitialDelaySeconds)+int64(max(probe.PeriodSeconds, 1))*int64(max(probe.FailureThreshold, 1)))
 		}
 	}
+	pause := int64(0)
+	if o.IsRollout() {
+		pause = argoPause
+	}
 	patience := longestPatience
-	for _, seconds := range []int64{grace, startup, int64(o.MinReadySeconds)} {
+	for _, seconds := range []int64{grace, startup, int64(o.MinReadySeconds), pause} {
 		patience -= time.Duration(min(max(seconds, 0), int64(patience/time.Second))) * time.Second
 	}
 	return longestPatience - patience
@@ -280,9 +287,9 @@ func (o *Object) Patience() time.Duration {
 // longestPatience bounds Patience: nobody may hold up others by a number in a template.
 const longestPatience = time.Hour
 
-// Restartable reports whether the object is of a kind that is restarted by its template.
+// Restartable reports whether the object is of a kind that is restarted by a change of its spec.
 func (o *Object) Restartable() bool {
-	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet")
+	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet") || o.IsRollout()
 }
 
 // OptOut is the value of the restart annotation on the object or its template; the object's

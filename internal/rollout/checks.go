@@ -65,8 +65,11 @@ var checks = []check{
 	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
 	{"NoPodCanBeCreated", noPodCanBeCreated},
 	{"PatchRecreatesNothing", patchRecreatesNothing},
+	{"TemplateIsLent", templateIsLent},
 	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
+	{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor},
 	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
+	{"ArgoWaitsForItsPods", argoWaitsForItsPods},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyCannotBeUsed", policyCannotBeUsed},
 	{"PolicyOnlyReports", policyOnlyReports},
@@ -191,7 +194,7 @@ func hasNotBeenRead(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("%s is named as the owner of running Pods and has not been seen.", s.workload.Key)}
+		message: fmt.Sprintf("%s is named as the owner of running Pods and has not been seen. Where it is gone for good, delete what it has left.", s.workload.Key)}
 }
 
 // templateIsUnknown speaks where it cannot be told what injection would do to a new Pod.
@@ -214,8 +217,13 @@ func isScaledToZero(s *situation) *hold {
 }
 
 func isPaused(s *situation) *hold {
-	if s.workload.Object == nil || !s.workload.Object.Paused {
+	object := s.workload.Object
+	if object == nil || !object.Paused {
 		return nil
+	}
+	if object.IsRollout() {
+		return &hold{reason: ReasonPaused, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("The Rollout is paused, by its owner or at a step of an update. Run: kubectl argo rollouts promote %s -n %s", object.Name, object.Namespace)}
 	}
 	return &hold{reason: ReasonPaused, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("The Deployment is paused, so that a restart would wait. Run: kubectl rollout resume deployment/%s -n %s", s.workload.Key.Name, s.workload.Key.Namespace)}
@@ -364,15 +372,18 @@ func guardIsNotProven(s *situation) *hold {
 // clusterHasNotBeenRead speaks where something may be in flight, or ask for care, of which nothing is
 // known yet.
 func clusterHasNotBeenRead(s *situation) *hold {
-	for _, kind := range slices.Sorted(maps.Keys(s.in.Snapshot.Unread)) {
+	unread := slices.Sorted(maps.Keys(s.in.Snapshot.Unread))
+	if len(unread) == 0 {
+		return nil
+	}
+	for _, kind := range unread {
 		if why := s.in.Snapshot.Unread[kind]; why != "" {
 			return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why)}
 		}
-		return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", kind)}
 	}
-	return nil
+	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", unread[0])}
 }
 
 func isSettling(s *situation) *hold {
@@ -538,6 +549,9 @@ func injectedPodsAreFailing(s *situation) *hold {
 
 func exceedsDisruptionBudget(s *situation) *hold {
 	object := s.workload.Object
+	if s.method().name == v1alpha1.MethodRestartAt {
+		return argoMayEvictNone(s)
+	}
 	if object.Strategy.MaxUnavailable == 0 || s.workload.Pods.Ready == 0 {
 		return nil
 	}

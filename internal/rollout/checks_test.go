@@ -44,8 +44,11 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"SidecarAndAmbientAreBothAskedFor",
 		"NoPodCanBeCreated",
 		"PatchRecreatesNothing",
+		"TemplateIsLent",
 		"AnotherRolloutIsGoingOn",
+		"AnotherRestartIsAskedFor",
 		"StatefulSetWaitsForItsPods",
+		"ArgoWaitsForItsPods",
 		"CauseWasTriedAlready",
 		"PolicyCannotBeUsed",
 		"PolicyOnlyReports",
@@ -233,7 +236,45 @@ func TestChecks(t *testing.T) {
 				"a Rollout that cannot be read": {newScene(runs(canary().Set("three", "spec", "replicas").Build(), uninjected)),
 					rollout.ReasonTemplateUnknown, byOwner, "cannot be read"},
 			},
-			map[string]*scene{},
+			map[string]*scene{
+				"a Rollout of its own template": newScene(rolloutOutside(canary(), 3)),
+				"a Rollout that takes its template from a Deployment": newScene(builder.Deployment("shop", "lender").Replicas(0).RolledOut().Build(),
+					rolloutOutside(canary().TemplateOf("apps/v1", "Deployment", "lender"), 3)),
+			},
+		},
+		"TemplateIsLent": {
+			map[string]speaks{
+				"a Deployment from which a Rollout takes its template": {newScene(canary().Replicas(0).RolledOut().TemplateOf("apps/v1", "Deployment", "cart").Build(), outside(cart(), 3)),
+					rollout.ReasonTemplateLent, byOwner, "would begin an update of the other"},
+			},
+			map[string]*scene{
+				"a Rollout that takes it from another Deployment": newScene(canary().Replicas(0).RolledOut().TemplateOf("apps/v1", "Deployment", "other").Build(), outside(cart(), 3)),
+			},
+		},
+		"AnotherRestartIsAskedFor": {
+			map[string]speaks{
+				"its owner has asked for one later": {newScene(rolloutOutside(canary().RestartAt(noon.Add(time.Hour)), 3)),
+					rollout.ReasonRolloutInProgress, byTime, "asked for a restart at 2026-11-23T13:00:00Z (spec.restartAt)"},
+				"one that its owner asked for is going on": {newScene(rolloutOutside(canary().RestartAt(noon.Add(-time.Minute)), 3)),
+					rollout.ReasonRolloutInProgress, byCluster, "A restart that Fullmesh did not ask for is going on"},
+			},
+			map[string]*scene{
+				"none was ever asked for": newScene(rolloutOutside(canary(), 3)),
+				"the last one has ended":  newScene(rolloutOutside(canary().RestartAt(yesterday.Add(-time.Hour)).RestartedAt(yesterday.Add(-time.Hour)), 3)),
+			},
+		},
+		"ArgoWaitsForItsPods": {
+			map[string]speaks{
+				"a Pod that is not ready": {newScene(runs(canary().Build(), uninjected, uninjected, starting)),
+					rollout.ReasonRolloutInProgress, byCluster, "Only 2 of 3 Pods are ready"},
+				"a Pod that cannot become ready": {newScene(runs(canary().Build(), uninjected, uninjected, broken)),
+					rollout.ReasonRolloutStuck, byOwner, "Mend or delete that Pod"},
+			},
+			map[string]*scene{
+				"all are ready":              newScene(rolloutOutside(canary(), 3)),
+				"more than that may be down": newScene(runs(canary().Unavailable(2).Build(), uninjected, uninjected, starting)),
+				"a Deployment":               newScene(runs(cart().Build(), uninjected, uninjected, starting)),
+			},
 		},
 		"ClusterHasNotBeenRead": {
 			map[string]speaks{

@@ -239,6 +239,9 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		CheckKey: s.checkKey(),
 	}
 	verdict.Record.Probe = s.in.breakers.begin(s)
+	if method.name == v1alpha1.MethodRestartAt {
+		verdict.RestartAt = s.restartAt()
+	}
 	if _, known := s.answer(); !known && s.in.Check != nil {
 		verdict.Step = StepCheck
 	}

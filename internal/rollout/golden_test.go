@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -140,6 +141,70 @@ var stories = merged(failureStories, map[string]func(*simulation){
 		s.label("bank", "istio-injection", "enabled")
 		s.run(3)
 		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		addRollout(s, builder.Rollout("shop", "cart").Replicas(3))
+		addRollout(s, builder.Rollout("shop", "alone"))
+		addRollout(s, builder.Rollout("shop", "wide").Replicas(6).Unavailable(2))
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The administrator accepts downtime.")
+		s.setPolicy(builder.Enforcing("mesh").Accepting(v1alpha1.RiskDowntime))
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout that is updated in the middle": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := addRollout(s, builder.Rollout("shop", "cart").Replicas(4).Unavailable(1))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.say("Its owner updates it.")
+		s.setTemplate(cart, "version", "2")
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout whose update is given up": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := addRollout(s, builder.Rollout("shop", "cart").Replicas(4).Unavailable(1))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.say("Its owner begins an update, which waits.")
+		cart.argo.waits = true
+		s.setTemplate(cart, "version", "2")
+		s.run(12)
+		s.say("Its owner goes back.")
+		s.setTemplate(cart, "version", "")
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout under a disruption budget": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.addNamespace("shop")
+		addRollout(s, builder.Rollout("shop", "cart").Replicas(4).Unavailable(2).Labelled("tier", "web"))
+		s.addBudget(builder.DisruptionBudget("shop", "cart"), 3)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout that its owner restarts": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := addRollout(s, builder.Rollout("shop", "cart").Replicas(2))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(1)
+		s.say("Its owner asks for a restart in a minute and a half.")
+		s.change(cart, func() { cart.setRestartAt(s.now.Add(90 * time.Second)) })
+		s.runUntilQuiet()
+	},
+	"an Argo Rollout whose restart is taken back": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		cart := addRollout(s, builder.Rollout("shop", "cart").Replicas(4).Unavailable(1))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.say("Somebody applies it without restartAt.")
+		s.change(cart, func() { cart.setRestartAt(time.Time{}) })
 		s.runUntilQuiet()
 	},
 	"a silent injector": func(s *simulation) {

@@ -43,8 +43,8 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.in.Blind),
 		}
 	}
-	if workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
-		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation))
+	if verdict, dropped := s.wasTakenBack(); dropped {
+		return verdict
 	}
 	if record.Start.After(s.in.Now.Add(longestSkew)) {
 		return s.finish(v1alpha1.ResultReverted, "The record of the restart says that it begins in the future; somebody else wrote it.")
@@ -59,6 +59,9 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	}
 	deadline := progressDeadline(workload, progressTimeout)
 	if s.in.Now.After(deadline) {
+		if isDroppedByArgo(workload) {
+			return s.finish(v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod was replaced: a change of the Rollout makes it drop one.")
+		}
 		if isNoWorse(workload) {
 			return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before the restart.", workload.Pods.Ready, workload.Object.Replicas))
 		}
@@ -72,6 +75,20 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		Message:  fmt.Sprintf("Restarting since %s: %s.", record.Start.Format(time.RFC3339), progress(workload)),
 		Until:    deadline.Add(time.Second),
 	}
+}
+
+// wasTakenBack gives the verdict on a restart of which nothing is asked for any more; false where it is.
+func (s *situation) wasTakenBack() (Verdict, bool) {
+	record, object := s.workload.Record, s.workload.Object
+	switch record.Method {
+	case v1alpha1.MethodRolloutRestart:
+		if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
+			return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation)), true
+		}
+	case v1alpha1.MethodRestartAt:
+		return s.restartWasDropped()
+	}
+	return Verdict{}, false
 }
 
 // completedLate gives the verdict on a failed restart that came through after all.
@@ -216,6 +233,9 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 func freesItsPlace(workload *inventory.Workload, record *inventory.Record, timeout time.Duration) time.Time {
 	object, pods := workload.Object, workload.Pods
 	goesOn := object.RollingOut() && !object.Paused && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause
+	if record.Method == v1alpha1.MethodRestartAt {
+		goesOn = !object.RestartAt.Equal(object.RestartedAt)
+	}
 	switch {
 	case !goesOn && pods.Ready >= min(record.Ready, object.Replicas):
 		return record.Start

@@ -43,6 +43,9 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("it is %s, which the policy does not act on", workload.Finding)
 	}
 	s.causes.Insert(verdict.Record.Cause)
+	if at := slices.IndexFunc(s.apps, func(a *app) bool { return a.argo != nil && a.object.GetUID() == workload.Object.UID }); at >= 0 {
+		s.mayRestartAt(s.apps[at], verdict, never)
+	}
 	for _, budget := range policy.Spec.Budgets {
 		workloads, pods := s.inFlight(budget.Scope, namespace)
 		baseWorkloads, basePods := s.base(budget.Scope, namespace)
@@ -57,7 +60,11 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		if !budget.Selector.Matches(labels.Set(workload.Template.Labels)) {
 			continue
 		}
-		if workload.Pods.Ready > 0 && workload.Object.Strategy.MaxUnavailable > budget.Allowed {
+		if verdict.Method == v1alpha1.MethodRestartAt {
+			if workload.Pods.Ready > 0 && budget.Allowed == 0 {
+				never("%s refuses every eviction", budget.Name)
+			}
+		} else if workload.Pods.Ready > 0 && workload.Object.Strategy.MaxUnavailable > budget.Allowed {
 			never("it may take down %d and %s allows %d", workload.Object.Strategy.MaxUnavailable, budget.Name, budget.Allowed)
 		}
 		for _, a := range s.apps {

@@ -34,6 +34,8 @@ func chooseMethod(s *situation) method {
 	switch {
 	case object == nil, !object.Restartable():
 		return method{}
+	case object.IsRollout():
+		return method{name: v1alpha1.MethodRestartAt}
 	default:
 		return method{name: v1alpha1.MethodRolloutRestart}
 	}
@@ -57,6 +59,8 @@ func (m method) inWords(workload *inventory.Workload) string {
 		text = "rollout restart, all Pods at once"
 	case m.name == v1alpha1.MethodRolloutRestart:
 		text = fmt.Sprintf("rollout restart, %d down and %d on top at once", strategy.MaxUnavailable, strategy.MaxSurge)
+	case m.name == v1alpha1.MethodRestartAt:
+		text = fmt.Sprintf("spec.restartAt, for which Argo Rollouts evicts %d at once", atOnce(workload, m.name))
 	default:
 		text = fmt.Sprintf("%s, %d down at once", m.name, atOnce(workload, m.name))
 	}

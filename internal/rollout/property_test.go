@@ -197,7 +197,7 @@ var tiers = []string{"data", "web"}
 func (w *world) drawApp(t *rapid.T, namespace, name string) *app {
 	replicas := int32(rapid.IntRange(1, 4).Draw(t, "replicas"))
 	tier := rapid.SampledFrom(tiers).Draw(t, "tier")
-	switch rapid.SampledFrom([]string{"Deployment", "Deployment", "StatefulSet", "DaemonSet"}).Draw(t, "kind") {
+	switch rapid.SampledFrom([]string{"Deployment", "Deployment", "StatefulSet", "DaemonSet", "Rollout"}).Draw(t, "kind") {
 	case "StatefulSet":
 		return add(w.simulation, builder.StatefulSet(namespace, name).Replicas(replicas).Labelled("tier", tier).
 			Unavailable(rapid.IntRange(1, 2).Draw(t, "unavailable")))
@@ -207,6 +207,9 @@ func (w *world) drawApp(t *rapid.T, namespace, name string) *app {
 			b.Surge(1).Unavailable(0)
 		}
 		return add(w.simulation, b)
+	case "Rollout":
+		return addRollout(w.simulation, builder.Rollout(namespace, name).Replicas(int64(replicas)).Labelled("tier", tier).
+			Unavailable(rapid.IntRange(0, 2).Draw(t, "unavailable")))
 	default:
 		b := builder.Deployment(namespace, name).Replicas(replicas).Labelled("tier", tier)
 		switch rapid.SampledFrom([]string{"surge", "unavailable", "both", "Recreate"}).Draw(t, "strategy") {
@@ -285,7 +288,21 @@ func (w *world) disturb(t *rapid.T) {
 	case "template":
 		w.setTemplate(a, "changed", fmt.Sprint(w.version))
 	case "revert":
-		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
+		if a.argo != nil {
+			w.change(a, func() { a.setRestartAt(time.Time{}) })
+		} else {
+			w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
+		}
+	case "step":
+		if a.argo != nil {
+			a.argo.waits = rapid.Bool().Draw(t, "update waits")
+			a.argo.givenUp = rapid.Bool().Draw(t, "update is given up")
+		}
+	case "owner's restart":
+		if a.argo != nil {
+			at := w.now.Add(time.Duration(rapid.IntRange(-3, 3).Draw(t, "in")) * stepTime)
+			w.change(a, func() { a.setRestartAt(at) })
+		}
 	case "pause":
 		if d, is := a.object.(*appsv1.Deployment); is {
 			w.change(a, func() { d.Spec.Paused = !d.Spec.Paused })
@@ -301,7 +318,7 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "crash", "scale", "template", "revert", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "crash", "scale", "template", "revert", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

@@ -217,6 +217,11 @@ func canary() *builder.RolloutBuilder {
 	return builder.Rollout("shop", "canary").Replicas(3).CreatedAt(yesterday).RolledOut()
 }
 
+// rolloutOutside is a Rollout with so many ready Pods without a sidecar.
+func rolloutOutside(b *builder.RolloutBuilder, pods int) []any {
+	return runs(b.Build(), slices.Repeat([]func(*builder.PodBuilder){uninjected}, pods)...)
+}
+
 // db is a StatefulSet of three Pods.
 func db() *builder.Workload[*appsv1.StatefulSet] {
 	return builder.StatefulSet("shop", "db").Replicas(3).CreatedAt(yesterday).RolledOut()

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -94,13 +95,15 @@ type app struct {
 	revisions map[string]int
 	// templated is the generation at which the template was looked at, counted what the status says.
 	templated int64
-	counted   [4]int64
+	counted   [6]int64
 	pods      []*pod
 	// nodes, of a DaemonSet.
 	nodes int
 	// startup is how long a Pod takes to be ready. crashes says which ones never are.
 	startup time.Duration
 	crashes func(*pod) bool
+	// argo is of an Argo Rollout.
+	argo *argo
 	// disturbed: something else was done to it, or it was down already when it was restarted.
 	disturbed bool
 }
@@ -210,6 +213,11 @@ func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 	case *appsv1.DaemonSet:
 		a.template = &object.Spec.Template
 	}
+	s.enter(a)
+	return a
+}
+
+func (s *simulation) enter(a *app) {
 	a.name = a.cut().Key().String()
 	a.revisions = map[string]int{render(a.template): 1}
 	s.apps = append(s.apps, a)
@@ -220,7 +228,6 @@ func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 		s.tellPod(a, p)
 	}
 	s.report(a)
-	return a
 }
 
 // addControlPlane adds the Deployment that runs a revision's injector.
@@ -321,6 +328,8 @@ func (a *app) cut() *inventory.Object {
 		return inventory.FromDeployment(object.DeepCopy())
 	case *appsv1.StatefulSet:
 		return inventory.FromStatefulSet(object.DeepCopy())
+	case *unstructured.Unstructured:
+		return inventory.FromRollout(a.rollout().DeepCopy())
 	default:
 		return inventory.FromDaemonSet(object.(*appsv1.DaemonSet).DeepCopy())
 	}
@@ -334,6 +343,8 @@ func (a *app) replicas() int {
 		return int(*object.Spec.Replicas)
 	case *appsv1.StatefulSet:
 		return int(*object.Spec.Replicas)
+	case *unstructured.Unstructured:
+		return inventory.FromRollout(object).Replicas
 	default:
 		return a.nodes
 	}
@@ -379,14 +390,17 @@ func (s *simulation) scale(a *app, replicas int32) {
 			object.Spec.Replicas = &replicas
 		case *appsv1.StatefulSet:
 			object.Spec.Replicas = &replicas
+		case *unstructured.Unstructured:
+			a.set(int64(replicas), "spec", "replicas")
 		}
 	})
 }
 
 // owner is what controls the app's Pods of its newest revision.
 func (a *app) owner(revision int) metav1.Object {
-	if deployment, is := a.object.(*appsv1.Deployment); is {
-		return builder.ReplicaSet(deployment.Namespace, fmt.Sprintf("%s-%d", deployment.Name, revision)).OwnedBy(deployment).Build()
+	switch a.object.(type) {
+	case *appsv1.Deployment, *unstructured.Unstructured:
+		return builder.ReplicaSet(a.object.GetNamespace(), fmt.Sprintf("%s-%d", a.object.GetName(), revision)).OwnedBy(a.object).Build()
 	}
 	return a.object
 }
@@ -473,6 +487,8 @@ func (s *simulation) control(a *app) {
 	strategy := cut.Strategy
 	switch {
 	case a.paused():
+	case a.argo != nil:
+		s.runRollout(a)
 	case cut.Kind == "StatefulSet", cut.Kind == "DaemonSet" && strategy.MaxSurge == 0:
 		s.replaceInPlace(a, strategy)
 	default:
@@ -608,7 +624,10 @@ func (s *simulation) lettingPass() bool {
 func (s *simulation) report(a *app) {
 	generation, updated := a.object.GetGeneration(), int32(a.count(a.updated))
 	all, available := int32(a.count(running)), int32(a.count(ready))
-	counted := [...]int64{generation, int64(updated), int64(all), int64(available)}
+	counted := [...]int64{generation, int64(updated), int64(all), int64(available), 0, 0}
+	if a.argo != nil {
+		counted[4], counted[5] = int64(a.argo.stable), a.argo.restartedAt.Unix()
+	}
 	if counted == a.counted {
 		return
 	}
@@ -618,6 +637,8 @@ func (s *simulation) report(a *app) {
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
 	case *appsv1.StatefulSet:
 		object.Status = appsv1.StatefulSetStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
+	case *unstructured.Unstructured:
+		a.reportRollout(updated, all, available)
 	case *appsv1.DaemonSet:
 		object.Status = appsv1.DaemonSetStatus{ObservedGeneration: generation, DesiredNumberScheduled: int32(a.nodes), CurrentNumberScheduled: all, UpdatedNumberScheduled: updated, NumberReady: available, NumberAvailable: available}
 	}
@@ -767,7 +788,11 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		s.note("restart %s", a)
 		a.disturbed = verdict.Workload.Pods.Ready == 0
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
-		a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
+		if verdict.Method == v1alpha1.MethodRestartAt {
+			a.setRestartAt(verdict.RestartAt)
+		} else {
+			a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
+		}
 		a.object.SetGeneration(a.object.GetGeneration() + 1)
 		s.inventory.SetObject(s.changed(a))
 	case rollout.StepFinish:

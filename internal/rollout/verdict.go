@@ -34,6 +34,7 @@ const (
 	ReasonPaused                  Reason = "Paused"
 	ReasonMeshModeConflict        Reason = "MeshModeConflict"
 	ReasonPatchRecreatesNothing   Reason = "PatchRecreatesNothing"
+	ReasonTemplateLent            Reason = "TemplateLent"
 	ReasonRolloutInProgress       Reason = "RolloutInProgress"
 	ReasonRolloutStuck            Reason = "RolloutStuck"
 	ReasonRestartIneffective      Reason = "RestartIneffective"
@@ -107,6 +108,8 @@ type Verdict struct {
 	Step Step
 	// Record is what a restart or its end is written down as.
 	Record inventory.Record
+	// RestartAt is the time to be set as spec.restartAt, where that is the method.
+	RestartAt time.Time
 	// CheckKey names the dry-run check that this verdict rests on or asks for.
 	CheckKey CheckKey
 	// Until is when time alone may change the verdict; zero where it may not.

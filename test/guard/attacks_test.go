@@ -34,6 +34,7 @@ var (
 	tAnnotationMessage = "of the template's annotations only fullmesh.dev/restart-cause may be added, changed or removed"
 	metaMessage        = "in metadata only the annotation fullmesh.dev/last-restart may change"
 	annotationMessage  = "of the annotations only fullmesh.dev/last-restart may be added, changed or removed"
+	restartAtMessage   = "a Rollout's restartAt may only be set to a later time"
 	managedMessage     = "what others have applied stays theirs"
 )
 
@@ -166,6 +167,29 @@ func attacksOnWorkloads() []attack {
 	}
 }
 
+// attacksOnRollouts are made on one that was restarted before.
+func attacksOnRollouts() []attack {
+	canary := func() client.Object { return rollout() }
+	return []attack{
+		patching(canary, "another image of a Rollout", "replace", "/spec/template/spec/containers/0/image", `"example.com/evil"`, specMessage),
+		patching(canary, "no template of a Rollout", "remove", "/spec/template", "", specMessage),
+		patching(canary, "the cause on a Rollout's template, which would begin an update", "add", "/spec/template/metadata", `{"annotations":{"fullmesh.dev/restart-cause":"x"}}`, specMessage),
+		patching(canary, "an annotation on a Rollout's template", "add", "/spec/template/metadata", `{"annotations":{"sidecar.istio.io/proxyImage":"example.com/evil"}}`, specMessage),
+		patching(canary, "a Rollout paused", "add", "/spec/paused", "true", specMessage),
+		patching(canary, "a Rollout's replicas", "replace", "/spec/replicas", "0", specMessage),
+		patching(canary, "a Rollout's replicas removed", "remove", "/spec/replicas", "", specMessage),
+		patching(canary, "another strategy of a Rollout", "add", "/spec/strategy", `{"canary":{"maxUnavailable":"100%"}}`, specMessage),
+		patching(canary, "another template by reference", "add", "/spec/workloadRef", `{"apiVersion":"apps/v1","kind":"Deployment","name":"web"}`, specMessage),
+		patching(canary, "an earlier restart of a Rollout", "replace", "/spec/restartAt", `"2026-01-02T03:04:04Z"`, restartAtMessage),
+		patching(canary, "an earlier restart of a Rollout, written as of another zone", "replace", "/spec/restartAt", `"2026-01-02T09:04:04+06:00"`, restartAtMessage),
+		patching(canary, "no restart of a Rollout", "remove", "/spec/restartAt", "", restartAtMessage),
+		patching(canary, "a label on a Rollout", "add", "/metadata/labels", `{"evil":"true"}`, metaMessage),
+		patching(canary, "a finalizer on a Rollout", "add", "/metadata/finalizers", `["example.com/forever"]`, metaMessage),
+		patching(canary, "an annotation on a Rollout", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
+		patching(canary, "what others applied to a Rollout made nobody's", "add", "/metadata/managedFields", `[{}]`, managedMessage),
+	}
+}
+
 // apply applies a spec for the Deployment server-side.
 func apply(ctx context.Context, c caller, spec map[string]any) error {
 	object := &unstructured.Unstructured{}
@@ -258,6 +282,18 @@ func attacksOnRoles() []attack {
 		{name: "a Deployment scaled", do: scale(deployment()), want: byRBAC("patch", "deployments/scale")},
 		{name: "a StatefulSet scaled", do: scale(statefulSet()), want: byRBAC("patch", "statefulsets/scale")},
 		{name: "a Deployment's status", do: status(deployment()), want: byRBAC("patch", "deployments/status")},
+		{name: "a Rollout's status", do: status(rollout()), want: byRBAC("patch", "rollouts/status")},
+		{name: "a Rollout scaled", do: scale(rollout()), want: byRBAC("patch", "rollouts/scale")},
+		{name: "a Rollout deleted", do: del(rollout()), want: byRBAC("delete", "rollouts")},
+		{name: "a Rollout replaced", do: func(ctx context.Context, c caller) error {
+			object := rollout()
+			if err := c.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+				return err
+			}
+			return c.Update(ctx, object)
+		}, want: byRBAC("update", "rollouts")},
+		{name: "the definition of Rollouts", do: patch(definition()), want: byRBAC("patch", "customresourcedefinitions")},
+		{name: "every definition", do: list(definitions()), want: byRBAC("list", "customresourcedefinitions")},
 		{name: "a ReplicaSet patched", do: patch(&appsv1.ReplicaSet{ObjectMeta: inShop("old")}), want: byRBAC("patch", "replicasets")},
 		{name: "a Job", do: create(&batchv1.Job{ObjectMeta: inShop("evil"), Spec: batchv1.JobSpec{Template: jobTemplate()}}), want: byRBAC("create", "jobs")},
 		{name: "a disruption budget deleted", do: del(&policyv1.PodDisruptionBudget{ObjectMeta: inShop("web")}), want: byRBAC("delete", "poddisruptionbudgets")},
@@ -312,6 +348,21 @@ func attacksWithMoreRights() []attack {
 	}
 }
 
+func definition() client.Object {
+	object := &unstructured.Unstructured{}
+	object.SetAPIVersion("apiextensions.k8s.io/v1")
+	object.SetKind("CustomResourceDefinition")
+	object.SetName("rollouts.argoproj.io")
+	return object
+}
+
+func definitions() client.ObjectList {
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("apiextensions.k8s.io/v1")
+	list.SetKind("CustomResourceDefinitionList")
+	return list
+}
+
 func update(ctx context.Context, c caller) error {
 	wrong := deployment()
 	if err := c.Get(ctx, client.ObjectKeyFromObject(wrong), wrong); err != nil {
@@ -332,7 +383,7 @@ func scale(object client.Object) func(context.Context, caller) error {
 func status(object client.Object) func(context.Context, caller) error {
 	return func(ctx context.Context, c caller) error {
 		return c.Status().Patch(ctx, object.DeepCopyObject().(client.Object),
-			client.RawPatch(types.MergePatchType, []byte(`{"status":{"observedGeneration":1}}`)))
+			client.RawPatch(types.MergePatchType, []byte(`{"status":{"conditions":[]}}`)))
 	}
 }
 

@@ -26,14 +26,13 @@ func TestGuard(t *testing.T) {
 
 	t.Run("allowed", func(t *testing.T) { testAllowed(t, w) })
 	t.Run("refused by the roles", func(t *testing.T) { testAttacks(t, w, attacksOnRoles()) })
-	t.Run("refused by the policies", func(t *testing.T) { testAttacks(t, w, attacksOnWorkloads()) })
+	t.Run("refused by the policies", func(t *testing.T) { testAttacks(t, w, append(attacksOnWorkloads(), attacksOnRollouts()...)) })
 	t.Run("a DaemonSet's template generation is the server's", func(t *testing.T) { testTemplateGeneration(t, w) })
 
 	// From here on, RBAC allows everything: the policies hold by themselves.
 	w.grantEverything(t)
-	t.Run("refused to an administrator's role too", func(t *testing.T) { testAttacks(t, w, attacksOnWorkloads()) })
+	t.Run("refused to an administrator's role too", func(t *testing.T) { testAttacks(t, w, append(attacksOnWorkloads(), attacksOnRollouts()...)) })
 	t.Run("refused where only a role protected", func(t *testing.T) { testAttacks(t, w, attacksWithMoreRights()) })
-	t.Run("Rollouts", func(t *testing.T) { testRollouts(t, w) })
 }
 
 func testAttacks(t *testing.T, w *world, attacks []attack) {

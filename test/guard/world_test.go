@@ -28,7 +28,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/test/cluster"
@@ -104,7 +103,7 @@ func newWorld(t *testing.T) *world {
 	for _, object := range things() {
 		w.create(t, object)
 	}
-	w.createRollout(t)
+	w.createRollout(t, c)
 	w.awaitGuard(t)
 	return w
 }
@@ -245,36 +244,13 @@ func things() []client.Object {
 	}
 }
 
-// createRollout installs Argo's resource, as far as the guard looks at it, with one Rollout, and
-// applies that one server-side, as GitOps tools do.
-func (w *world) createRollout(t *testing.T) {
+// createRollout installs Argo's definitions with one Rollout, and applies that one server-side, as
+// GitOps tools do.
+func (w *world) createRollout(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
-	definition := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(`
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: rollouts.argoproj.io}
-spec:
-  group: argoproj.io
-  scope: Namespaced
-  names: {kind: Rollout, listKind: RolloutList, plural: rollouts, singular: rollout}
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    subresources:
-      status: {}
-      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec: {type: object, x-kubernetes-preserve-unknown-fields: true}
-          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
-`), &definition.Object); err != nil {
+	if err := c.DefineRollouts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.create(t, definition)
 	var last error
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true,
 		func(ctx context.Context) (bool, error) {
@@ -294,6 +270,7 @@ func rollout() *unstructured.Unstructured {
 	object.SetName("canary")
 	object.Object["spec"] = map[string]any{
 		"replicas": int64(3),
+		"selector": map[string]any{"matchLabels": map[string]any{"app": "canary"}},
 		"template": map[string]any{
 			"spec": map[string]any{"containers": []any{map[string]any{"name": "app", "image": "example.com/app:1"}}},
 		},
