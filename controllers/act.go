@@ -21,10 +21,8 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
-// FieldOwner is the operator's field manager. It must not begin with "kubectl": Flux takes what
-// such managers wrote for its own and removes it
-// (https://github.com/fluxcd/kustomize-controller/pull/527).
-const FieldOwner = "fullmesh"
+// FieldOwner is the operator's field manager.
+const FieldOwner = v1alpha1.FieldManager
 
 // operation is one of a JSON patch (RFC 6902).
 type operation struct {

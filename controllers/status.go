@@ -30,7 +30,7 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 			NotExpected: notExpected(sum.NotExpected),
 		},
 		OmittedWorkloads: new(int32(max(0, len(plan.Verdicts)-v1alpha1.MaxReportedWorkloads))),
-		Recent:           recentRestarts(plan.Recorded),
+		Recent:           recentRestarts(plan, before.Recent, now),
 		Breaker:          plan.Standing.Breaker,
 		RetryServed:      plan.Standing.RetryServed,
 	}
@@ -255,9 +255,49 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 // results that a record can have; none while the restart is in flight.
 var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack}
 
-// recentRestarts are the newest records, the newest first. Records stand in annotations, which others
-// can write: what the API server would not store, or not as it is, is left out or made to fit.
-func recentRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
+// recentRestarts are the newest restarts, the newest first: those that the workloads tell of, and those
+// that were reported before and that they tell of no more. The report is a second place in which a
+// restart is remembered, should somebody take away what is written on its workload.
+func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart, now time.Time) []v1alpha1.RecentRestart {
+	rows := recordedRestarts(plan.Recorded)
+	told := map[string]bool{}
+	for i := range rows {
+		told[rows[i].Cause] = true
+	}
+	for i := range before {
+		row := before[i]
+		if told[row.Cause] {
+			continue
+		}
+		if row.Result == "" && !endUntold(&row, plan, now) {
+			continue
+		}
+		rows = append(rows, row)
+	}
+	slices.SortStableFunc(rows, func(a, b v1alpha1.RecentRestart) int { return b.StartTime.Compare(a.StartTime.Time) })
+	return rows[:min(len(rows), v1alpha1.MaxRecentRestarts)]
+}
+
+// endUntold ends a restart of which nothing is written down any more. It is false where the workload has
+// gone.
+func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now time.Time) bool {
+	at := slices.IndexFunc(plan.Workloads, func(workload *inventory.Workload) bool { return reference(workload.Key) == row.WorkloadReference })
+	if at < 0 {
+		return false
+	}
+	row.Result, row.Message = v1alpha1.ResultReverted, "What was written down about the restart on the workload has been taken away."
+	for i := range plan.Verdicts {
+		if verdict := &plan.Verdicts[i]; verdict.Workload == plan.Workloads[at] && verdict.Reason == rollout.ReasonRolledBack {
+			row.Result, row.Message = v1alpha1.ResultRolledBack, shorten(verdict.Message, longestMessage)
+		}
+	}
+	row.EndTime = new(metav1.NewTime(now.Truncate(time.Second)))
+	return true
+}
+
+// recordedRestarts are what the workloads tell of, the newest first. Records stand in annotations, which
+// others can write: what the API server would not store, or not as it is, is left out or made to fit.
+func recordedRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload *inventory.Workload) bool {
 		return workload.Record.Start.IsZero() || !slices.Contains(results, workload.Record.Result)
 	})

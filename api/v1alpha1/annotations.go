@@ -18,6 +18,11 @@ const (
 	RetryAnnotation = "fullmesh.dev/retry-requested"
 )
 
+// FieldManager is the operator's field manager. It must not begin with "kubectl": Flux takes what
+// such managers wrote for its own and removes it
+// (https://github.com/fluxcd/kustomize-controller/pull/527).
+const FieldManager = "fullmesh"
+
 // IncludeLabel, on a system or control-plane namespace, with the value "true", lets a
 // MeshPolicy's selector reach it. Without the label such a namespace is governed by nobody.
 const IncludeLabel = "fullmesh.dev/include"

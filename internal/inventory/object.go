@@ -41,6 +41,10 @@ type Object struct {
 	TemplateHash string
 	// TemplateChanged is when the template was changed last, as far as the object tells.
 	TemplateChanged time.Time
+	// LastWriter is who of others than Fullmesh and the kind's own controller wrote the object last,
+	// unless Fullmesh did since; TemplateWriter is who of them wrote the template last. Their managers are
+	// empty where that is not known.
+	LastWriter, TemplateWriter Writer
 
 	// Generation is of the spec; ObservedGeneration is what the kind's controller has seen.
 	Generation, ObservedGeneration int64
@@ -210,6 +214,8 @@ func newObject(kind string, object metav1.Object, template *corev1.PodTemplateSp
 		Template:        template,
 		TemplateHash:    hashOf(template),
 		TemplateChanged: templateChanged(object),
+		LastWriter:      lastWriter(object, ""),
+		TemplateWriter:  lastWriter(object, "f:template"),
 		Generation:      object.GetGeneration(),
 	}
 }

@@ -70,6 +70,7 @@ var checks = []check{
 	{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor},
 	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
 	{"ArgoWaitsForItsPods", argoWaitsForItsPods},
+	{"OwnerRolledItBack", ownerRolledItBack},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyCannotBeUsed", policyCannotBeUsed},
 	{"PolicyOnlyReports", policyOnlyReports},
@@ -273,7 +274,7 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 		return nil
 	case object.Stuck:
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
-			message: "A rollout of its own has exceeded its progress deadline. Mend or undo that one first."}
+			message: fmt.Sprintf("A rollout of its own%s has exceeded its progress deadline (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas)}
 	default:
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
 			message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are injected.", object.Updated, object.Replicas)}
@@ -306,22 +307,22 @@ func causeWasTriedAlready(s *situation) *hold {
 		switch record.Result {
 		case v1alpha1.ResultIneffective:
 			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
-				message: record.Message + " It is not tried again before its template, the namespace's labels or the injector change."}
+				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
 		case v1alpha1.ResultReverted:
 			return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
-				message: record.Message + " It is not tried again before its template, the namespace's labels or the injector change."}
+				message: fmt.Sprintf("%s Have it keep fullmesh.dev/ annotations. It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
 		}
 	}
-	cause := s.cause().String()
-	if s.in.Started != nil && s.in.Started(object.UID) == cause && (record == nil || record.Cause != cause) {
+	if s.recordWasTakenAway() {
+		_, who := s.undone()
 		return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
-			message: "It was restarted for this very cause already, and somebody has taken away what was written down about it. See who replaces the workload's annotations (Replace=true, --force), and keep fullmesh.dev/ ones."}
+			message: fmt.Sprintf("It was restarted for this very cause already, and what was written down about it has been taken away: %s. See what replaces the workload's annotations (Replace=true, --force) and have it keep fullmesh.dev/ ones; then run: %s", who, retryCure(s.workload))}
 	}
-	if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != cause && (record == nil || record.Cause != cause) {
+	if !s.saysItWasTried(s.cause()) {
 		return nil
 	}
 	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,
-		message: "It was restarted for this very cause already, and these Pods were not replaced. Find out what keeps its controller from replacing them, or delete them."}
+		message: fmt.Sprintf("It was restarted for this very cause already, and these Pods were not replaced. Find out what keeps its controller from replacing them, or delete them. For another try run: %s", retryCure(s.workload))}
 }
 
 func policyCannotBeUsed(s *situation) *hold {

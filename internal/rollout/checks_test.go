@@ -49,6 +49,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"AnotherRestartIsAskedFor",
 		"StatefulSetWaitsForItsPods",
 		"ArgoWaitsForItsPods",
+		"OwnerRolledItBack",
 		"CauseWasTriedAlready",
 		"PolicyCannotBeUsed",
 		"PolicyOnlyReports",

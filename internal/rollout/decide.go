@@ -169,6 +169,9 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
+		if workload.RecordError != nil && mayBeInFlight(workload) {
+			ledger.take(s, v1alpha1.MethodRolloutRestart)
+		}
 		if workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}

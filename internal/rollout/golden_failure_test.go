@@ -2,6 +2,9 @@ package rollout_test
 
 import (
 	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/test/builder"
@@ -117,5 +120,111 @@ var failureStories = map[string]func(*simulation){
 			}
 		}
 		s.say("%d of %d were restarted.", restarted, len(s.apps))
+	},
+	"a restart that GitOps takes back": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		cart.startup = 2 * stepTime
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("GitOps sets the template back.")
+		s.writtenBy(cart, "argocd-controller", metav1.ManagedFieldsOperationApply)
+		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		s.runUntilQuiet()
+		s.say("It is told to keep the annotation, and the owner asks for another try.")
+		s.ask(cart, "now")
+		s.runUntilQuiet()
+	},
+	"a restart that its owner rolls back": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		cart := addCrashing(s, "shop", "cart")[0]
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.say("The owner runs kubectl rollout undo, which sets the annotations back as well.")
+		s.writtenBy(cart, "kubectl", metav1.ManagedFieldsOperationUpdate)
+		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		cart.object.SetAnnotations(nil)
+		s.changed(cart)
+		s.runUntilQuiet()
+		s.failOver()
+		s.runUntilQuiet()
+		s.say("The owner mends the template.")
+		cart.crashes = nil
+		s.setTemplate(cart, "proxy.istio.io/config", "holdApplicationUntilProxyStarts: true")
+		s.runUntilQuiet()
+	},
+	"an owner rolls out in between": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The owner of cart rolls out another version, which crashes.")
+		cart.crashes = func(p *pod) bool { return p.revision == 3 }
+		s.setTemplate(cart, "version", "2")
+		s.runUntilQuiet()
+		s.say("The owner rolls out a version that does not.")
+		s.setTemplate(cart, "version", "3")
+		s.runUntilQuiet()
+	},
+	"another replica takes over in the middle": func(s *simulation) {
+		s.setPolicy(failing().StopAfter(2))
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		crashing := append(addCrashing(s, "bank", "a"), addCrashing(s, "shop", "b")...)
+		cart := add(s, deployment("shop", "cart"))
+		s.label("bank", "istio-injection", "enabled")
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.failOver()
+		s.run(30)
+		s.failOver()
+		s.run(58)
+		s.say("The probe is in flight, and what is written about it is replaced with what is in Git.")
+		s.failOver()
+		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		cart.object.SetAnnotations(nil)
+		s.changed(cart)
+		s.failOver()
+		s.runUntilQuiet()
+		s.say("The administrator asks for another try.")
+		mend(crashing...)
+		s.ask("mesh", "now")
+		s.failOver()
+		s.runUntilQuiet()
+	},
+	"a newer version was here before": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		cart := add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(4)
+		s.say("A newer version takes over and writes its own format, and the older one takes over again.")
+		const format = v1alpha1.LastRestartAnnotation
+		was := cart.object.GetAnnotations()[format]
+		cart.object.SetAnnotations(with(cart.object.GetAnnotations(), format, strings.Replace(was, `"version":1`, `"version":2`, 1)))
+		s.changed(cart)
+		s.failOver()
+		s.runUntilQuiet()
+		s.say("The newer version is back, ends what it began and writes it down as this one would.")
+		cart.object.SetAnnotations(with(cart.object.GetAnnotations(), format, was))
+		s.changed(cart)
+		s.runUntilQuiet()
+	},
+	"a policy that is edited in the middle": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "legacy").Labelled("tier", "legacy"))
+		add(s, deployment("shop", "pay").Labelled("tier", "web"))
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The policy is narrowed to the tier web.")
+		s.setPolicy(failing().Selecting("tier", "web"))
+		s.runUntilQuiet()
 	},
 }

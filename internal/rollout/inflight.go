@@ -83,7 +83,7 @@ func (s *situation) wasTakenBack() (Verdict, bool) {
 	switch record.Method {
 	case v1alpha1.MethodRolloutRestart:
 		if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
-			return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody took the annotation %s off the template while the restart was going on.", v1alpha1.RestartCauseAnnotation)), true
+			return s.finishUndone(), true
 		}
 	case v1alpha1.MethodRestartAt:
 		return s.restartWasDropped()
@@ -225,6 +225,13 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 		return text + "; " + describe(workload.Failing) + "."
 	}
 	return text + "."
+}
+
+// mayBeInFlight reports whether a workload whose record cannot be read (a newer version wrote it) looks
+// like one whose restart has not ended: it counts as if it were.
+func mayBeInFlight(workload *inventory.Workload) bool {
+	object := workload.Object
+	return object != nil && (object.RollingOut() || workload.Pods.Ready < max(workload.Pods.Running, object.Replicas))
 }
 
 // freesItsPlace is when a restart that has failed no longer takes up what the budgets allow: at once

@@ -118,7 +118,7 @@ func TestRestartInFlight(t *testing.T) {
 			v1alpha1.ResultReverted, "fullmesh.dev/restart-cause", false},
 		"was taken back when the template has another": {
 			newScene(runs(restarting().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, "another").Build(), three(uninjected)...)),
-			v1alpha1.ResultReverted, "Somebody took the annotation", false},
+			v1alpha1.ResultReverted, "by whom is not known", false},
 		"has failed when nothing became ready for too long": {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, uninjected, crashing)),
 			v1alpha1.ResultFailed, "for 10m30s (0 of 3 Pods are ready in the mesh); Pod cart-3, container app: CrashLoopBackOff, last exit code 1, 3 restarts", false},

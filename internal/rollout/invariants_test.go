@@ -141,7 +141,11 @@ func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.Nam
 func (a *app) recordInFlight() bool {
 	var record inventory.Record
 	text := a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation]
-	return text != "" && json.Unmarshal([]byte(text), &record) == nil && record.InFlight()
+	if text == "" || json.Unmarshal([]byte(text), &record) != nil || !record.InFlight() {
+		return false
+	}
+	// Of what a newer version wrote down nobody knows whether it has ended.
+	return record.Version == 1 || a.cut().RollingOut() || a.count(ready) < a.replicas()
 }
 
 // base is what percentages are taken of.

@@ -66,6 +66,8 @@ type simulation struct {
 
 	version, made int
 	events        []event
+	// learned of was everything in past.
+	past []event
 	// arrange puts what changed in the order in which it is learned of; the rest stays unknown for
 	// now. When nil, everything is learned of in the order in which it happened.
 	arrange func(events []event) (now, later []event)
@@ -319,6 +321,27 @@ func (s *simulation) learn() {
 	for _, event := range events {
 		event.tell(s.inventory)
 	}
+	s.past = append(s.past, events...)
+}
+
+// failOver has another process go on: it reads the cluster anew and remembers nothing.
+func (s *simulation) failOver() {
+	s.say("Another replica of Fullmesh takes over.")
+	s.inventory, s.checks = inventory.New(), map[rollout.CheckKey]rollout.Check{}
+	for _, event := range s.past {
+		event.tell(s.inventory)
+	}
+	for _, a := range s.apps {
+		s.inventory.SetObject(a.cut())
+	}
+}
+
+// writtenBy has the API server's record of writers name a field manager, as of now.
+func (s *simulation) writtenBy(a *app, manager string, operation metav1.ManagedFieldsOperationType) {
+	a.object.SetManagedFields([]metav1.ManagedFieldsEntry{{
+		Manager: manager, Operation: operation, Time: new(metav1.NewTime(s.now)),
+		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)},
+	}})
 }
 
 // cut is the workload as the inventory keeps it.
@@ -725,12 +748,30 @@ func (s *simulation) write(plan *rollout.Plan) bool {
 		status := &v1alpha1.MeshReportStatus{
 			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}},
 			Breaker:    namespace.Standing.Breaker.DeepCopy(), RetryServed: namespace.Standing.RetryServed.DeepCopy(),
+			Recent: recent(before, namespace),
 		}
 		changed = changed || before != nil && render(before.RetryServed) != render(status.RetryServed)
 		s.reports[namespace.Name] = status
 		s.tellBreaker("namespace "+namespace.Name, status.Breaker)
 	}
 	return changed
+}
+
+// recent are the restarts that the report of a namespace remembers.
+func recent(before *v1alpha1.MeshReportStatus, namespace *rollout.NamespacePlan) []v1alpha1.RecentRestart {
+	var rows []v1alpha1.RecentRestart
+	if before != nil {
+		rows = before.Recent
+	}
+	for _, workload := range namespace.Recorded {
+		if !slices.ContainsFunc(rows, func(row v1alpha1.RecentRestart) bool { return row.Cause == workload.Record.Cause }) {
+			rows = append(slices.Clone(rows), v1alpha1.RecentRestart{
+				WorkloadReference: v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name},
+				Cause:             workload.Record.Cause,
+			})
+		}
+	}
+	return rows
 }
 
 func (s *simulation) tellBreaker(of string, breaker *v1alpha1.BreakerStatus) {

@@ -37,6 +37,7 @@ const (
 	ReasonTemplateLent            Reason = "TemplateLent"
 	ReasonRolloutInProgress       Reason = "RolloutInProgress"
 	ReasonRolloutStuck            Reason = "RolloutStuck"
+	ReasonRolledBack              Reason = "RolledBack"
 	ReasonRestartIneffective      Reason = "RestartIneffective"
 	ReasonRestartReverted         Reason = "RestartReverted"
 	ReasonAlreadyRestarted        Reason = "AlreadyRestarted"

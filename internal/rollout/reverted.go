@@ -1,0 +1,109 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// undone says who took a restart back, and how: as far as the API server's record of writers tells, and
+// that does not name whoever owns nothing that is left.
+func (s *situation) undone() (result v1alpha1.RestartResult, who string) {
+	writer := s.workload.Object.LastWriter
+	switch {
+	case writer.Manager == "":
+		return v1alpha1.ResultReverted, "by whom is not known"
+	case writer.IsRollback():
+		return v1alpha1.ResultRolledBack, fmt.Sprintf("by its owner (kubectl rollout undo, at %s)", writer.Time.UTC().Format(time.RFC3339))
+	default:
+		return v1alpha1.ResultReverted, fmt.Sprintf("most likely by field manager %q (at %s)", writer.Manager, writer.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+// finishUndone ends a restart whose annotation is no longer on the template.
+func (s *situation) finishUndone() Verdict {
+	result, who := s.undone()
+	if result == v1alpha1.ResultRolledBack {
+		return s.finish(result, fmt.Sprintf("The restart was rolled back %s while it was going on.", who))
+	}
+	return s.finish(result, fmt.Sprintf("The annotation %s was taken off the template while the restart was going on: %s.", v1alpha1.RestartCauseAnnotation, who))
+}
+
+// ownerRolledItBack speaks where the owner has had the former Pods back: that is left alone until it is
+// asked for again or the template has changed.
+func ownerRolledItBack(s *situation) *hold {
+	object, record := s.workload.Object, s.workload.Record
+	if object == nil {
+		return nil
+	}
+	says := ""
+	switch {
+	case record != nil && record.Result == v1alpha1.ResultRolledBack && record.Decided == s.decided() && !s.askedAgain():
+		says = record.Message
+	case s.recordWasTakenAway():
+		result, who := s.undone()
+		if result != v1alpha1.ResultRolledBack {
+			return nil
+		}
+		says = fmt.Sprintf("The restart was rolled back %s.", who)
+	default:
+		return nil
+	}
+	return &hold{reason: ReasonRolledBack, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("%s It is left alone until its template changes, or run: %s", says, retryCure(s.workload))}
+}
+
+// recordWasTakenAway reports whether the workload was restarted for its very cause, as this process or
+// the namespace's report remembers, and does not say so itself.
+func (s *situation) recordWasTakenAway() bool {
+	cause := s.cause()
+	if s.saysItWasTried(cause) {
+		return false
+	}
+	return s.in.startedFor(s.workload.Object.UID, cause) || s.reportedFor(cause)
+}
+
+// saysItWasTried reports whether the workload itself tells of a restart for the cause.
+func (s *situation) saysItWasTried(cause inventory.Cause) bool {
+	record := s.workload.Record
+	return covers(s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation], cause) ||
+		record != nil && covers(record.Cause, cause)
+}
+
+func (in *Input) startedFor(uid types.UID, cause inventory.Cause) bool {
+	return in.Started != nil && covers(in.Started(uid), cause)
+}
+
+// reportedFor reports whether the namespace's report remembers a restart of the workload for the cause.
+func (s *situation) reportedFor(cause inventory.Cause) bool {
+	report := s.in.reported(s.namespace.Name)
+	if report == nil {
+		return false
+	}
+	for i := range report.Recent {
+		row := &report.Recent[i]
+		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && covers(row.Cause, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+// begunBy names who wrote the template last, where that is known.
+func begunBy(writer inventory.Writer) string {
+	if writer.Manager == "" {
+		return ""
+	}
+	return fmt.Sprintf(", begun by field manager %q at %s,", writer.Manager, writer.Time.UTC().Format(time.RFC3339))
+}
+
+// covers reports whether a token is of a restart that was to replace all that the cause is about.
+func covers(token string, cause inventory.Cause) bool {
+	tried, err := inventory.ParseCause(token)
+	return err == nil && tried.Covers(cause)
+}

@@ -1,0 +1,77 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+)
+
+// writtenBy names who wrote a Deployment a minute ago.
+func writtenBy(manager string) func(*appsv1.Deployment) {
+	return func(d *appsv1.Deployment) {
+		d.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Time: new(metav1.NewTime(noon.Add(-time.Minute))), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)}}}
+	}
+}
+
+// remembers is what the report of the namespace shop says of restarts of the Deployment cart.
+func remembers(cause inventory.Cause) func(*rollout.Input) {
+	return func(in *rollout.Input) {
+		in.Reported = func(string) *v1alpha1.MeshReportStatus {
+			return &v1alpha1.MeshReportStatus{
+				Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}},
+				Recent:     []v1alpha1.RecentRestart{{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: cause.String()}},
+			}
+		}
+	}
+}
+
+// A restart that somebody took back is named with who did it, while it goes on and after its record has
+// gone; it is not repeated, whoever took away what was written down, and whether this process or only
+// the report remembers.
+func TestRestartThatWasTakenBackIsNotRepeated(t *testing.T) {
+	withoutCause := func(d *appsv1.Deployment) { d.Spec.Template.Annotations = nil }
+	another := cartCause()
+	another.UID = "of another Deployment"
+	newer := cartCause()
+	newer.Newest--
+	for name, test := range map[string]struct {
+		scene   *scene
+		reason  rollout.Reason
+		result  v1alpha1.RestartResult
+		message string
+	}{
+		"by GitOps, while it goes on": {
+			newScene(runs(restarting().With(withoutCause).With(writtenBy("argocd-controller")).Build(), uninjected, uninjected, uninjected)), rollout.ReasonRestartEnded, v1alpha1.ResultReverted, `field manager "argocd-controller"`},
+		"by its owner, while it goes on": {
+			newScene(runs(restarting().With(withoutCause).With(writtenBy("kubectl")).Build(), uninjected, uninjected, uninjected)), rollout.ReasonRestartEnded, v1alpha1.ResultRolledBack, "by its owner (kubectl rollout undo"},
+		"by GitOps, and its record is gone": {
+			newScene(outside(cart().With(writtenBy("argocd-controller")), 3)).when(remembers(cartCause())), rollout.ReasonRestartReverted, "", `field manager "argocd-controller"`},
+		"by its owner, and its record is gone": {
+			newScene(outside(cart().With(writtenBy("kubectl")), 3)).when(remembers(cartCause())), rollout.ReasonRolledBack, "", "kubectl rollout undo"},
+		"and its newest Pods are gone": {
+			newScene(outside(cart(), 3)).when(func(in *rollout.Input) {
+				in.Started = func(types.UID) string { c := cartCause(); c.Newest++; return c.String() }
+			}), rollout.ReasonRestartReverted, "", "taken away"},
+		"but newer Pods are out":         {newScene(outside(cart(), 3)).when(remembers(newer)), rollout.ReasonRestartDue, "", ""},
+		"but it was another Deployment":  {newScene(outside(cart(), 3)).when(remembers(another)), rollout.ReasonRestartDue, "", ""},
+		"and its owner asks for another": {newScene(outside(cart().Annotated(v1alpha1.RetryAnnotation, "now"), 3)).when(remembers(cartCause())), rollout.ReasonRestartDue, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			if verdict.Reason != test.reason || verdict.Record.Result != test.result && test.result != "" || !strings.Contains(verdict.Message+verdict.Record.Message, test.message) {
+				t.Errorf("verdict %s with result %q: %s %s", verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
+			}
+			if verdict.Action == v1alpha1.ActionHold && !strings.Contains(verdict.Message, `run: kubectl annotate deployment/cart -n shop fullmesh.dev/retry-requested="$(date)" --overwrite`) {
+				t.Errorf("no cure: %s", verdict.Message)
+			}
+		})
+	}
+}
