@@ -62,6 +62,8 @@ func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written,
 		patch = append(patch, causeOperations(object, verdict.Record.Cause)...)
 	case v1alpha1.MethodRestartAt:
 		patch = append(patch, operation{"add", "/spec/restartAt", verdict.RestartAt.Format(time.RFC3339)})
+	case v1alpha1.MethodEviction:
+		// The record is all: it must be there before the first Pod goes.
 	default:
 		return writtenStale, fmt.Errorf("restarting %s: this version does not know the method %s", object.Key(), verdict.Method)
 	}
@@ -169,6 +171,8 @@ func emptyWorkload(object *inventory.Object) (client.Object, error) {
 		return &appsv1.StatefulSet{ObjectMeta: named}, nil
 	case "DaemonSet":
 		return &appsv1.DaemonSet{ObjectMeta: named}, nil
+	case "ReplicaSet":
+		return &appsv1.ReplicaSet{ObjectMeta: named}, nil
 	default:
 		return nil, fmt.Errorf("patching %s: this kind is never restarted", object.Key())
 	}

@@ -362,7 +362,6 @@ func TestAnswerThatDoesNotComeIsAnError(t *testing.T) {
 
 func TestKindsThatAreNeverRestartedAreNotWritten(t *testing.T) {
 	for _, object := range []client.Object{
-		builder.ReplicaSet("shop", "web").Build(),
 		builder.Job("shop", "web").Build(),
 		builder.CronJob("shop", "web").Build(),
 	} {

@@ -38,6 +38,11 @@ func (a announcer) Refused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy
 	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "RefusedByAdmission", err.Error())
 }
 
+// EvictionRefused says that the API server refused to evict a Pod.
+func (a announcer) EvictionRefused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy, err error) {
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "EvictionRefused", err.Error())
+}
+
 // Held says that somebody must act before a workload can be brought in.
 func (a announcer) Held(verdict *rollout.Verdict) {
 	if object := verdict.Workload.Object; object != nil {

@@ -115,7 +115,8 @@ func targets(snapshot *inventory.Snapshot) []*inventory.Object {
 	var targets []*inventory.Object
 	for _, namespace := range snapshot.Namespaces {
 		for _, workload := range namespace.Workloads {
-			if object := workload.Object; object != nil && !namespace.Terminating {
+			// ReplicaSets may be written only where Pods may be evicted.
+			if object := workload.Object; object != nil && !namespace.Terminating && object.Kind != "ReplicaSet" {
 				if _, err := emptyWorkload(object); err == nil {
 					targets = append(targets, object)
 				}

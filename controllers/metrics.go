@@ -19,6 +19,10 @@ var (
 		Name: "fullmesh_restarts_ended_total",
 		Help: "Restarts that ended, by result.",
 	}, []string{"result"})
+	evictions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fullmesh_evictions_total",
+		Help: "Evictions of Pods, by what the API server answered: evicted, refused.",
+	}, []string{"result"})
 	checksAnswered = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "fullmesh_dry_run_checks_total",
 		Help: "Dry-run checks that were answered, by outcome.",
@@ -32,7 +36,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(restartsStarted, restartsEnded, checksAnswered, disagreements, newestPlan)
+	metrics.Registry.MustRegister(restartsStarted, restartsEnded, evictions, checksAnswered, disagreements, newestPlan)
 }
 
 // planCollector gives the gauges of the newest plan when they are asked for, so that the series of

@@ -40,6 +40,9 @@ type Reconciler struct {
 	announcer announcer
 	reporter  *reporter
 	started   starts
+	evictions pastEvictions
+	// evictionDisabled says that no Pod is to be evicted.
+	evictionDisabled bool
 	// failed are the workloads of which the last write was refused or had no answer.
 	failed backOff[types.UID]
 }
@@ -98,6 +101,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Check:    r.checker.Answer,
 		Started:  r.started.cause,
 		Reported: reported,
+
+		EvictionDisabled: r.evictionDisabled,
+		Evictions:        r.evictions.of,
 	})
 	newestPlan.plan.Store(plan)
 	actAgain, actErr := r.act(ctx, plan, policies)
@@ -193,6 +199,8 @@ func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy
 		return 0, nil
 	case rollout.StepRestart:
 		return r.write(ctx, verdict, policy, r.restart)
+	case rollout.StepEvict:
+		return r.evict(ctx, verdict, policy)
 	case rollout.StepFinish:
 		return r.write(ctx, verdict, policy, r.finish)
 	default:

@@ -34,6 +34,8 @@ type Options struct {
 	IstioNamespace string
 	// AllowUnguarded restarts workloads though the admission guard is not in force.
 	AllowUnguarded bool
+	// EvictionDisabled evicts no Pods: what only evictions would bring in is held.
+	EvictionDisabled bool
 }
 
 // Setup adds the operator to a manager.
@@ -92,6 +94,8 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		sight:     sight,
 		announcer: announcer,
 		reporter:  newReporter(reads, time.Now, announcer),
+
+		evictionDisabled: options.EvictionDisabled,
 	}
 	watched := &source{
 		observer: observer,

@@ -253,7 +253,7 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 }
 
 // results that a record can have; none while the restart is in flight.
-var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack}
+var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack, v1alpha1.ResultInterrupted}
 
 // recentRestarts are the newest restarts, the newest first: those that the workloads tell of, and those
 // that were reported before and that they tell of no more. The report is a second place in which a

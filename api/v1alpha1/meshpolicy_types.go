@@ -75,7 +75,7 @@ var Risks = []Risk{RiskDowntime, RiskStrictMTLS, RiskOwnedByOperator, RiskUnchec
 // MeshPolicySpec is what the administrator wants. Fields that this version does not act on
 // are refused when they are set.
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.namespaceSelector)",message="mode Enforce needs a namespaceSelector; use namespaceSelector: {} to govern every namespace",fieldPath=".namespaceSelector",reason=FieldValueRequired
-// +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r in ['Downtime', 'Unchecked'])",message="this version acts on Downtime and Unchecked only; take StrictMTLS and OwnedByOperator out (such workloads are held)",fieldPath=".accept"
+// +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r != 'StrictMTLS')",message="this version does not act on StrictMTLS; take it out",fieldPath=".accept"
 type MeshPolicySpec struct {
 	// mode says whether anything is restarted: Report watches and says, Enforce restarts.
 	// When unset: Report.

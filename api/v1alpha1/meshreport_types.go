@@ -203,7 +203,7 @@ type ReportedWorkload struct {
 }
 
 // RestartResult is how a restart ended.
-// +kubebuilder:validation:Enum=Succeeded;Failed;Ineffective;Reverted;RolledBack
+// +kubebuilder:validation:Enum=Succeeded;Failed;Ineffective;Reverted;RolledBack;Interrupted
 type RestartResult string
 
 // The results.
@@ -218,6 +218,9 @@ const (
 	ResultReverted RestartResult = "Reverted"
 	// ResultRolledBack: its owner rolled the restart back (kubectl rollout undo).
 	ResultRolledBack RestartResult = "RolledBack"
+	// ResultInterrupted: somebody or something kept the last Pods from being evicted for long. When it
+	// no longer does, they are.
+	ResultInterrupted RestartResult = "Interrupted"
 )
 
 // RecentRestart is a restart that was made in the namespace.

@@ -229,7 +229,7 @@ func restartByHand(verdict *rollout.Verdict, assumed bool) string {
 	switch {
 	case !wanted || workload.Complete() || workload.Failing != nil || object == nil:
 		return ""
-	case object.Owner.Exists() || object.Paused || object.Strategy.Type == inventory.StrategyNone || object.RollingOut():
+	case verdict.Method == v1alpha1.MethodEviction || object.Paused || object.Strategy.Type == inventory.StrategyNone || object.RollingOut():
 		return ""
 	default:
 		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(object.Kind), object.Name, object.Namespace)

@@ -30,6 +30,7 @@ const (
 type managerOptions struct {
 	controllers.Options
 	leaderElect            bool
+	eviction               eviction
 	leaseDuration          time.Duration
 	metricsAddr, probeAddr string
 	log                    zap.Options
@@ -49,6 +50,8 @@ MeshPolicy in mode Enforce says so, and report.`,
 	flags.StringVar(&options.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace), "the operator's own namespace, where its lease and the red button are")
 	flags.StringVar(&options.IstioNamespace, "istio-namespace", defaultIstioNamespace, "the namespace of Istio's control plane")
 	flags.BoolVar(&options.AllowUnguarded, "allow-unguarded", false, "restart workloads though the admission guard is not in force")
+	options.eviction = evictionEnabled
+	flags.Var(&options.eviction, "eviction", "whether Pods may be evicted: Enabled, or Disabled (what only evictions would bring in is then held; take the verb away with config/components/no-eviction, too)")
 	flags.BoolVar(&options.leaderElect, "leader-elect", false, "act only while holding the lease; needed where more than one replica runs")
 	flags.DurationVar(&options.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long the lease is good after its holder was last heard of, at least 3s")
 	flags.StringVar(&options.metricsAddr, "metrics-bind-address", ":8443", "where metrics are served, over TLS and with authentication; 0 for nowhere")
@@ -59,6 +62,29 @@ MeshPolicy in mode Enforce says so, and report.`,
 	flags.AddGoFlagSet(goFlags)
 	return command
 }
+
+// eviction says whether Pods may be evicted.
+type eviction string
+
+const (
+	evictionEnabled  eviction = "Enabled"
+	evictionDisabled eviction = "Disabled"
+)
+
+// String, Set and Type make it a flag.
+func (e *eviction) String() string { return string(*e) }
+
+func (e *eviction) Set(value string) error {
+	switch eviction(value) {
+	case evictionEnabled, evictionDisabled:
+		*e = eviction(value)
+		return nil
+	default:
+		return fmt.Errorf("it is %q, and %s and %s are known", value, evictionEnabled, evictionDisabled)
+	}
+}
+
+func (e *eviction) Type() string { return "word" }
 
 func runManager(command *cobra.Command, options *managerOptions) error {
 	ctx := command.Context()
@@ -90,6 +116,7 @@ func runManager(command *cobra.Command, options *managerOptions) error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
+	options.EvictionDisabled = options.eviction == evictionDisabled
 	if err := controllers.Setup(ctx, manager, options.Options); err != nil {
 		return err
 	}

@@ -41,6 +41,9 @@ type Inventory struct {
 	// cordoned is how many of the nodes are.
 	cordoned int
 
+	// evicted are the Pods whose eviction the API server has accepted, until they are gone.
+	evicted map[types.UID]struct{}
+
 	// unjudged are the workloads that have changed since the picture was looked at.
 	unjudged map[*workload]struct{}
 }
@@ -83,10 +86,10 @@ type group struct {
 // class counts the running Pods of a group that carry the same.
 type class struct {
 	running, ready, troubled int
-	// newestCreated and newestReady are in seconds since 1970; stale says that a Pod which held
-	// one of them has gone and that they must be looked for again.
-	newestCreated, newestReady int64
-	stale                      bool
+	// oldestCreated, newestCreated and newestReady are in seconds since 1970; stale says that a Pod
+	// which held one of them has gone and that they must be looked for again.
+	oldestCreated, newestCreated, newestReady int64
+	stale                                     bool
 }
 
 type workload struct {
@@ -133,6 +136,7 @@ func New() *Inventory {
 		borrowers:  map[mesh.Key]map[types.UID]*Object{},
 		unread:     map[string]string{},
 		nodes:      map[unique.Handle[string]]*Node{},
+		evicted:    map[types.UID]struct{}{},
 		unjudged:   map[*workload]struct{}{},
 	}
 }
@@ -319,10 +323,32 @@ func (i *Inventory) DeleteLink(uid types.UID) {
 	}
 }
 
-// SetPod takes in a Pod.
+// SetPod takes in a Pod. One that was evicted does not come back, whatever is learned of it late.
 func (i *Inventory) SetPod(pod *mesh.Pod) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if _, evicted := i.evicted[pod.UID]; evicted && !pod.Terminating {
+		going := *pod
+		going.Terminating = true
+		pod = &going
+	}
+	i.setPod(pod)
+}
+
+// Evicted takes in that the API server has accepted the eviction of a Pod, so that the next decision
+// counts it as going before the informer tells.
+func (i *Inventory) Evicted(uid types.UID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if pod, found := i.pods[uid]; found {
+		i.evicted[uid] = struct{}{}
+		going := *pod
+		going.Terminating = true
+		i.setPod(&going)
+	}
+}
+
+func (i *Inventory) setPod(pod *mesh.Pod) {
 	if old, found := i.pods[pod.UID]; found {
 		if old.Owner == pod.Owner {
 			g := i.groups[groupOf(old)]
@@ -359,6 +385,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 func (i *Inventory) DeletePod(uid types.UID) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	delete(i.evicted, uid)
 	if pod, found := i.pods[uid]; found {
 		i.removePod(pod)
 	}
@@ -573,7 +600,7 @@ func (g *group) remove(pod *mesh.Pod) {
 	if c.running == 0 {
 		delete(g.classes, pod.Observed)
 	}
-	if pod.Created == c.newestCreated || pod.ReadySince == c.newestReady {
+	if pod.Created == c.oldestCreated || pod.Created == c.newestCreated || pod.ReadySince == c.newestReady {
 		c.stale = true
 	}
 }
@@ -585,6 +612,9 @@ func (c *class) count(pod *mesh.Pod) {
 	}
 	if pod.Trouble != nil {
 		c.troubled++
+	}
+	if c.oldestCreated == 0 || pod.Created < c.oldestCreated {
+		c.oldestCreated = pod.Created
 	}
 	c.newestCreated = max(c.newestCreated, pod.Created)
 	c.newestReady = max(c.newestReady, pod.ReadySince)

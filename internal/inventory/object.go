@@ -54,6 +54,8 @@ type Object struct {
 	Replicas, Current, Updated, Available int
 	Strategy                              Strategy
 	Paused                                bool
+	// TwoRevisions says that a StatefulSet's Pods may be of two revisions of its template.
+	TwoRevisions bool
 	// Ordered says that a StatefulSet's controller touches no further Pod while one is not ready.
 	Ordered bool
 	// Stuck says that the kind's own controller has given up on progress
@@ -143,6 +145,7 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Object {
 	object.ObservedGeneration = s.Status.ObservedGeneration
 	object.Current, object.Updated, object.Available = int(s.Status.Replicas), int(s.Status.UpdatedReplicas), int(s.Status.AvailableReplicas)
 	object.MinReadySeconds = s.Spec.MinReadySeconds
+	object.TwoRevisions = s.Status.CurrentRevision != s.Status.UpdateRevision
 	object.Ordered = s.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
 	for i := range s.Spec.VolumeClaimTemplates {
 		object.Claims = append(object.Claims, s.Spec.VolumeClaimTemplates[i].Name)
@@ -293,9 +296,10 @@ func (o *Object) Patience() time.Duration {
 // longestPatience bounds Patience: nobody may hold up others by a number in a template.
 const longestPatience = time.Hour
 
-// Restartable reports whether the object is of a kind that is restarted by a change of its spec.
+// Restartable reports whether the object is of a kind whose controller makes Pods again, and on which
+// a record can be kept.
 func (o *Object) Restartable() bool {
-	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet") || o.IsRollout()
+	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet" || o.Kind == "ReplicaSet") || o.IsRollout()
 }
 
 // OptOut is the value of the restart annotation on the object or its template; the object's

@@ -211,7 +211,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			workload.Object = object
 			workload.Template = object.Injection()
 			workload.Expectation = o.injector.Expect(namespace, workload.Template)
-			if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, object.Kind) {
+			if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}, object.Kind) {
 				workload.Record, workload.RecordError = readRecord(object)
 			}
 		}
@@ -257,6 +257,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		}
 		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {
 			workload.Pods.Meshed++
+			workload.NewestMeshed = max(workload.NewestMeshed, pod.Created)
 			if pod.Ready() {
 				workload.Pods.MeshedReady++
 				workload.NewestMeshedReady = max(workload.NewestMeshedReady, pod.ReadySince)
@@ -277,8 +278,20 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		if judgement.Finding == workload.Finding && slices.Index(worst, workload.Finding) > 2 {
 			workload.Pods.ToReplace++
 			workload.NewestToReplace = max(workload.NewestToReplace, pod.Created)
+			if pod.Ready() {
+				workload.Pods.ToReplaceReady++
+			}
+			if workload.OldestToReplace == 0 || pod.Created < workload.OldestToReplace {
+				workload.OldestToReplace = pod.Created
+			}
+			if workload.Record.InFlight() && workload.Record.Method == v1alpha1.MethodEviction {
+				workload.Evictable = append(workload.Evictable, pod)
+			}
 		}
 	}
+	slices.SortFunc(workload.Evictable, func(a, b *mesh.Pod) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name), strings.Compare(string(a.UID), string(b.UID)))
+	})
 	switch {
 	case workload.Finding != "":
 	case workload.Expectation.Inject:

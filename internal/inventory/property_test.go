@@ -30,7 +30,7 @@ import (
 // learned of does not matter; and what was looked at stays as it was.
 func TestPictureIsThatOfTheObjects(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := &cluster{objects: noObjects(), inventory: inventory.New(), now: time.Unix(1_000_000, 0), generations: map[string]int64{}}
+		c := &cluster{objects: noObjects(), inventory: inventory.New(), now: time.Unix(1_000_000, 0), generations: map[string]int64{}, evicted: map[types.UID]bool{}}
 		c.setInjector(t)
 		for _, event := range rapid.SliceOfN(rapid.SampledFrom(c.events()), 20, 150).Draw(t, "events") {
 			event.happens(t)
@@ -68,7 +68,9 @@ type cluster struct {
 	generations   map[string]int64
 	// former are what late events tell of.
 	former []*inventory.Object
-	looked []looked
+	// evicted are Pods that do not come back.
+	evicted map[types.UID]bool
+	looked  []looked
 }
 
 type looked struct {
@@ -101,6 +103,7 @@ func (c *cluster) events() []event {
 		{"a Pod goes", c.deletePod},
 		{"a Pod goes", c.deletePod},
 		{"a Pod goes", c.deletePod},
+		{"a Pod is evicted", c.evictPod},
 		{"a namespace is set", c.setNamespace},
 		{"a namespace is set", c.setNamespace},
 		{"a namespace goes", c.deleteNamespace},
@@ -253,10 +256,11 @@ func drawn[T metav1.Object](t *rapid.T, c *cluster, b *builder.Workload[T], uid 
 	b.UID(uid).Labelled(oneOf(t, "labels", nil, []string{"sidecar.istio.io/inject", "false"},
 		[]string{"sidecar.istio.io/inject", "true"}, []string{"istio.io/rev", "canary"})...)
 	started := inventory.NewRecord(inventory.Cause{UID: types.UID(uid), Finding: v1alpha1.FindingMissing}, "RolloutRestart", "", c.now)
+	evicting := inventory.NewRecord(inventory.Cause{UID: types.UID(uid), Finding: v1alpha1.FindingMissing}, v1alpha1.MethodEviction, "", c.now)
 	others := inventory.NewRecord(inventory.Cause{UID: "another"}, "RolloutRestart", "", c.now)
 	probe := started
 	probe.Probe.Policy = 1
-	if record := oneOf(t, "record", "", "", started.String(), others.String(), "unreadable",
+	if record := oneOf(t, "record", "", "", started.String(), others.String(), "unreadable", evicting.String(), evicting.String(),
 		started.Ended(v1alpha1.ResultFailed, "", c.now).String(), started.Ended(v1alpha1.ResultSucceeded, "", c.now).String(), probe.Ended(v1alpha1.ResultSucceeded, "", c.now).String()); record != "" {
 		b.Annotated(v1alpha1.LastRestartAnnotation, record)
 	}
@@ -445,9 +449,30 @@ func (c *cluster) adjustPod(t *rapid.T) {
 	c.storePod(&adjusted)
 }
 
+// evictPod has a Pod evicted, of which something may be heard after that is from before.
+func (c *cluster) evictPod(t *rapid.T) {
+	pod, found := pick(t, "pod", c.pods, nil)
+	if !found {
+		return
+	}
+	c.evicted[pod.UID] = true
+	c.inventory.Evicted(pod.UID)
+	if rapid.Bool().Draw(t, "heard of late") {
+		c.inventory.SetPod(pod)
+	}
+	going := *pod
+	going.Terminating = true
+	c.pods[pod.UID] = &going
+}
+
 func (c *cluster) storePod(pod *mesh.Pod) {
-	c.pods[pod.UID] = pod
 	c.inventory.SetPod(pod)
+	if c.evicted[pod.UID] {
+		going := *pod
+		going.Terminating = true
+		pod = &going
+	}
+	c.pods[pod.UID] = pod
 }
 
 func (c *cluster) deletePod(t *rapid.T) {
@@ -456,6 +481,7 @@ func (c *cluster) deletePod(t *rapid.T) {
 		return
 	}
 	delete(c.pods, pod.UID)
+	delete(c.evicted, pod.UID)
 	c.inventory.DeletePod(pod.UID)
 }
 

@@ -170,7 +170,7 @@ func (c *Cause) plausible() bool {
 // plausible reports whether this version may have written the record.
 func (r *Record) plausible() bool {
 	switch r.Result {
-	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack:
+	case "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack, v1alpha1.ResultInterrupted:
 		return slices.Contains(methods, r.Method) && min(r.Excused, r.Replicas, r.Ready, r.Probe.Policy, r.Probe.Namespace, r.Probe.Injector) >= 0
 	default:
 		return false

@@ -98,10 +98,16 @@ type Workload struct {
 	Notes []mesh.Note
 
 	Pods Pods
-	// NewestToReplace is the creation second of the newest Pod that a restart would replace; 0
-	// where there is none. NewestMeshedReady is the second in which the newest Pod became ready
-	// in the mesh, NewestReady in which the newest of all did; 0 where none did.
-	NewestToReplace, NewestMeshedReady, NewestReady int64
+	// OldestToReplace and NewestToReplace are the creation seconds of the oldest and the newest Pod
+	// that a restart would replace; 0 where there is none.
+	OldestToReplace, NewestToReplace int64
+	// NewestMeshed is the creation second of the newest Pod in the mesh, NewestMeshedReady the second
+	// in which the newest one became ready in it, and NewestReady in which the newest of all did; 0
+	// where there is none.
+	NewestMeshed, NewestMeshedReady, NewestReady int64
+	// Evictable are the Pods that a restart would replace, the oldest first. They are listed while
+	// Pods are being evicted.
+	Evictable []*mesh.Pod
 	// Failing is a Pod in the mesh that cannot become ready, and FailingOutside one that is not in the
 	// mesh; nil where there is none.
 	Failing, FailingOutside *FailingPod
@@ -120,8 +126,9 @@ type Pods struct {
 	Running, Ready int
 	// Meshed carry the sidecar that injection expects, of whatever revision.
 	Meshed, MeshedReady int
-	// ToReplace are those whose finding is the workload's, where that calls for a restart.
-	ToReplace int
+	// ToReplace are those whose finding is the workload's, where that calls for a restart, and
+	// ToReplaceReady those of them that are ready.
+	ToReplace, ToReplaceReady int
 	// Eligible are those that injection expects, without those of Jobs.
 	Eligible int
 }
@@ -274,6 +281,9 @@ func (i *Inventory) judge(w *workload) *Workload {
 	if judged.Finding == "" {
 		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
 	}
+	if record := judged.Record; record.InFlight() && record.Method == v1alpha1.MethodEviction && !judged.Complete() {
+		judged.Evictable = w.evictable(judged)
+	}
 	judged.Notes = append(judged.Notes, judged.Expectation.Notes...)
 	slices.SortFunc(judged.Notes, func(a, b mesh.Note) int {
 		return cmp.Or(strings.Compare(string(a.Reason), string(b.Reason)), strings.Compare(a.Message, b.Message))
@@ -364,6 +374,7 @@ func (w *Workload) countGroup(g *group, by basis) {
 		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {
 			w.Pods.Meshed += c.running
 			w.Pods.MeshedReady += c.ready
+			w.NewestMeshed = max(w.NewestMeshed, c.newestCreated)
 			w.NewestMeshedReady = max(w.NewestMeshedReady, c.newestReady)
 			if c.troubled > 0 && w.Failing == nil {
 				w.Failing = g.failing(observed)
@@ -375,14 +386,38 @@ func (w *Workload) countGroup(g *group, by basis) {
 	}
 }
 
+// evictable are the running Pods of the workload's finding, the oldest first.
+func (w *workload) evictable(judged *Workload) []*mesh.Pod {
+	var pods []*mesh.Pod
+	for g := range w.groups {
+		asJudged := map[unique.Handle[mesh.Observation]]bool{}
+		for observed := range g.classes {
+			asJudged[observed] = mesh.Judge(judged.Expectation, observed.Value()).Finding == judged.Finding
+		}
+		for _, pod := range g.pods {
+			if pod.Running() && asJudged[pod.Observed] {
+				pods = append(pods, pod)
+			}
+		}
+	}
+	slices.SortFunc(pods, func(a, b *mesh.Pod) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name), strings.Compare(string(a.UID), string(b.UID)))
+	})
+	return pods
+}
+
 // worsen takes on a class's finding where it is worse than the workload's so far.
 func (w *Workload) worsen(judgement mesh.Judgement, c *class) {
 	if w.Finding == "" || severity[judgement.Finding] > severity[w.Finding] {
 		w.Finding, w.Reason, w.Message = judgement.Finding, judgement.Reason, judgement.Message
-		w.Pods.ToReplace, w.NewestToReplace = 0, 0
+		w.Pods.ToReplace, w.Pods.ToReplaceReady, w.OldestToReplace, w.NewestToReplace = 0, 0, 0, 0
 	}
 	if judgement.Finding == w.Finding && !w.Complete() {
 		w.Pods.ToReplace += c.running
+		w.Pods.ToReplaceReady += c.ready
+		if w.OldestToReplace == 0 || c.oldestCreated < w.OldestToReplace {
+			w.OldestToReplace = c.oldestCreated
+		}
 		w.NewestToReplace = max(w.NewestToReplace, c.newestCreated)
 	}
 }

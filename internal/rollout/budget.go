@@ -92,9 +92,37 @@ func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
 	if s.policy == nil {
 		return
 	}
-	pods := atOnce(s.workload, by)
+	pods := s.atOnce(by)
 	l.policies[s.policy].used.add(s.workload, pods)
 	l.namespaces[s.namespace.Name].used.add(s.workload, pods)
+}
+
+// podLimit is how many Pods of a namespace the tightest budget lets be down or on top at once; -1 where
+// none says so.
+func (l *ledger) podLimit(policy *Policy, namespace string) int {
+	limit := -1
+	if policy == nil {
+		return limit
+	}
+	for i := range policy.budgets {
+		budget := &policy.budgets[i]
+		account := l.account(policy, namespace, budget.Scope)
+		allowed := resolve(budget.Pods, account.base.pods)
+		if resolve(budget.Workloads, account.base.workloads) == 0 {
+			allowed = 0
+		}
+		if allowed >= 0 && (limit < 0 || allowed < limit) {
+			limit = allowed
+		}
+	}
+	return limit
+}
+
+func (l *ledger) account(policy *Policy, namespace string, scope v1alpha1.BudgetScope) *account {
+	if scope == v1alpha1.BudgetScopeNamespace {
+		return l.namespaces[namespace]
+	}
+	return l.policies[policy]
 }
 
 // checks are asked last of all: their answers depend on what else is restarted.
@@ -126,13 +154,10 @@ func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 
 // leavesNoRoom speaks where a budget does not allow one more, or not this one at all.
 func (l *ledger) leavesNoRoom(s *situation) *hold {
-	cost := atOnce(s.workload, s.method().name)
+	cost := s.atOnce(s.method().name)
 	for i := range s.policy.budgets {
 		budget := &s.policy.budgets[i]
-		account := l.policies[s.policy]
-		if budget.Scope == v1alpha1.BudgetScopeNamespace {
-			account = l.namespaces[s.namespace.Name]
-		}
+		account := l.account(s.policy, s.namespace.Name, budget.Scope)
 		workloads := resolve(budget.Workloads, account.base.workloads)
 		pods := resolve(budget.Pods, account.base.pods)
 		switch {

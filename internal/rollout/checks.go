@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -29,6 +28,8 @@ type situation struct {
 	methodNow  *method
 	// laterCloses is from when on a window that is open now will be closed for this workload.
 	laterCloses time.Time
+	// podLimit is how many Pods the policy's budgets let be down at once; -1 where none says so.
+	podLimit int
 }
 
 // decided is the hash over what decides about this workload now.
@@ -64,7 +65,7 @@ var checks = []check{
 	{"IsPaused", isPaused},
 	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
 	{"NoPodCanBeCreated", noPodCanBeCreated},
-	{"PatchRecreatesNothing", patchRecreatesNothing},
+	{"EvictionIsDisabled", evictionIsDisabled},
 	{"TemplateIsLent", templateIsLent},
 	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
 	{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor},
@@ -87,6 +88,8 @@ var checks = []check{
 	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
 	{"InjectedPodsAreFailing", injectedPodsAreFailing},
 	{"CapacityIsMissing", capacityIsMissing},
+	{"EvictionWaitsForItsPods", evictionWaitsForItsPods},
+	{"UpdateIsPending", updateIsPending},
 	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
 }
 
@@ -108,7 +111,7 @@ func recordIsUnknown(s *situation) *hold {
 
 func lastRestartFailed(s *situation) *hold {
 	record := s.workload.Record
-	if record == nil || record.Result != v1alpha1.ResultFailed || record.Decided != s.decided() || s.askedAgain() && !s.workload.Complete() {
+	if record == nil || record.Result != v1alpha1.ResultFailed || record.Decided != s.decided() || goesOnByEviction(s) || s.askedAgain() && !s.workload.Complete() {
 		return nil
 	}
 	return &hold{reason: ReasonRestartFailed, clearsBy: v1alpha1.ClearedByOwner,
@@ -251,22 +254,6 @@ func noPodCanBeCreated(s *situation) *hold {
 		message: "No new Pod could be created, so that a restart would only lose some. " + s.workload.Expectation.Message}
 }
 
-func patchRecreatesNothing(s *situation) *hold {
-	object := s.workload.Object
-	if object == nil || (object.Strategy.Type != inventory.StrategyNone && object.Strategy.Partition == 0) {
-		return nil
-	}
-	why := "its update strategy is OnDelete"
-	switch {
-	case object.Kind == "ReplicaSet":
-		why = "a ReplicaSet by itself does not roll out its template"
-	case object.Strategy.Partition > 0:
-		why = fmt.Sprintf("its rolling update stops at partition %d", object.Strategy.Partition)
-	}
-	return &hold{reason: ReasonPatchRecreatesNothing, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("A rollout restart would not replace every Pod: %s. Delete the Pods without a sidecar one by one; their replacements are injected.", why)}
-}
-
 func anotherRolloutIsGoingOn(s *situation) *hold {
 	object := s.workload.Object
 	switch {
@@ -290,6 +277,9 @@ func statefulSetWaitsForItsPods(s *situation) *hold {
 	if object == nil || !object.Ordered || pods.Ready >= object.Replicas {
 		return nil
 	}
+	if s.method().name == v1alpha1.MethodEviction && onlyOutsideIsDown(s.workload) {
+		return nil
+	}
 	if failing := s.workload.FailingOutside; failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until it is. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
@@ -309,9 +299,15 @@ func causeWasTriedAlready(s *situation) *hold {
 			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
 		case v1alpha1.ResultReverted:
+			if goesOnByEviction(s) {
+				return nil
+			}
 			return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
 				message: fmt.Sprintf("%s Have it keep fullmesh.dev/ annotations. It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
 		}
+	}
+	if goesOnByEviction(s) {
+		return nil
 	}
 	if s.recordWasTakenAway() {
 		_, who := s.undone()
@@ -331,6 +327,21 @@ func policyCannotBeUsed(s *situation) *hold {
 	}
 	return &hold{reason: ReasonInvalidPolicy, clearsBy: v1alpha1.ClearedByAdmin,
 		message: fmt.Sprintf("Nothing is restarted under MeshPolicy %s until it is corrected: %v.", s.policy.Name, s.policy.invalid)}
+}
+
+// goesOnByEviction reports whether what the last restart was made for is not tried again but brought to
+// its end: the template was changed back, evictions were interrupted, or what they had failed for is
+// in the mesh and ready since.
+func goesOnByEviction(s *situation) bool {
+	record := s.workload.Record
+	switch {
+	case record == nil || s.method().name != v1alpha1.MethodEviction:
+		return false
+	case record.Method == v1alpha1.MethodEviction && record.Failed():
+		return !isMoving(s.workload) && record.End != nil && time.Unix(s.workload.NewestMeshedReady, 0).After(*record.End)
+	default:
+		return record.Result == v1alpha1.ResultInterrupted || wasTakenBack(record)
+	}
 }
 
 func policyOnlyReports(s *situation) *hold {
@@ -407,6 +418,9 @@ func isSettling(s *situation) *hold {
 // ready, nothing is lost.
 func wouldCauseDowntime(s *situation) *hold {
 	object, ready := s.workload.Object, s.workload.Pods.Ready
+	if s.method().name == v1alpha1.MethodEviction {
+		return evictionWouldCauseDowntime(s)
+	}
 	if object == nil || ready == 0 || object.Strategy.MaxUnavailable < leastReady(object, ready) || s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
 		return nil
 	}
@@ -419,6 +433,20 @@ func wouldCauseDowntime(s *situation) *hold {
 	case ready < object.Replicas:
 		why = fmt.Sprintf("only %d of its %d Pods are ready, and they may go first", ready, object.Replicas)
 	}
+	return downtime(s, why)
+}
+
+// evictionWouldCauseDowntime speaks where the only Pod that is ready would be evicted. One that is not
+// goes first, and may be ready after.
+func evictionWouldCauseDowntime(s *situation) *hold {
+	pods := s.workload.Pods
+	if pods.Ready != 1 || pods.ToReplaceReady == 0 || pods.ToReplaceReady < pods.ToReplace || s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
+		return nil
+	}
+	return downtime(s, "its only Pod that is ready goes before the new one comes")
+}
+
+func downtime(s *situation, why string) *hold {
 	return &hold{reason: ReasonWouldCauseDowntime, clearsBy: v1alpha1.ClearedByAdmin,
 		message: fmt.Sprintf("A restart leaves no Pod ready for a moment: %s. Accept it with accept: [Downtime] in MeshPolicy %s, or for this workload alone with the annotation %s=Downtime.", why, s.policy.Name, v1alpha1.AcceptAnnotation)}
 }
@@ -433,16 +461,26 @@ func leastReady(object *inventory.Object, ready int) int {
 	return object.Replicas
 }
 
+// isOwnedByOperator speaks where something controls the workload that is not Kubernetes' own. Where
+// not even its object is read there is nothing on which a restart could be written down, so that it
+// would be forgotten in a crash and made again: such Pods are left to their owner, whatever is accepted.
 func isOwnedByOperator(s *situation) *hold {
-	owner := s.workload.Key.String()
-	if object := s.workload.Object; object != nil && object.Restartable() {
-		if !object.Owner.Exists() {
-			return nil
-		}
-		owner = object.Owner.Key(object.Namespace).String()
+	object := s.workload.Object
+	switch {
+	case object == nil || !object.Restartable():
+		return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("%s makes these Pods, and Fullmesh neither reads nor writes objects of that kind, so that it could not keep in mind what it has evicted. Restart it by the means of that controller, or delete the Pods without a sidecar one by one; those that follow are injected.", s.workload.Key)}
+	case !object.Owner.Exists():
+		return nil
+	case object.IsRollout():
+		return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("%s controls it and would undo a change of the Rollout. Restart it by the means of that controller.", object.Owner.Key(object.Namespace))}
+	case s.policy.accepts(v1alpha1.RiskOwnedByOperator, s.workload):
+		return nil
+	default:
+		return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByAdmin,
+			message: fmt.Sprintf("%s controls it and would undo a change of the template. Restart it by the means of that controller. Or have its Pods evicted one by one: accept that with accept: [OwnedByOperator] in MeshPolicy %s, or for this workload alone with the annotation %s=OwnedByOperator.", object.Owner.Key(object.Namespace), s.policy.Name, v1alpha1.AcceptAnnotation)}
 	}
-	return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%s controls it and would undo a change of the template. Restart it by the means of that controller.", owner)}
 }
 
 func dryRunCheckSaysNo(s *situation) *hold {
@@ -549,6 +587,9 @@ func injectedPodsAreFailing(s *situation) *hold {
 }
 
 func exceedsDisruptionBudget(s *situation) *hold {
+	if s.method().name == v1alpha1.MethodEviction {
+		return disruptionBudgetAllowsNone(s)
+	}
 	object := s.workload.Object
 	if s.method().name == v1alpha1.MethodRestartAt {
 		return argoMayEvictNone(s)
@@ -556,23 +597,53 @@ func exceedsDisruptionBudget(s *situation) *hold {
 	if object.Strategy.MaxUnavailable == 0 || s.workload.Pods.Ready == 0 {
 		return nil
 	}
-	for i := range s.namespace.Budgets {
-		budget := &s.namespace.Budgets[i]
-		if !budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) || budget.Allowed >= object.Strategy.MaxUnavailable && budget.Observed {
-			continue
-		}
-		answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("Its strategy may take down %d Pods at once and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", object.Strategy.MaxUnavailable, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)}
-		switch {
-		case !budget.Observed:
-			answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
-		case budget.Expected-budget.Desired < object.Strategy.MaxUnavailable:
-			answer.clearsBy = v1alpha1.ClearedByOwner
+	for _, budget := range s.disruptionBudgets() {
+		switch answer := exceeds(budget, fmt.Sprintf("Its strategy may take down %d Pods at once", object.Strategy.MaxUnavailable), object.Strategy.MaxUnavailable); {
+		case answer == nil:
+		case answer.clearsBy == v1alpha1.ClearedByOwner:
 			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
+			return answer
+		default:
+			return answer
 		}
-		return answer
 	}
 	return nil
+}
+
+// disruptionBudgetAllowsNone speaks where an eviction would be refused. One of a Pod that is not ready
+// may not be.
+func disruptionBudgetAllowsNone(s *situation) *hold {
+	covering := s.disruptionBudgets()
+	if len(covering) > 1 {
+		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
+	}
+	if pods := s.workload.Pods; len(covering) == 0 || pods.ToReplaceReady < pods.ToReplace {
+		return nil
+	}
+	answer := exceeds(covering[0], "Its Pods would be evicted", 1)
+	if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
+		answer.message += " It never allows any. Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge)."
+	}
+	return answer
+}
+
+// exceeds is the hold of a workload that takes down more Pods at once than a disruption budget allows.
+// Its owner clears it where the budget never allows as many.
+func exceeds(budget *inventory.DisruptionBudget, does string, takes int) *hold {
+	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster}
+	switch {
+	case !budget.Observed:
+		answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
+	case budget.Allowed >= takes:
+		return nil
+	default:
+		answer.message = fmt.Sprintf("%s and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", does, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)
+		if budget.Expected-budget.Desired < takes {
+			answer.clearsBy = v1alpha1.ClearedByOwner
+		}
+	}
+	return answer
 }
 
 // ownerAccepts is what the owner accepts for the workload alone.

@@ -43,7 +43,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"IsPaused",
 		"SidecarAndAmbientAreBothAskedFor",
 		"NoPodCanBeCreated",
-		"PatchRecreatesNothing",
+		"EvictionIsDisabled",
 		"TemplateIsLent",
 		"AnotherRolloutIsGoingOn",
 		"AnotherRestartIsAskedFor",
@@ -66,6 +66,8 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"DryRunCheckSaysNo",
 		"InjectedPodsAreFailing",
 		"CapacityIsMissing",
+		"EvictionWaitsForItsPods",
+		"UpdateIsPending",
 		"ExceedsDisruptionBudget",
 	}
 	if diff := cmp.Diff(want, rollout.CheckNames()); diff != "" {
@@ -317,16 +319,22 @@ func TestChecks(t *testing.T) {
 				"the annotation is as it should be": newScene(outside(cart().TemplateAnnotated("status.sidecar.istio.io/port", "15020"), 3)),
 			},
 		},
-		"PatchRecreatesNothing": {
+		"EvictionIsDisabled": {
 			map[string]speaks{
-				"a StatefulSet that is updated on deletion": {newScene(outside(db().OnDelete(), 3)), rollout.ReasonPatchRecreatesNothing, byOwner, "Delete the Pods"},
-				"a StatefulSet with a partition":            {newScene(outside(db().Partition(2), 3)), rollout.ReasonPatchRecreatesNothing, byOwner, "stops at partition 2. Delete the Pods"},
-				"a DaemonSet that is updated on deletion": {newScene(outside(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(3), 3)),
-					rollout.ReasonPatchRecreatesNothing, byOwner, "OnDelete. Delete the Pods"},
-				"a ReplicaSet by itself": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut(), 3)),
-					rollout.ReasonPatchRecreatesNothing, byOwner, "does not roll out its template. Delete the Pods"},
+				"a StatefulSet that is updated on deletion": {newScene(outside(db().OnDelete(), 3)).when(evictionDisabled), rollout.ReasonEvictionDisabled, byAdmin,
+					"because its update strategy is OnDelete. Enable it"},
+				"a StatefulSet with a partition": {newScene(outside(db().Partition(2), 3)).when(evictionDisabled), rollout.ReasonEvictionDisabled, byAdmin, "stops at partition 2"},
+				"a DaemonSet that is updated on deletion": {newScene(outside(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(3), 3)).when(evictionDisabled),
+					rollout.ReasonEvictionDisabled, byAdmin, "OnDelete"},
+				"a ReplicaSet by itself": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut(), 3)).when(evictionDisabled),
+					rollout.ReasonEvictionDisabled, byAdmin, "does not roll out its template"},
+				"what something else controls": {newScene(outside(cart().OwnedBy(db().Build()), 3)).when(evictionDisabled), rollout.ReasonEvictionDisabled, byAdmin, "would undo a change"},
 			},
-			map[string]*scene{"a StatefulSet without": newScene(outside(db(), 3))},
+			map[string]*scene{
+				"a StatefulSet whose update rolls": newScene(outside(db(), 3)).when(evictionDisabled),
+				"few of its Pods are out":          newScene(fewOut(cart().Replicas(4).Unavailable(1).RolledOut())).when(evictionDisabled),
+				"it is updated on deletion":        newScene(outside(db().OnDelete().CreatedAt(yesterday.Add(-time.Hour)), 3)),
+			},
 		},
 		"AnotherRolloutIsGoingOn": {
 			map[string]speaks{
@@ -347,20 +355,21 @@ func TestChecks(t *testing.T) {
 			map[string]speaks{
 				"a Pod is not ready": {newScene(runs(db().Build(), uninjected, uninjected, starting)), rollout.ReasonRolloutInProgress, byCluster,
 					"Only 2 of 3 Pods are ready"},
-				"a Pod cannot become ready": {newScene(runs(db().Build(), uninjected, uninjected, broken)), rollout.ReasonRolloutStuck, byOwner,
+				"a Pod cannot become ready, and nothing may be evicted": {newScene(runs(db().Build(), uninjected, uninjected, broken)).when(evictionDisabled), rollout.ReasonRolloutStuck, byOwner,
 					"Mend or delete that Pod"},
 			},
 			map[string]*scene{
-				"every Pod is ready":            newScene(outside(db(), 3)),
-				"it does not wait for its Pods": newScene(runs(db().With(inParallel).Build(), uninjected, uninjected, starting)),
-				"a Deployment":                  newScene(runs(cart().Build(), uninjected, uninjected, starting)),
+				"every Pod is ready":                        newScene(outside(db(), 3)),
+				"a Pod cannot become ready, and is evicted": newScene(runs(db().Build(), uninjected, uninjected, broken)),
+				"it does not wait for its Pods":             newScene(runs(db().With(inParallel).Build(), uninjected, uninjected, starting)),
+				"a Deployment":                              newScene(runs(cart().Build(), uninjected, uninjected, starting)),
 			},
 		},
 		"CauseWasTriedAlready": {
 			map[string]speaks{
 				"a restart that was ineffective": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)), 3)),
 					rollout.ReasonRestartIneffective, byAdmin, "before its template, the namespace's labels or the injector change"},
-				"a restart that was taken back": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)),
+				"a restart that was taken back, and nothing may be evicted": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)).when(evictionDisabled),
 					rollout.ReasonRestartReverted, byOwner, "before its template, the namespace's labels or the injector change"},
 				"the template has this cause": {newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
@@ -368,13 +377,15 @@ func TestChecks(t *testing.T) {
 					record = ended(v1alpha1.ResultReverted)(record)
 					record.Cause = cartCause().String()
 					return record
-				}).TemplateAnnotated("changed", "yes"), 3)), rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
+				}).TemplateAnnotated("changed", "yes"), 3)).when(evictionDisabled), rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
 				"what it failed for is left, though something has changed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)).
 					TemplateAnnotated("mended", "yes", v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
 			},
 			map[string]*scene{
 				"a restart that was ineffective, and the template has changed": newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)).TemplateAnnotated("mended", "yes"), 3)),
+				"a restart that was taken back, and eviction changes nothing":  newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)),
+				"evictions that were interrupted":                              newScene(interrupted()),
 				"a restart that was taken back, and the injector has changed":  newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)).lettingPass(),
 				"a restart that is not held against it":                        newScene(outside(recorded(cart(), excused), 3)),
 				"a cause of which newer Pods are no part":                      newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, older(cartCause()).String()), 3)),
@@ -475,11 +486,14 @@ func TestChecks(t *testing.T) {
 				"a StatefulSet of one":           {newScene(outside(db().Replicas(1).RolledOut(), 1)), rollout.ReasonWouldCauseDowntime, byAdmin, "its only Pod goes before the new one comes. Accept it"},
 				"a StatefulSet of which one is ready": {newScene(runs(db().With(inParallel).Build(), uninjected, starting, starting)), rollout.ReasonWouldCauseDowntime, byAdmin,
 					"only 1 of its 3 Pods are ready"},
+				"the only one that is ready would be evicted": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Recreate().Replicas(1).RolledOut().OwnedBy(db().Build()).Annotated(v1alpha1.AcceptAnnotation, "OwnedByOperator"), 1)),
+					rollout.ReasonWouldCauseDowntime, byAdmin, "its only Pod that is ready goes before the new one comes. Accept it"},
 				"another risk is accepted": {newScene(outside(cart().Recreate().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), rollout.ReasonWouldCauseDowntime, byAdmin, "Accept it"},
 			},
 			map[string]*scene{
 				"the administrator accepts it":            newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(cart().Recreate(), 3)),
 				"the owner accepts it":                    newScene(outside(cart().Recreate().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS, Downtime"), 3)),
+				"one that is not ready is evicted first":  newScene(runs(db().With(inParallel).OnDelete().Replicas(2).RolledOut().Build(), uninjected, starting)),
 				"nothing is ready":                        newScene(runs(cart().Recreate().Build(), starting, starting, starting)),
 				"one Pod with surge":                      newScene(outside(cart().Replicas(1).RolledOut(), 1)),
 				"a StatefulSet of two":                    newScene(outside(db().Replicas(2).RolledOut(), 2)),
@@ -491,13 +505,17 @@ func TestChecks(t *testing.T) {
 			map[string]speaks{
 				"a StatefulSet that a database operator made": {newScene(outside(db().With(func(s *appsv1.StatefulSet) {
 					s.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
-				}), 3)), rollout.ReasonOwnedByOperator, byOwner, "postgresql.acid.zalan.do shop/main controls it"},
+				}), 3)), rollout.ReasonOwnedByOperator, byAdmin, "postgresql.acid.zalan.do shop/main controls it and would undo a change of the template. Restart it by the means of that controller. Or have its Pods evicted one by one: accept that with accept: [OwnedByOperator]"},
 				"Pods of a kind that is not known": {newScene(builder.Pod("shop", "a").OwnedByOther(builder.ControlledByOther("apps.kruise.io/v1alpha1", "CloneSet", "cart", "cs")).CreatedAt(yesterday).Ready(yesterday).Build()),
 					rollout.ReasonOwnedByOperator, byOwner, "CloneSet.apps.kruise.io shop/cart"},
 				"Pods of a ReplicationController": {newScene(builder.Pod("shop", "a").OwnedByOther(builder.ControlledByOther("v1", "ReplicationController", "cart", "rc")).CreatedAt(yesterday).Ready(yesterday).Build()),
 					rollout.ReasonOwnedByOperator, byOwner, "Restart it by the means of that controller"},
 			},
-			map[string]*scene{"a StatefulSet that nobody controls": newScene(outside(db(), 3))},
+			map[string]*scene{
+				"a StatefulSet that nobody controls": newScene(outside(db(), 3)),
+				"the administrator accepts it":       newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskOwnedByOperator), outside(cart().OwnedBy(db().Build()), 3)),
+				"the owner accepts it":               newScene(outside(cart().OwnedBy(db().Build()).Annotated(v1alpha1.AcceptAnnotation, "OwnedByOperator"), 3)),
+			},
 		},
 		"DryRunCheckSaysNo": {
 			map[string]speaks{
@@ -581,29 +599,68 @@ func TestChecks(t *testing.T) {
 				"nothing is known of nodes":    newScene(runs(cart().Build(), on("north"))),
 			},
 		},
+		"EvictionWaitsForItsPods": {
+			map[string]speaks{
+				"a Pod that is to stay is not ready": {newScene(runs(cart().Replicas(4).Unavailable(1).RolledOut().Build(), uninjected, injected, injected, func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })),
+					rollout.ReasonPodsNotReady, byCluster, "Only 3 of 4 Pods are ready"},
+				"a Pod of a DaemonSet is missing": {newScene(outside(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(3), 2)),
+					rollout.ReasonPodsNotReady, byCluster, "delete the Pods that are to be replaced"},
+			},
+			map[string]*scene{
+				"a Pod that is to be replaced is not ready": newScene(runs(cart().Replicas(4).Unavailable(1).RolledOut().Build(), starting, injected, injected, injected)),
+				"a rolling update":                          newScene(runs(cart().Build(), uninjected, uninjected)),
+			},
+		},
+		"UpdateIsPending": {
+			map[string]speaks{
+				"a StatefulSet that is updated on deletion, and whose template has changed": {newScene(outside(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 1 }), 3)),
+					rollout.ReasonUpdatePending, byOwner, "1 of its 3 Pods run the newest template, and its update strategy is OnDelete. Delete the Pods yourself"},
+				"a DaemonSet that is updated on deletion, and whose template has changed": {newScene(outside(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(3).With(func(d *appsv1.DaemonSet) { d.Status.UpdatedNumberScheduled = 0 }), 3)),
+					rollout.ReasonUpdatePending, byOwner, "0 of its 3 Pods"},
+				"a partition that was raised in an update": {newScene(outside(db().Partition(2).With(func(s *appsv1.StatefulSet) {
+					s.Status.UpdatedReplicas, s.Status.CurrentRevision, s.Status.UpdateRevision = 2, "db-1", "db-2"
+				}), 3)), rollout.ReasonUpdatePending, byOwner, "below partition 2 run a newer template"},
+				"a ReplicaSet whose template has changed": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday.Add(time.Hour)), 3)),
+					rollout.ReasonUpdatePending, byOwner, "its template has changed since"},
+			},
+			map[string]*scene{
+				"a StatefulSet that is updated on deletion": newScene(outside(db().OnDelete(), 3)),
+				"a partition, and an update down to it": newScene(outside(db().Partition(2).With(func(s *appsv1.StatefulSet) {
+					s.Status.UpdatedReplicas, s.Status.CurrentRevision, s.Status.UpdateRevision = 1, "db-1", "db-2"
+				}), 3)),
+				"a partition, and no update": newScene(outside(db().Partition(2), 3)),
+				"a ReplicaSet":               newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday), 3)),
+			},
+		},
 		"ExceedsDisruptionBudget": {
 			map[string]speaks{
-				"it allows less now": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(2, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"it allows none now": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(2, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "PodDisruptionBudget cart allows 0 now (2 healthy, 2 needed)"},
-				"it never allows as many": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"it allows less now, and nothing may be evicted": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(2), 3)).when(evictionDisabled),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget"},
-				"one of two never allows as many": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"it never allows any": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "It never allows any. Loosen the budget"},
+				"two cover it, and Kubernetes evicts nothing under two": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(db().OnDelete().Labelled("app", "cart"), 3)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "Leave it one of them"},
+				"one of two never allows as many, and nothing may be evicted": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)).when(evictionDisabled),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "PodDisruptionBudget cart"},
 				"its controller has not seen it": {newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
 				"its controller has not seen its last change": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 0, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Generation++ }).Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
 				"a StatefulSet": {newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(db(), 3)),
-					rollout.ReasonExceedsDisruptionBudget, byOwner, "loosen the budget"},
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "Loosen the budget"},
 			},
 			map[string]*scene{
-				"it allows as many":       newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
-				"none may be unavailable": newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
+				"it allows less, so that Pods are evicted":                    newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(2), 3)),
+				"what would be evicted is not ready":                          newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, starting)),
+				"it allows as many":                                           newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"none may be unavailable":                                     newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
 				"none may be unavailable, and its controller has not seen it": newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart(), 3)),
-				"none is ready":              newScene(builder.DisruptionBudget("shop", "cart").Healthy(0, 3, 3).Build(), runs(cart().Unavailable(1).Build(), starting, starting)),
-				"it covers others":           newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
-				"it is of another namespace": newScene(meshed("bank"), builder.DisruptionBudget("bank", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
-				"its selector is unset":      newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Spec.Selector = nil }).Build(), outside(cart().Unavailable(1), 3)),
+				"none is ready":                                               newScene(builder.DisruptionBudget("shop", "cart").Healthy(0, 3, 3).Build(), runs(cart().Unavailable(1).Build(), starting, starting)),
+				"it covers others":                                            newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"it is of another namespace":                                  newScene(meshed("bank"), builder.DisruptionBudget("bank", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)),
+				"its selector is unset":                                       newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Spec.Selector = nil }).Build(), outside(cart().Unavailable(1), 3)),
 			},
 		},
 	} {
@@ -634,6 +691,21 @@ func TestChecks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// evictionDisabled is an operator that may evict nothing.
+func evictionDisabled(in *rollout.Input) { in.EvictionDisabled = true }
+
+// fewOut is a workload of which one of four Pods is out.
+func fewOut[T metav1.Object](workload *builder.Workload[T]) []any {
+	return runs(workload.Build(), uninjected, injected, injected, injected)
+}
+
+// interrupted is a StatefulSet of whose Pods the last ones were not evicted.
+func interrupted() []any {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "statefulset-shop-db", Newest: yesterday.Unix()}
+	record := inventory.NewRecord(cause, v1alpha1.MethodEviction, decidedNow(), noon.Add(-time.Hour)).Ended(v1alpha1.ResultInterrupted, "", noon)
+	return runs(db().OnDelete().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), uninjected, injected, injected)
 }
 
 func (s *scene) when(change func(*rollout.Input)) *scene {

@@ -48,6 +48,11 @@ type Input struct {
 	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
 	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
+	// EvictionDisabled says that no Pod is to be evicted.
+	EvictionDisabled bool
+	// Evictions is what is remembered of the evictions of a workload. May be nil.
+	Evictions func(types.UID) Evictions
+
 	// silentSince is, by revision, when the newest Pod came up uninjected although it was
 	// expected, in seconds since 1970.
 	silentSince map[string]int64
@@ -117,7 +122,9 @@ func Decide(in Input) *Plan {
 		}
 		decision := &NamespacePlan{Namespace: namespace, Policy: policy}
 		plan.Namespaces = append(plan.Namespaces, decision)
-		decision.judgeRestarts(&in, plan.Windows[policy], ledger)
+	}
+	for _, decision := range plan.Namespaces { // when all that percentages are taken of is known
+		decision.judgeRestarts(&in, plan.Windows[decision.Policy], ledger)
 	}
 	in.breakers.settle(in.Now)
 	for _, namespace := range plan.Namespaces {
@@ -149,8 +156,9 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
 	}
+	podLimit := ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
-		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload}
+		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
 			verdict := inFlight(s, timeout)
 			// One that has ended makes room, whether or not that can be written down.
@@ -235,7 +243,7 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		Workload: s.workload,
 		Action:   v1alpha1.ActionRestart,
 		Reason:   ReasonRestartDue,
-		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, method.inWords(s.workload)),
+		Message:  fmt.Sprintf("%s A restart is due (%s).", s.workload.Message, s.methodInWords()),
 		Method:   method.name,
 		Step:     StepRestart,
 		Record:   s.newRecord(method.name),

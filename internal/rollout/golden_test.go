@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/test/builder"
@@ -345,6 +346,126 @@ var stories = merged(failureStories, map[string]func(*simulation){
 		s.run(1)
 		s.say("The label is taken off the namespace.")
 		s.label("shop", "istio-injection", "")
+		s.runUntilQuiet()
+	},
+	"one Pod of a hundred": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		s.label("shop", "istio-injection", "enabled")
+		wide := add(s, deployment("shop", "wide").Replicas(100).Surge("25%").Unavailable("25%"))
+		s.takeOut(wide, 41)
+		s.runUntilQuiet()
+	},
+	"a disruption budget that a rolling update would break": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart").Replicas(4).Surge(1).Unavailable(2))
+		s.addBudget(builder.DisruptionBudget("shop", "cart"), 3)
+		s.countBudgets()
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"strategies that a changed template does not move": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		add(s, builder.StatefulSet("shop", "queue").Replicas(3).Partition(2))
+		add(s, builder.DaemonSet("shop", "log").OnDelete())
+		add(s, builder.ReplicaSet("shop", "old").Replicas(2))
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"an update that its owner has put off": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		db := add(s, builder.StatefulSet("shop", "db").Replicas(2).OnDelete())
+		s.run(1)
+		s.say("The template of db is changed.")
+		s.setTemplate(db, "version", "2")
+		s.run(1)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("Its owner deletes the Pods, one after the other.")
+		for range 2 {
+			db.remove(s, db.pods[0])
+			s.run(3)
+		}
+		s.runUntilQuiet()
+	},
+	"a workload that an operator controls": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(2).With(func(d *appsv1.StatefulSet) {
+			d.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
+		}))
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The administrator accepts that its Pods are evicted.")
+		s.setPolicy(builder.Enforcing("mesh").Accepting(v1alpha1.RiskOwnedByOperator))
+		s.runUntilQuiet()
+	},
+	"an injector that dies while Pods are evicted": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The injector dies.")
+		s.down = true
+		s.run(20)
+		s.say("The injector is back.")
+		s.down = false
+		s.runUntilQuiet()
+	},
+	"an injector that goes silent while Pods are evicted": func(s *simulation) {
+		s.setWebhooks(lettingPass)
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The injector goes silent.")
+		s.down = true
+		s.run(20)
+		s.say("The injector is back.")
+		s.down = false
+		s.runUntilQuiet()
+	},
+	"the red button while Pods are evicted": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The red button is pressed.")
+		s.stopped = true
+		s.runUntilQuiet()
+		s.say("It is let go.")
+		s.stopped = false
+		s.runUntilQuiet()
+	},
+	"a policy that is set to Report while Pods are evicted": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.label("shop", "istio-injection", "enabled")
+		s.run(5)
+		s.say("The policy is set to Report.")
+		s.setPolicy(builder.Reporting("mesh"))
+		s.run(6)
+		s.say("The policy is set to Enforce.")
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.runUntilQuiet()
+	},
+	"Pods that crash when they are evicted": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		db := add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		db.crashes = inMesh
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("What they need is there again.")
+		db.crashes = nil
 		s.runUntilQuiet()
 	},
 	"a workload that is paused": func(s *simulation) {

@@ -40,6 +40,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 			Workload: workload,
 			Action:   v1alpha1.ActionInFlight,
 			Reason:   ReasonNotObserved,
+			Method:   record.Method,
 			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.in.Blind),
 		}
 	}
@@ -48,6 +49,9 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	}
 	if record.Start.After(s.in.Now.Add(longestSkew)) {
 		return s.finish(v1alpha1.ResultReverted, "The record of the restart says that it begins in the future; somebody else wrote it.")
+	}
+	if record.Method == v1alpha1.MethodEviction {
+		return evicting(s, progressTimeout)
 	}
 	if rolledOut(workload) {
 		if isBroughtIn(workload) {
@@ -100,9 +104,12 @@ func completedLate(s *situation) (Verdict, bool) {
 	return s.finish(v1alpha1.ResultSucceeded, strings.TrimSpace("Late: it had been given up. "+reservation(s.workload))), true
 }
 
-// rolledOut reports whether the kind's controller has replaced every Pod and all of them are known
-// here and ready.
+// rolledOut reports whether the kind's controller has replaced every Pod that it was to replace, and
+// all Pods are known here and ready.
 func rolledOut(workload *inventory.Workload) bool {
+	if workload.Record.Method == v1alpha1.MethodEviction {
+		return isWhole(workload)
+	}
 	object := workload.Object
 	return !object.RollingOut() && workload.Pods.Running == object.Replicas && workload.Pods.Ready == workload.Pods.Running
 }

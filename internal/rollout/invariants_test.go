@@ -37,12 +37,12 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("the injector is not at rest: %s", s.moving(workload.Expectation))
 	case s.lacksCapacity(workload.Key) != "":
 		never("there is no room: %s", s.lacksCapacity(workload.Key))
-	case s.causes.Has(verdict.Record.Cause):
+	case s.causes.Has(cause(verdict)):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
 	case !remediates(policy, workload.Finding):
 		never("it is %s, which the policy does not act on", workload.Finding)
 	}
-	s.causes.Insert(verdict.Record.Cause)
+	s.causes.Insert(cause(verdict))
 	if at := slices.IndexFunc(s.apps, func(a *app) bool { return a.argo != nil && a.object.GetUID() == workload.Object.UID }); at >= 0 {
 		s.mayRestartAt(s.apps[at], verdict, never)
 	}
@@ -52,7 +52,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		if limit := limitOf(budget.Workloads, baseWorkloads); workloads+1 > limit {
 			never("%d are in flight and the budget of scope %s allows %d", workloads, budget.Scope, limit)
 		}
-		if limit, cost := limitOf(budget.Pods, basePods), workload.Object.Strategy.AtOnce(); pods+cost > limit {
+		if limit, cost := limitOf(budget.Pods, basePods), takes(verdict.Method, workload.Object); pods+cost > limit {
 			never("%d Pods are in flight, it takes %d, and the budget of scope %s allows %d", pods, cost, budget.Scope, limit)
 		}
 	}
@@ -64,7 +64,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 			if workload.Pods.Ready > 0 && budget.Allowed == 0 {
 				never("%s refuses every eviction", budget.Name)
 			}
-		} else if workload.Pods.Ready > 0 && workload.Object.Strategy.MaxUnavailable > budget.Allowed {
+		} else if verdict.Method == v1alpha1.MethodRolloutRestart && workload.Pods.Ready > 0 && workload.Object.Strategy.MaxUnavailable > budget.Allowed {
 			never("it may take down %d and %s allows %d", workload.Object.Strategy.MaxUnavailable, budget.Name, budget.Allowed)
 		}
 		for _, a := range s.apps {
@@ -132,20 +132,103 @@ func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.Nam
 	for _, a := range s.apps {
 		if a.recordInFlight() && (scope == v1alpha1.BudgetScopePolicy || a.object.GetNamespace() == namespace.Name) {
 			workloads++
-			pods += a.cut().Strategy.AtOnce()
+			if record := a.record(); record.Method == v1alpha1.MethodRolloutRestart {
+				pods += a.cut().Strategy.AtOnce()
+			} else {
+				pods += max(0, a.replicas()-a.count(ready))
+			}
 		}
 	}
 	return workloads, pods
 }
 
 func (a *app) recordInFlight() bool {
+	record := a.record()
+	// Of what a newer version wrote down nobody knows whether it has ended.
+	return record.InFlight() && (record.Version == 1 || a.cut().RollingOut() || a.count(ready) < a.replicas())
+}
+
+// record is what is written down of the last restart; nil where there is nothing.
+func (a *app) record() *inventory.Record {
 	var record inventory.Record
 	text := a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation]
-	if text == "" || json.Unmarshal([]byte(text), &record) != nil || !record.InFlight() {
-		return false
+	if text == "" || json.Unmarshal([]byte(text), &record) != nil {
+		return nil
 	}
-	// Of what a newer version wrote down nobody knows whether it has ended.
-	return record.Version == 1 || a.cut().RollingOut() || a.count(ready) < a.replicas()
+	return &record
+}
+
+// leavesSome are the results after which what is left is evicted.
+var leavesSome = []v1alpha1.RestartResult{v1alpha1.ResultReverted, v1alpha1.ResultInterrupted, v1alpha1.ResultFailed}
+
+// cause is what there may be one restart for. What is left when the template was changed back, or
+// evictions were interrupted or given up, is evicted for the same cause.
+func cause(verdict *rollout.Verdict) string {
+	last := verdict.Workload.Record
+	if verdict.Method != v1alpha1.MethodEviction || last == nil || !slices.Contains(leavesSome, last.Result) {
+		return verdict.Record.Cause
+	}
+	return verdict.Record.Cause + " after " + last.Start.String()
+}
+
+// takes is how many Pods a restart takes at once at least.
+func takes(by v1alpha1.RestartMethod, object *inventory.Object) int {
+	if by == v1alpha1.MethodRolloutRestart {
+		return object.Strategy.AtOnce()
+	}
+	return 1
+}
+
+// mayEvictNow fails the test where a Pod is evicted that must not be.
+func (s *simulation) mayEvictNow(namespace *rollout.NamespacePlan, verdict *rollout.Verdict, a *app, p *pod) {
+	never := func(format string, arguments ...any) {
+		s.t.Fatalf("%s of %s must not be evicted: "+format+"\n%s", append(append([]any{p.name, a}, arguments...), s.transcript.String())...)
+	}
+	if namespace.Policy == nil {
+		never("nobody governs it")
+	}
+	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
+	workload, record := verdict.Workload, a.record()
+	cause, err := inventory.ParseCause(record.Cause)
+	switch check, known := s.checks[verdict.CheckKey]; {
+	case s.stopped:
+		never("the red button is pressed")
+	case policy.Spec.Mode != v1alpha1.ModeEnforce:
+		never("the policy only reports")
+	case s.guard != rollout.GuardHolds:
+		never("the guard is not proven")
+	case !record.InFlight() || record.Method != v1alpha1.MethodEviction || err != nil:
+		never("nothing is written down: %v", record)
+	case p.created.Unix() > cause.Newest:
+		never("it is younger than what is to be replaced")
+	case workload.Finding == v1alpha1.FindingMissing && p.injected != "":
+		never("it is in the mesh")
+	case workload.Finding == v1alpha1.FindingStale && p.injected == workload.Expectation.Revision:
+		never("it is as it should be")
+	case !known || !check.Promises(workload.Expectation):
+		never("no dry run has shown a sidecar")
+	}
+}
+
+// downTogether fails the test where evictions have taken down more Pods than may be.
+func (s *simulation) downTogether(namespace *rollout.NamespacePlan, a *app) {
+	if a.disturbed || a.crashes != nil {
+		return
+	}
+	down, most := a.replicas()-a.count(ready), max(1, a.cut().Strategy.MaxUnavailable)
+	if a.cut().Kind == "StatefulSet" {
+		most = 1
+	}
+	if down > most {
+		s.t.Fatalf("%d Pods of %s are down, and it allows %d:\n%s", down, a, most, s.transcript.String())
+	}
+	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
+	for _, budget := range policy.Spec.Budgets {
+		_, basePods := s.base(budget.Scope, namespace)
+		if limit := limitOf(budget.Pods, basePods); down > limit {
+			s.t.Fatalf("%d Pods of %s are down, and the budget of scope %s allows %d:\n%s", down, a, budget.Scope, limit, s.transcript.String())
+		}
+	}
 }
 
 // base is what percentages are taken of.

@@ -111,7 +111,7 @@ func reasons(plan *rollout.Plan) string {
 // What a policy in mode Report says is what it would say in mode Enforce, up to its mode: nothing is
 // asked or done, and every hold that Enforce would put before it is put.
 func TestReportSaysWhatEnforceWould(t *testing.T) {
-	after := sets.New(rollout.ReasonReportMode)
+	after := sets.New(rollout.ReasonReportMode, rollout.ReasonEvictionHeld)
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
@@ -126,7 +126,7 @@ func TestReportSaysWhatEnforceWould(t *testing.T) {
 			t.Fatalf("verdicts on %d workloads in Enforce and on %d in Report", len(enforced), len(reported))
 		}
 		for key, verdict := range reported {
-			if verdict.Step == rollout.StepRestart || verdict.Step == rollout.StepCheck {
+			if verdict.Step == rollout.StepRestart || verdict.Step == rollout.StepCheck || verdict.Step == rollout.StepEvict {
 				t.Fatalf("%s: a policy that reports asks for step %d", key, verdict.Step)
 			}
 			if other := enforced[key]; !after.Has(verdict.Reason) && (other.Reason != verdict.Reason || other.Message != verdict.Message || other.Action != verdict.Action || other.Step != verdict.Step) {

@@ -59,6 +59,7 @@ type simulation struct {
 
 	inventory *inventory.Inventory
 	checks    map[rollout.CheckKey]rollout.Check
+	evictions map[types.UID]rollout.Evictions
 	plan      *rollout.Plan
 	causes    sets.Set[string]
 	// reports are what is written about namespaces.
@@ -95,6 +96,10 @@ type app struct {
 	// back with its revision.
 	revision  int
 	revisions map[string]int
+	// current is the revision of a StatefulSet's Pods below its partition; bySlot, the revision of the
+	// Pod that was in a slot last.
+	current int
+	bySlot  map[int]int
 	// templated is the generation at which the template was looked at, counted what the status says.
 	templated int64
 	counted   [6]int64
@@ -139,6 +144,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		guard:     rollout.GuardHolds,
 		inventory: inventory.New(),
 		checks:    map[rollout.CheckKey]rollout.Check{},
+		evictions: map[types.UID]rollout.Evictions{},
 		causes:    sets.New[string](),
 		reports:   map[string]*v1alpha1.MeshReportStatus{},
 		told:      map[string]string{},
@@ -206,13 +212,15 @@ func (s *simulation) tellNamespace(name string) {
 // have made them the day before.
 func add[T metav1.Object](s *simulation, b *builder.Workload[T]) *app {
 	b.CreatedAt(yesterday)
-	a := &app{object: b.Build(), revision: 1, startup: stepTime, nodes: 3}
+	a := &app{object: b.Build(), revision: 1, current: 1, startup: stepTime, nodes: 3}
 	switch object := any(a.object).(type) {
 	case *appsv1.Deployment:
 		a.template = &object.Spec.Template
 	case *appsv1.StatefulSet:
 		a.template = &object.Spec.Template
 	case *appsv1.DaemonSet:
+		a.template = &object.Spec.Template
+	case *appsv1.ReplicaSet:
 		a.template = &object.Spec.Template
 	}
 	s.enter(a)
@@ -291,6 +299,12 @@ func (s *simulation) schedule(a *app, p *pod) {
 
 func (s *simulation) waitsForANode(p *pod) bool { return len(s.nodes) > 0 && p.node == "" }
 
+// takeOut takes the sidecar from one of a workload's Pods: it was created while the injector was down.
+func (s *simulation) takeOut(a *app, at int) {
+	a.pods[at].injected = ""
+	s.tellPod(a, a.pods[at])
+}
+
 func (s *simulation) addBudget(b *builder.BudgetBuilder, minAvailable int) {
 	budget := b.Build()
 	budget.Spec.MinAvailable = new(intstr.FromInt(minAvailable))
@@ -353,6 +367,8 @@ func (a *app) cut() *inventory.Object {
 		return inventory.FromStatefulSet(object.DeepCopy())
 	case *unstructured.Unstructured:
 		return inventory.FromRollout(a.rollout().DeepCopy())
+	case *appsv1.ReplicaSet:
+		return inventory.FromReplicaSet(object.DeepCopy())
 	default:
 		return inventory.FromDaemonSet(object.(*appsv1.DaemonSet).DeepCopy())
 	}
@@ -368,6 +384,8 @@ func (a *app) replicas() int {
 		return int(*object.Spec.Replicas)
 	case *unstructured.Unstructured:
 		return inventory.FromRollout(object).Replicas
+	case *appsv1.ReplicaSet:
+		return int(*object.Spec.Replicas)
 	default:
 		return a.nodes
 	}
@@ -415,6 +433,8 @@ func (s *simulation) scale(a *app, replicas int32) {
 			object.Spec.Replicas = &replicas
 		case *unstructured.Unstructured:
 			a.set(int64(replicas), "spec", "replicas")
+		case *appsv1.ReplicaSet:
+			object.Spec.Replicas = &replicas
 		}
 	})
 }
@@ -429,7 +449,7 @@ func (a *app) owner(revision int) metav1.Object {
 }
 
 func (s *simulation) tellReplicaSet(a *app) {
-	if replicaSet, is := a.owner(a.revision).(*appsv1.ReplicaSet); is {
+	if replicaSet, is := a.owner(a.revision).(*appsv1.ReplicaSet); is && a.cut().Kind != "ReplicaSet" {
 		link := inventory.LinkTo(replicaSet)
 		s.happens("ReplicaSet "+link.Name, func(i *inventory.Inventory) { i.SetLink(link) })
 	}
@@ -501,7 +521,7 @@ func (s *simulation) control(a *app) {
 		if a.revisions[template] == 0 {
 			a.revisions[template] = len(a.revisions) + 1
 		}
-		if a.revision != a.revisions[template] {
+		if a.revision != a.revisions[template] && a.cut().Kind != "ReplicaSet" {
 			a.revision = a.revisions[template]
 			s.tellReplicaSet(a)
 		}
@@ -580,6 +600,7 @@ func (s *simulation) replaceBeside(a *app, strategy inventory.Strategy) {
 	if strategy.Type == inventory.StrategyRecreate && a.count(func(p *pod) bool { return p.going }) > 0 {
 		return
 	}
+	// What is there is filled up by the ReplicaSets themselves, whatever the strategy is.
 	room := min(a.replicas()-a.count(a.updated), a.replicas()+strategy.MaxSurge-a.count(running))
 	for range room {
 		if s.newPod(a, len(a.pods), s.now) == nil {
@@ -609,6 +630,13 @@ func (s *simulation) newPod(a *app, slot int, at time.Time) *pod {
 		mesh.Namespace{Name: a.object.GetNamespace(), Labels: s.namespace(a.object.GetNamespace()).Labels},
 		mesh.Template{Labels: a.template.Labels, Annotations: a.template.Annotations})
 	p := &pod{slot: slot, revision: a.revision, created: at}
+	if former := a.bySlot[slot]; former != 0 && slot < a.cut().Strategy.Partition {
+		p.revision = a.current
+	}
+	if a.bySlot == nil {
+		a.bySlot = map[int]int{}
+	}
+	a.bySlot[slot] = p.revision
 	if expected.Inject && s.down {
 		if !s.lettingPass() {
 			return nil
@@ -658,8 +686,13 @@ func (s *simulation) report(a *app) {
 	switch object := a.object.(type) {
 	case *appsv1.Deployment:
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
+	case *appsv1.ReplicaSet:
+		object.Status = appsv1.ReplicaSetStatus{ObservedGeneration: generation, Replicas: all, ReadyReplicas: available, AvailableReplicas: available}
 	case *appsv1.StatefulSet:
-		object.Status = appsv1.StatefulSetStatus{ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
+		if int(updated) == a.replicas() && a.cut().Strategy.Type == inventory.StrategyRolling {
+			a.current = a.revision
+		}
+		object.Status = appsv1.StatefulSetStatus{CurrentRevision: fmt.Sprint(a.current), UpdateRevision: fmt.Sprint(a.revision), ObservedGeneration: generation, Replicas: all, UpdatedReplicas: updated, ReadyReplicas: available, AvailableReplicas: available}
 	case *unstructured.Unstructured:
 		a.reportRollout(updated, all, available)
 	case *appsv1.DaemonSet:
@@ -696,8 +729,9 @@ func (s *simulation) countBudgets() {
 func (s *simulation) decide() *rollout.Plan {
 	in := rollout.Input{
 		Now: s.now, Snapshot: s.inventory.Snapshot(), System: rollout.SystemNamespaces.Union(sets.New(istioNamespace)), Stopped: s.stopped, Guard: s.guard,
-		Check:    func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
-		Reported: func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
+		Check:     func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
+		Reported:  func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
+		Evictions: func(uid types.UID) rollout.Evictions { return s.evictions[uid] },
 	}
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)
@@ -826,6 +860,13 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			return false
 		}
 		s.mayStart(namespace, verdict)
+		if verdict.Method == v1alpha1.MethodEviction {
+			s.note("begin to evict Pods of %s", a)
+			a.disturbed = verdict.Workload.Pods.Ready == 0
+			a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
+			s.inventory.SetObject(s.changed(a))
+			return true
+		}
 		s.note("restart %s", a)
 		a.disturbed = verdict.Workload.Pods.Ready == 0
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
@@ -836,6 +877,8 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		}
 		a.object.SetGeneration(a.object.GetGeneration() + 1)
 		s.inventory.SetObject(s.changed(a))
+	case rollout.StepEvict:
+		return s.evict(namespace, verdict, a)
 	case rollout.StepFinish:
 		if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != verdict.Workload.Object.Annotations[v1alpha1.LastRestartAnnotation] {
 			return false
@@ -849,6 +892,53 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		s.inventory.SetObject(s.changed(a))
 	}
 	return true
+}
+
+// evict does as the API server does, which asks the disruption budgets, until it refuses.
+func (s *simulation) evict(namespace *rollout.NamespacePlan, verdict *rollout.Verdict, a *app) bool {
+	acted := false
+	for _, chosen := range verdict.Evict {
+		at := slices.IndexFunc(a.pods, func(p *pod) bool { return p.uid == chosen.UID })
+		if at < 0 || a.pods[at].going {
+			continue // it has gone by itself
+		}
+		p := a.pods[at]
+		s.mayEvictNow(namespace, verdict, a, p)
+		memory := s.evictions[a.object.GetUID()]
+		if refused := s.refusal(a, p); refused != "" {
+			if memory.Refused == "" {
+				memory.RefusedSince = s.now
+			}
+			memory.Refused, memory.Until = refused, s.now.Add(15*time.Second)
+			s.evictions[a.object.GetUID()] = memory
+			s.say("eviction of %s is refused: %s", p.name, refused)
+			return acted
+		}
+		s.say("evict %s", p.name)
+		s.evictions[a.object.GetUID()] = rollout.Evictions{Last: s.now}
+		a.remove(s, p)
+		s.inventory.Evicted(p.uid)
+		s.downTogether(namespace, a)
+		s.countBudgets()
+		acted = true
+	}
+	return acted
+}
+
+// refusal is why the API server refuses an eviction; empty where it does not.
+func (s *simulation) refusal(a *app, p *pod) string {
+	for _, budget := range s.budgets {
+		selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+		if err != nil {
+			s.t.Fatalf("reading the selector of %s: %v", budget.Name, err)
+		}
+		status := budget.Status
+		covers := budget.Namespace == a.object.GetNamespace() && selector.Matches(labels.Set(a.template.Labels))
+		if covers && status.DisruptionsAllowed == 0 && (ready(p) || status.CurrentHealthy < status.DesiredHealthy) {
+			return "Cannot evict pod as it would violate the pod's disruption budget."
+		}
+	}
+	return ""
 }
 
 func with(annotations map[string]string, key, value string) map[string]string {

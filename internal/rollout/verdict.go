@@ -5,6 +5,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
 // Reason is why a verdict is what it is, as one word that does not change its meaning.
@@ -15,6 +16,7 @@ const (
 	ReasonRestartDue        Reason = "RestartDue"
 	ReasonRestartInProgress Reason = "RestartInProgress"
 	ReasonRestartEnded      Reason = "RestartEnded"
+	ReasonEvictionHeld      Reason = "EvictionHeld"
 )
 
 // Reasons of holds, in the order in which they are looked for.
@@ -33,7 +35,7 @@ const (
 	ReasonScaledToZero            Reason = "ScaledToZero"
 	ReasonPaused                  Reason = "Paused"
 	ReasonMeshModeConflict        Reason = "MeshModeConflict"
-	ReasonPatchRecreatesNothing   Reason = "PatchRecreatesNothing"
+	ReasonEvictionDisabled        Reason = "EvictionDisabled"
 	ReasonTemplateLent            Reason = "TemplateLent"
 	ReasonRolloutInProgress       Reason = "RolloutInProgress"
 	ReasonRolloutStuck            Reason = "RolloutStuck"
@@ -72,6 +74,8 @@ const (
 	ReasonRefusedByAdmission      Reason = "RefusedByAdmission"
 	ReasonInjectedPodsFailing     Reason = "InjectedPodsFailing"
 	ReasonWaitingForCapacity      Reason = "WaitingForCapacity"
+	ReasonPodsNotReady            Reason = "PodsNotReady"
+	ReasonUpdatePending           Reason = "UpdatePending"
 	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
 	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"
 	ReasonExceedsBudget           Reason = "ExceedsBudget"
@@ -89,6 +93,8 @@ const (
 	StepCheck
 	// StepRestart: restart it.
 	StepRestart
+	// StepEvict: evict some of its Pods.
+	StepEvict
 	// StepFinish: write down how its restart ended.
 	StepFinish
 )
@@ -111,6 +117,8 @@ type Verdict struct {
 	Record inventory.Record
 	// RestartAt is the time to be set as spec.restartAt, where that is the method.
 	RestartAt time.Time
+	// Evict are the Pods that are to be evicted now.
+	Evict []*mesh.Pod
 	// CheckKey names the dry-run check that this verdict rests on or asks for.
 	CheckKey CheckKey
 	// Until is when time alone may change the verdict; zero where it may not.

@@ -31,7 +31,7 @@ func validPolicy() *v1alpha1.MeshPolicy {
 				MatchLabels: map[string]v1alpha1.LabelValue{"team": "shop"},
 			},
 			Remediate:     []v1alpha1.Remediation{"Missing"},
-			Accept:        []v1alpha1.Risk{v1alpha1.RiskDowntime},
+			Accept:        []v1alpha1.Risk{v1alpha1.RiskDowntime, v1alpha1.RiskOwnedByOperator, v1alpha1.RiskUnchecked},
 			SettleSeconds: new(int32(30)),
 			Failure:       &v1alpha1.FailurePolicy{ProgressTimeoutSeconds: new(int32(600)), StopAfter: new(int32(1000)), CoolDownSeconds: new(int32(604800))},
 			Budgets: []v1alpha1.Budget{
@@ -277,14 +277,10 @@ func wrongRisks() []refusal {
 	accept := func(risks ...v1alpha1.Risk) func(*v1alpha1.MeshPolicy) {
 		return func(p *v1alpha1.MeshPolicy) { p.Spec.Accept = risks }
 	}
-	const cure = "this version acts on Downtime and Unchecked only; take StrictMTLS and OwnedByOperator out"
+	const cure = "this version does not act on StrictMTLS; take it out"
 	return []refusal{{
 		name:       "accepting StrictMTLS",
 		mutate:     accept(v1alpha1.RiskDowntime, v1alpha1.RiskStrictMTLS),
-		wantErrors: []string{"spec.accept", cure},
-	}, {
-		name:       "accepting OwnedByOperator",
-		mutate:     accept(v1alpha1.RiskOwnedByOperator),
 		wantErrors: []string{"spec.accept", cure},
 	}, {
 		name:       "accepting an unknown risk",

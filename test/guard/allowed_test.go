@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,6 +34,8 @@ func testAllowed(t *testing.T, w *world) {
 	t.Run("check", func(t *testing.T) { testDryRunPod(t, w) })
 	t.Run("act", func(t *testing.T) { testRestarts(t, w) })
 	t.Run("act on Rollouts", func(t *testing.T) { testRolloutRestarts(t, w) })
+	t.Run("write down what is evicted of a ReplicaSet", func(t *testing.T) { testReplicaSet(t, w) })
+	t.Run("evict", func(t *testing.T) { testEviction(t, w) })
 	t.Run("report", func(t *testing.T) { testReports(t, w) })
 	t.Run("lead", func(t *testing.T) { testLease(t, w) })
 	t.Run("authenticate scrapers", func(t *testing.T) { testReviews(t, w) })
@@ -192,6 +195,38 @@ func testRestarts(t *testing.T, w *world) {
 			}
 			check("")
 		})
+	}
+}
+
+func testReplicaSet(t *testing.T, w *world) {
+	old := replicaSet()
+	if err := w.operator.Get(t.Context(), client.ObjectKeyFromObject(old), old); err != nil {
+		t.Fatal(err)
+	}
+	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"add","path":"/metadata/annotations/fullmesh.dev~1last-restart","value":"{}"}]`, old.UID)
+	if err := jsonPatch(t.Context(), w.operator, old, patch); err != nil {
+		t.Error(err)
+	}
+}
+
+// testEviction evicts the Pod that was looked at and not another of its name.
+func testEviction(t *testing.T, w *world) {
+	gone := pod("evicted")
+	w.create(t, gone)
+	evict := func(uid types.UID) error {
+		return w.operator.SubResource("eviction").Create(t.Context(), pod("evicted"), &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Namespace: shop, Name: "evicted"},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
+		})
+	}
+	if err := evict("another"); !apierrors.IsConflict(err) {
+		t.Errorf("Evicting another Pod of the same name: %v", err)
+	}
+	if err := evict(gone.UID); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(gone), gone); err == nil && gone.DeletionTimestamp == nil {
+		t.Error("The Pod is still there")
 	}
 }
 

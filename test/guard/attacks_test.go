@@ -64,6 +64,7 @@ func attacksOnWorkloads() []attack {
 	web := func() client.Object { return deployment() }
 	db := func() client.Object { return statefulSet() }
 	agent := func() client.Object { return daemonSet() }
+	old := func() client.Object { return replicaSet() }
 	const (
 		spec        = "/spec/template/spec/"
 		annotations = "/spec/template/metadata/annotations"
@@ -132,6 +133,18 @@ func attacksOnWorkloads() []attack {
 		patching(agent, "another strategy of a DaemonSet", "replace", "/spec/updateStrategy", `{"type":"OnDelete"}`, specMessage),
 		patching(agent, "a label on a DaemonSet", "add", "/metadata/labels/evil", `"true"`, metaMessage),
 
+		patching(old, "another image of a ReplicaSet", "replace", spec+"containers/0/image", image, templateMessage),
+		patching(old, "fewer replicas of a ReplicaSet", "replace", "/spec/replicas", "0", specMessage),
+		patching(old, "an owner of a ReplicaSet", "add", "/metadata/ownerReferences", `[{"apiVersion":"example.com/v1","kind":"App","name":"evil","uid":"1b4e7c1c-6f5d-4a57-8f0b-7d1f2a3b4c5d"}]`, metaMessage),
+		patching(old, "an annotation of a ReplicaSet", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
+
+		{name: "a Pod evicted by its name alone", do: evicting(nil), want: byPolicy(evictOnly, evictionMessage)},
+		{name: "a Pod evicted at a version", do: evicting(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: new("1")}}), want: byPolicy(evictOnly, evictionMessage), rehearse: isStale},
+		{name: "a Pod killed at once", do: evicting(&metav1.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: &metav1.Preconditions{UID: new(types.UID("x"))}}),
+			want: byPolicy(evictOnly, evictionMessage), rehearse: isStale},
+		{name: "what belongs to a Pod orphaned", do: evicting(&metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan), Preconditions: &metav1.Preconditions{UID: new(types.UID("x"))}}),
+			want: byPolicy(evictOnly, evictionMessage), rehearse: isStale},
+
 		{
 			name: "another image beside the cause",
 			do: func(ctx context.Context, c caller) error {
@@ -189,6 +202,25 @@ func attacksOnRollouts() []attack {
 		patching(canary, "what others applied to a Rollout made nobody's", "add", "/metadata/managedFields", `[{}]`, managedMessage),
 	}
 }
+
+// What the policy on Pods says.
+const (
+	podMessage      = "of Pods only the eviction may be asked for"
+	evictionMessage = "an eviction must name the Pod's UID, and may set nothing else"
+)
+
+func evict(ctx context.Context, c caller, options *metav1.DeleteOptions) error {
+	return c.SubResource("eviction").Create(ctx, pod("web-0"), &policyv1.Eviction{
+		ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "web-0"}, DeleteOptions: options,
+	})
+}
+
+func evicting(options *metav1.DeleteOptions) func(context.Context, caller) error {
+	return func(ctx context.Context, c caller) error { return evict(ctx, c, options) }
+}
+
+// isStale is the refusal of a request about another Pod than the one that there is.
+func isStale(err error) error { return refused(err, apierrors.IsConflict, "") }
 
 // apply applies a spec for the Deployment server-side.
 func apply(ctx context.Context, c caller, spec map[string]any) error {
@@ -252,9 +284,6 @@ func attacksOnRoles() []attack {
 			return c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(shop))
 		}, want: byRBAC("deletecollection", "pods")},
 		{name: "a Pod patched", do: patch(pod("web-0")), want: byRBAC("patch", "pods")},
-		{name: "a Pod evicted", do: func(ctx context.Context, c caller) error {
-			return c.SubResource("eviction").Create(ctx, pod("web-0"), &policyv1.Eviction{ObjectMeta: inShop("web-0")})
-		}, want: byRBAC("create", "pods/eviction")},
 		{name: "a command in a Pod", do: connect("exec"), want: byRBAC("create", "pods/exec"), rehearse: hasNoNode},
 		{name: "attaching to a Pod", do: connect("attach"), want: byRBAC("create", "pods/attach"), rehearse: hasNoNode},
 		{name: "a port of a Pod", do: connect("portforward"), want: byRBAC("create", "pods/portforward"), rehearse: hasNoNode},
@@ -294,7 +323,8 @@ func attacksOnRoles() []attack {
 		}, want: byRBAC("update", "rollouts")},
 		{name: "the definition of Rollouts", do: patch(definition()), want: byRBAC("patch", "customresourcedefinitions")},
 		{name: "every definition", do: list(definitions()), want: byRBAC("list", "customresourcedefinitions")},
-		{name: "a ReplicaSet patched", do: patch(&appsv1.ReplicaSet{ObjectMeta: inShop("old")}), want: byRBAC("patch", "replicasets")},
+		{name: "a ReplicaSet scaled", do: scale(replicaSet()), want: byRBAC("patch", "replicasets/scale")},
+		{name: "a ReplicaSet deleted", do: del(replicaSet()), want: byRBAC("delete", "replicasets")},
 		{name: "a Job", do: create(&batchv1.Job{ObjectMeta: inShop("evil"), Spec: batchv1.JobSpec{Template: jobTemplate()}}), want: byRBAC("create", "jobs")},
 		{name: "a disruption budget deleted", do: del(&policyv1.PodDisruptionBudget{ObjectMeta: inShop("web")}), want: byRBAC("delete", "poddisruptionbudgets")},
 
@@ -345,6 +375,20 @@ func attacksWithMoreRights() []attack {
 		{name: "a DaemonSet's status", do: status(daemonSet()), want: byPolicy(noSubresources, message)},
 		{name: "a Rollout's status", do: status(rollout()), want: byPolicy(noSubresources, message)},
 		{name: "a Rollout scaled", do: scale(rollout()), want: byPolicy(noSubresources, message)},
+		{name: "a ReplicaSet scaled", do: scale(replicaSet()), want: byPolicy(noSubresources, message)},
+		{name: "a Pod deleted", do: func(ctx context.Context, c caller) error { return c.Delete(ctx, pod("web-0")) }, want: byPolicy(evictOnly, podMessage)},
+		{name: "all Pods deleted", do: func(ctx context.Context, c caller) error {
+			return c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(shop))
+		}, want: byPolicy(evictOnly, podMessage)},
+		{name: "a Pod patched", do: func(ctx context.Context, c caller) error {
+			return jsonPatch(ctx, c, pod("web-0"), `[{"op":"add","path":"/metadata/labels/evil","value":"true"}]`)
+		}, want: byPolicy(evictOnly, podMessage)},
+		{name: "a Pod bound to a node", do: func(ctx context.Context, c caller) error {
+			return c.kube.CoreV1().Pods(shop).Bind(ctx, &corev1.Binding{
+				ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "web-0"}, Target: corev1.ObjectReference{Kind: "Node", Name: "node"},
+			}, metav1.CreateOptions{DryRun: c.dryRun})
+		}, want: byPolicy(evictOnly, podMessage)},
+		{name: "a command in a Pod", do: connect("exec"), want: byPolicy(evictOnly, podMessage), rehearse: hasNoNode},
 	}
 }
 

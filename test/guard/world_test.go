@@ -48,6 +48,7 @@ const (
 	restartOnly    = "fullmesh-restart-only"
 	noSubresources = "fullmesh-no-subresources"
 	podsDryRunOnly = "fullmesh-pods-dry-run-only"
+	evictOnly      = "fullmesh-evict-only"
 )
 
 // caller sends requests as somebody.
@@ -184,6 +185,18 @@ func daemonSet() *appsv1.DaemonSet {
 	}
 }
 
+// replicaSet is one without owner.
+func replicaSet() *appsv1.ReplicaSet {
+	return &appsv1.ReplicaSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ReplicaSet"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "old", Annotations: map[string]string{"owner": "shop"}},
+		Spec: appsv1.ReplicaSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "old"}},
+			Template: template("old", nil),
+		},
+	}
+}
+
 func workloadMeta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace:   shop,
@@ -233,10 +246,7 @@ func things() []client.Object {
 		&corev1.ConfigMap{ObjectMeta: inShop("settings")},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: injectorNamespace, Name: "istio-sidecar-injector"}},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: v1alpha1.StopConfigMap}},
-		&appsv1.ReplicaSet{ObjectMeta: inShop("old"), Spec: appsv1.ReplicaSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "old"}},
-			Template: template("old", nil),
-		}},
+		replicaSet(),
 		&policyv1.PodDisruptionBudget{ObjectMeta: inShop("web"), Spec: policyv1.PodDisruptionBudgetSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
 		}},
@@ -299,6 +309,9 @@ func (w *world) awaitGuard(t *testing.T) {
 	dryRun := client.NewDryRunClient(w.operator.Client)
 	await(t, "policy "+restartOnly+" is in force", func(ctx context.Context) error {
 		return refusedByPolicy(jsonPatch(ctx, dryRun, deployment(), `[{"op":"add","path":"/spec/paused","value":true}]`), restartOnly, "")
+	})
+	await(t, "policy "+evictOnly+" is in force", func(ctx context.Context) error {
+		return refusedByPolicy(evict(ctx, caller{Client: dryRun}, nil), evictOnly, "")
 	})
 	await(t, "policy "+podsDryRunOnly+" is in force", func(ctx context.Context) error {
 		// Were it created, it would be deleted by nobody; so it has a name of its own.

@@ -70,8 +70,8 @@ func TestTheDefaultInstallRuns(t *testing.T) {
 			}
 			return nil
 		})
-		if len(policies.Items) != 3 {
-			t.Errorf("There are %d policies, want 3", len(policies.Items))
+		if len(policies.Items) != 4 {
+			t.Errorf("There are %d policies, want 4", len(policies.Items))
 		}
 		for _, policy := range policies.Items {
 			if checking := policy.Status.TypeChecking; checking != nil {

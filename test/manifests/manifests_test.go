@@ -4,6 +4,9 @@
 package manifests
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +26,8 @@ func TestTheDefaultInstallIsComplete(t *testing.T) {
 		"ServiceAccount/fullmesh",
 		"ClusterRole/fullmesh",
 		"ClusterRoleBinding/fullmesh",
+		"ClusterRole/fullmesh-eviction",
+		"ClusterRoleBinding/fullmesh-eviction",
 		"Deployment/fullmesh",
 		"PodDisruptionBudget/fullmesh",
 		"Service/fullmesh-metrics",
@@ -30,6 +35,8 @@ func TestTheDefaultInstallIsComplete(t *testing.T) {
 		"ValidatingAdmissionPolicyBinding/fullmesh-restart-only",
 		"ValidatingAdmissionPolicy/fullmesh-pods-dry-run-only",
 		"ValidatingAdmissionPolicyBinding/fullmesh-pods-dry-run-only",
+		"ValidatingAdmissionPolicy/fullmesh-evict-only",
+		"ValidatingAdmissionPolicyBinding/fullmesh-evict-only",
 		"ValidatingAdmissionPolicy/fullmesh-no-subresources",
 		"ValidatingAdmissionPolicyBinding/fullmesh-no-subresources",
 	} {
@@ -93,6 +100,46 @@ func TestTheOperatorsRolesHaveNoSecretsAndNoWildcards(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An install without evictions has neither the right nor the wish.
+func TestTheComponentNoEvictionTakesTheVerbAway(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := t.TempDir()
+	relative := func(path string) string {
+		from, err := filepath.Rel(overlay, filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return from
+	}
+	kustomization := fmt.Sprintf("resources: [%s]\ncomponents: [%s]\n", relative("config/default"), relative("config/components/no-eviction"))
+	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	objects, err := Render("", overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		text, err := object.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(object.GetKind(), "Role") && strings.Contains(string(text), "pods/eviction") {
+			t.Errorf("%s %s still gives the verb", object.GetKind(), object.GetName())
+		}
+	}
+	deployment, err := find(objects, "Deployment/fullmesh").MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(deployment), `"--eviction=Disabled"`) {
+		t.Errorf("The operator may evict: %s", deployment)
 	}
 }
 

@@ -1,0 +1,310 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// Evictions is what is remembered of the evictions of one workload. It is a cache only: what counts is
+// which Pods run.
+type Evictions struct {
+	// Last is when the API server accepted one last.
+	Last time.Time
+	// Refused is why it refused the newest one, since RefusedSince, and Until when to leave it alone.
+	Refused             string
+	RefusedSince, Until time.Time
+}
+
+// stopsEvictions are asked anew before every further eviction, whatever is on its way: what somebody
+// has said since, and whether injection still works.
+var stopsEvictions = []check{
+	{"NobodyGovernsIt", nobodyGovernsIt},
+	{"NamespaceIsTerminating", namespaceIsTerminating},
+	{"IsNotSelected", isNotSelected},
+	{"IsOptedOut", isOptedOut},
+	{"FindingIsNotRemediated", findingIsNotRemediated},
+	{"IsScaledToZero", isScaledToZero},
+	{"IsPaused", isPaused},
+	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
+	{"NoPodCanBeCreated", noPodCanBeCreated},
+	{"EvictionIsDisabled", evictionIsDisabled},
+	{"PolicyCannotBeUsed", policyCannotBeUsed},
+	{"PolicyOnlyReports", policyOnlyReports},
+	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
+	{"RedButtonIsPressed", redButtonIsPressed},
+	{"GuardIsNotProven", guardIsNotProven},
+	{"InjectorIsNotAtRest", injectorIsNotAtRest},
+	{"IsSettling", isSettling},
+	{"IsOwnedByOperator", isOwnedByOperator},
+	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
+	{"InjectedPodsAreFailing", injectedPodsAreFailing},
+}
+
+// stopsNextRound are asked when all that was evicted is back: what they look at moves while it is not.
+var stopsNextRound = []check{
+	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
+	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"CapacityIsMissing", capacityIsMissing},
+	{"UpdateIsPending", updateIsPending},
+	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+	{"BudgetLeavesNone", budgetLeavesNone},
+}
+
+func nobodyGovernsIt(s *situation) *hold {
+	if s.policy != nil {
+		return nil
+	}
+	return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "No MeshPolicy governs the namespace any more."}
+}
+
+func budgetLeavesNone(s *situation) *hold {
+	if s.podLimit != 0 {
+		return nil
+	}
+	return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("A budget of MeshPolicy %s allows no restart at all. Raise it.", s.policy.Name)}
+}
+
+func evictionIsDisabled(s *situation) *hold {
+	method := s.method()
+	if method.name != v1alpha1.MethodEviction || !s.in.EvictionDisabled {
+		return nil
+	}
+	because := ""
+	if method.why != "" {
+		because = " Only evictions would bring it in, because " + method.why + "."
+	}
+	return &hold{reason: ReasonEvictionDisabled, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the Pods that are to be replaced one by one; those that follow are injected."}
+}
+
+// updateIsPending speaks where a Pod that is evicted would come back with another template than it
+// runs: whoever has put that update off has not asked for it now.
+func updateIsPending(s *situation) *hold {
+	object := s.workload.Object
+	if s.method().name != v1alpha1.MethodEviction {
+		return nil
+	}
+	var why string
+	switch {
+	case object.Kind == "ReplicaSet":
+		if object.TemplateChanged.Unix() <= s.workload.OldestToReplace {
+			return nil
+		}
+		why = "its template has changed since Pods that are to be replaced were created"
+	case object.Strategy.Type == inventory.StrategyNone:
+		if object.Updated >= object.Current {
+			return nil
+		}
+		why = fmt.Sprintf("%d of its %d Pods run the newest template, and its update strategy is OnDelete", object.Updated, object.Current)
+	default:
+		// Below the partition a Pod comes back as of the former revision, and may run the newer one since
+		// the partition was raised.
+		if object.Strategy.Partition == 0 || !object.TwoRevisions || object.Updated <= object.Replicas-object.Strategy.Partition {
+			return nil
+		}
+		why = fmt.Sprintf("Pods below partition %d run a newer template than those that follow them would", object.Strategy.Partition)
+	}
+	return &hold{reason: ReasonUpdatePending, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when that update may go ahead; those that follow are injected.", why)}
+}
+
+// evictionWaitsForItsPods speaks where a Pod is missing or not ready that is not to be replaced: no other
+// is taken down beside it.
+func evictionWaitsForItsPods(s *situation) *hold {
+	if s.method().name != v1alpha1.MethodEviction || !isMoving(s.workload) {
+		return nil
+	}
+	return &hold{reason: ReasonPodsNotReady, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and none is evicted before those are that are to stay. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are injected.", s.workload.Pods.Ready, s.workload.Object.Replicas)}
+}
+
+// evictedAtOnce is how many Pods may be down because of evictions.
+func (s *situation) evictedAtOnce() int {
+	object, pods := s.workload.Object, s.workload.Pods
+	most := 1
+	if object.Kind != "StatefulSet" && object.Strategy.Type == inventory.StrategyRolling {
+		most = max(object.Strategy.MaxUnavailable, 1)
+	}
+	if s.podLimit > 0 {
+		most = min(most, s.podLimit)
+	}
+	return min(most, max(pods.ToReplace+object.Replicas-pods.Ready, 1))
+}
+
+// evicting gives the verdict on a workload of which Pods are being evicted: that the next ones are, that
+// it waits, or how it ended.
+func evicting(s *situation, timeout time.Duration) Verdict {
+	workload := s.workload
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
+	broughtIn := isBroughtIn(workload)
+	switch {
+	case broughtIn && isWhole(workload):
+		return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
+	case !broughtIn && workload.NewestToReplace > cause.Newest:
+		return s.finishIneffective()
+	}
+	deadline := s.lastMoved().Add(timeout + workload.Object.Patience())
+	overdue := s.in.Now.After(deadline)
+	moving := broughtIn || isMoving(workload)
+	switch {
+	case moving && overdue && isNoWorse(workload):
+		return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
+	case moving && overdue:
+		return s.finish(v1alpha1.ResultFailed, failure(workload, timeout))
+	}
+	verdict := Verdict{
+		Workload: workload,
+		Action:   v1alpha1.ActionInFlight,
+		Reason:   ReasonRestartInProgress,
+		Method:   v1alpha1.MethodEviction,
+		Message:  fmt.Sprintf("Evicting since %s, %d at once: %s.", workload.Record.Start.Format(time.RFC3339), s.evictedAtOnce(), progress(workload)),
+		Until:    deadline.Add(time.Second),
+	}
+	var held *hold
+	if !broughtIn {
+		held = s.evictionsHeld(moving)
+	}
+	switch {
+	case held != nil && !moving && overdue:
+		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
+	case held != nil:
+		verdict.Reason = ReasonEvictionHeld
+		verdict.Message += " No further Pod is evicted: " + held.message
+		if held.checkDue {
+			verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()
+		}
+		if !held.until.IsZero() && held.until.Before(verdict.Until) {
+			verdict.Until = held.until
+		}
+		return verdict
+	case moving:
+		return verdict
+	default:
+		return s.nextRound(verdict, timeout)
+	}
+}
+
+// evictionsHeld is what speaks against any further eviction.
+func (s *situation) evictionsHeld(moving bool) *hold {
+	asked := stopsEvictions
+	if !moving {
+		asked = slices.Concat(stopsEvictions, stopsNextRound)
+	}
+	for _, check := range asked {
+		if spoken := check.ask(s); spoken != nil {
+			return spoken
+		}
+	}
+	return nil
+}
+
+// nextRound completes the verdict on a workload of which everything that was evicted is back.
+func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
+	past := s.evictions()
+	served := time.Unix(s.workload.NewestMeshedReady, 0).Add(time.Duration(s.workload.Object.MinReadySeconds) * time.Second)
+	_, checked := s.answer()
+	switch {
+	case past.Refused != "" && s.in.Now.After(past.RefusedSince.Add(timeout)):
+		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("The API server has refused every eviction for %s: %s", seconds(timeout), past.Refused))
+	case past.Until.After(s.in.Now):
+		verdict.Until = past.Until
+		verdict.Message += fmt.Sprintf(" The API server refused the next eviction, and is asked again: %s", past.Refused)
+	case served.After(s.in.Now):
+		verdict.Until = served
+	case !checked && s.in.Check != nil:
+		verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()
+	default:
+		verdict.Step, verdict.Evict, verdict.CheckKey = StepEvict, s.nextToEvict(), s.checkKey()
+	}
+	return verdict
+}
+
+func (s *situation) evictions() Evictions {
+	if s.in.Evictions == nil {
+		return Evictions{}
+	}
+	return s.in.Evictions(s.workload.Object.UID)
+}
+
+// nextToEvict are the Pods to be evicted now. Those that are not ready come first: they serve nothing,
+// and may heal. Of the others it is as many as every disruption budget allows, and one stays unless
+// downtime is accepted.
+func (s *situation) nextToEvict() []*mesh.Pod {
+	cause, _ := inventory.ParseCause(s.workload.Record.Cause)
+	left := slices.DeleteFunc(slices.Clone(s.workload.Evictable), func(pod *mesh.Pod) bool { return pod.Created > cause.Newest })
+	slices.SortStableFunc(left, func(a, b *mesh.Pod) int {
+		if a.Ready() != b.Ready() {
+			return cmp.Compare(min(a.ReadySince, 1), min(b.ReadySince, 1))
+		}
+		if s.workload.Object.Ordered && !a.Ready() {
+			return cmp.Compare(ordinal(a), ordinal(b)) // they are made again in this order
+		}
+		return 0
+	})
+	ready := s.workload.Pods.Ready
+	if !s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
+		ready--
+	}
+	for _, budget := range s.disruptionBudgets() {
+		ready = min(ready, budget.Allowed)
+	}
+	var next []*mesh.Pod
+	for _, pod := range left {
+		if len(next) == s.evictedAtOnce() {
+			break
+		}
+		if pod.Ready() {
+			if ready <= 0 {
+				break
+			}
+			ready--
+		}
+		next = append(next, pod)
+	}
+	return next
+}
+
+// ordinal is that of a StatefulSet's Pod.
+func ordinal(pod *mesh.Pod) int {
+	n, err := strconv.Atoi(pod.Name[strings.LastIndex(pod.Name, "-")+1:])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// isWhole reports whether there are as many Pods as are asked for, and all of them are ready.
+func isWhole(workload *inventory.Workload) bool {
+	return workload.Pods.Running >= workload.Object.Replicas && workload.Pods.Ready == workload.Pods.Running
+}
+
+// isMoving reports whether a Pod is missing or not ready that nobody is about to evict.
+func isMoving(workload *inventory.Workload) bool { return !onlyOutsideIsDown(workload) }
+
+// onlyOutsideIsDown reports whether every Pod is ready but for those that are to be replaced.
+func onlyOutsideIsDown(workload *inventory.Workload) bool {
+	pods := workload.Pods
+	return pods.Ready+pods.ToReplace-pods.ToReplaceReady >= workload.Object.Replicas
+}
+
+// lastMoved is when the newest Pod was evicted, came or became ready in the mesh, or when the first
+// eviction was due.
+func (s *situation) lastMoved() time.Time {
+	last := lastProgress(s.workload)
+	for _, at := range []time.Time{s.evictions().Last, time.Unix(s.workload.NewestMeshed, 0)} {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
+}

@@ -1,0 +1,168 @@
+package rollout_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// share is so many Pods outside of so many.
+func share(outside, of int) []func(*builder.PodBuilder) {
+	return append(slices.Repeat([]func(*builder.PodBuilder){uninjected}, outside), slices.Repeat([]func(*builder.PodBuilder){injected}, of-outside)...)
+}
+
+func TestTheMethodFollowsKindStrategyShareAndDisruptionBudget(t *testing.T) {
+	takingOne := func(replicas int32) *builder.Workload[*appsv1.Deployment] {
+		return cart().Replicas(replicas).Surge(0).Unavailable(1).RolledOut()
+	}
+	for name, test := range map[string]struct {
+		scene  *scene
+		method v1alpha1.RestartMethod
+		says   string
+	}{
+		"a Deployment":                                      {newScene(outside(cart(), 3)), v1alpha1.MethodRolloutRestart, "(rollout restart, 0 down and 1 on top at once)"},
+		"a Deployment that is recreated":                    {newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(cart().Recreate(), 3)), v1alpha1.MethodRolloutRestart, "(rollout restart, all Pods at once)"},
+		"a quarter is out":                                  {newScene(runs(takingOne(8).Build(), share(2, 8)...)), v1alpha1.MethodEviction, "(eviction of Pods: 2, 1 at once, because 2 of its 8 Pods are to be replaced and the others stay)"},
+		"more than a quarter is out":                        {newScene(runs(takingOne(8).Build(), share(3, 8)...)), v1alpha1.MethodRolloutRestart, ""},
+		"a quarter is out, and it surges":                   {newScene(runs(cart().Replicas(8).RolledOut().Build(), share(2, 8)...)), v1alpha1.MethodRolloutRestart, "0 down"},
+		"a quarter is out, and two may be down":             {newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...)), v1alpha1.MethodEviction, "Pods: 3, 2 at once"},
+		"one is out, and two may be down":                   {newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(1, 12)...)), v1alpha1.MethodEviction, "Pods: 1, 1 at once"},
+		"two may be down, and a budget lets one":            {newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...)), v1alpha1.MethodEviction, "Pods: 3, 1 at once"},
+		"a StatefulSet of which every Pod is out":           {newScene(outside(db(), 3)), v1alpha1.MethodRolloutRestart, ""},
+		"a StatefulSet of which one is in":                  {newScene(runs(db().Build(), share(2, 3)...)), v1alpha1.MethodEviction, "2 of its 3 Pods"},
+		"a StatefulSet that may take two, and does not":     {newScene(runs(db().Replicas(6).Unavailable(2).RolledOut().Build(), share(5, 6)...)), v1alpha1.MethodEviction, "Pods: 5, 1 at once"},
+		"a DaemonSet of which every Pod is out":             {newScene(outside(builder.DaemonSet("shop", "agent").RolledOut(3), 3)), v1alpha1.MethodRolloutRestart, ""},
+		"a DaemonSet of which one is in":                    {newScene(runs(builder.DaemonSet("shop", "agent").RolledOut(3).Build(), share(2, 3)...)), v1alpha1.MethodEviction, "2 of its 3 Pods"},
+		"a DaemonSet that surges":                           {newScene(runs(builder.DaemonSet("shop", "agent").Surge(1).Unavailable(0).RolledOut(3).Build(), share(2, 3)...)), v1alpha1.MethodRolloutRestart, ""},
+		"a StatefulSet that is updated on deletion":         {newScene(outside(db().OnDelete(), 3)), v1alpha1.MethodEviction, "its update strategy is OnDelete"},
+		"a StatefulSet with a partition":                    {newScene(outside(db().Partition(2), 3)), v1alpha1.MethodEviction, "stops at partition 2"},
+		"a ReplicaSet by itself":                            {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday), 3)), v1alpha1.MethodEviction, "does not roll out its template"},
+		"a StatefulSet with a Pod that cannot become ready": {newScene(runs(db().Build(), uninjected, uninjected, broken)), v1alpha1.MethodEviction, "would wait for a Pod that cannot become ready"},
+		"its disruption budget allows less than the strategy takes": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(20, 19, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20)),
+			v1alpha1.MethodEviction, "PodDisruptionBudget cart, which allows 1 Pods to be down where the strategy takes 5"},
+		"its disruption budget allows as many":                 {newScene(builder.DisruptionBudget("shop", "cart").Healthy(20, 15, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20)), v1alpha1.MethodRolloutRestart, ""},
+		"its disruption budget allows none, and it takes none": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)), v1alpha1.MethodRolloutRestart, ""},
+		"something else controls it":                           {newScene(outside(cart().OwnedBy(db().Build()).Annotated(v1alpha1.AcceptAnnotation, "OwnedByOperator"), 3)), v1alpha1.MethodEviction, "StatefulSet shop/db controls it and would undo a change"},
+		"its last restart was taken back":                      {newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)), v1alpha1.MethodEviction, "somebody took back the change"},
+		"few are out, and nothing may be evicted":              {newScene(runs(takingOne(8).Build(), share(2, 8)...)).when(evictionDisabled), v1alpha1.MethodRolloutRestart, "1 down"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			if verdict.Action != v1alpha1.ActionRestart || verdict.Method != test.method || verdict.Record.Method != test.method || !strings.Contains(verdict.Message, test.says) {
+				t.Errorf("%s %s by %s, written down as %s, want %s: %q does not say %q", verdict.Action, verdict.Reason, verdict.Method, verdict.Record.Method, test.method, verdict.Message, test.says)
+			}
+		})
+	}
+}
+
+// evicting is a workload of which Pods are being evicted since began.
+func evicting[T metav1.Object](b *builder.Workload[T]) *builder.Workload[T] {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: b.Build().GetUID(), Newest: yesterday.Unix()}
+	return b.Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", began).String())
+}
+
+func TestEvictionInFlight(t *testing.T) {
+	onDelete := func() *builder.Workload[*appsv1.StatefulSet] { return evicting(db().OnDelete()) }
+	two := func() *builder.Workload[*appsv1.Deployment] {
+		return evicting(cart().Replicas(8).Unavailable(2).RolledOut())
+	}
+	starting := func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") }
+	crashed := func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default").Crashing("app", 1) }
+	remembered := func(past rollout.Evictions) func(*rollout.Input) {
+		return func(in *rollout.Input) { in.Evictions = func(types.UID) rollout.Evictions { return past } }
+	}
+	for name, test := range map[string]struct {
+		scene *scene
+		// evicts are the Pods that are evicted now. Otherwise it waits for a step, or has a result.
+		evicts []string
+		step   rollout.Step
+		reason rollout.Reason
+		result v1alpha1.RestartResult
+		says   string
+	}{
+		"one at a time of a StatefulSet":                          {scene: newScene(outside(onDelete(), 3)), evicts: []string{"db-0"}, says: "Evicting since"},
+		"the next when the one before is back":                    {scene: newScene(runs(onDelete().Build(), injected, uninjected, uninjected)), evicts: []string{"db-1"}},
+		"none while one is coming":                                {scene: newScene(runs(onDelete().Build(), starting, uninjected, uninjected))},
+		"none while one is missing":                               {scene: newScene(outside(onDelete(), 2))},
+		"as many as the strategy allows":                          {scene: newScene(runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0", "cart-1"}},
+		"no more than are left":                                   {scene: newScene(runs(two().Build(), share(1, 8)...)), evicts: []string{"cart-0"}},
+		"no more than the budgets allow":                          {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
+		"no more than its disruption budget":                      {scene: newScene(builder.DisruptionBudget("shop", "cart").Healthy(8, 7, 8).Build(), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
+		"never the last that is ready":                            {scene: newScene(outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0"}},
+		"all that are ready, where it is accepted":                {scene: newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0", "cart-1"}},
+		"first what is not ready":                                 {scene: newScene(runs(onDelete().Build(), uninjected, uninjected, broken)), evicts: []string{"db-2"}},
+		"the oldest first":                                        {scene: newScene(runs(onDelete().Build(), uninjected, uninjectedAt(yesterday.Add(-time.Hour)), uninjected)), evicts: []string{"db-1"}},
+		"it has succeeded":                                        {scene: newScene(runs(onDelete().Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded},
+		"the last is not back yet":                                {scene: newScene(runs(onDelete().Build(), injected, injected, starting))},
+		"a Pod came up without a sidecar":                         {scene: newScene(runs(onDelete().Build(), uninjectedAt(noon), uninjected, uninjected)), result: v1alpha1.ResultIneffective},
+		"the one that follows never came":                         {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)), result: v1alpha1.ResultFailed, says: "no further Pod became ready"},
+		"the one that follows came up late, and was evicted late": {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)).when(remembered(rollout.Evictions{Last: noon}))},
+		"the one that follows crashes":                            {scene: newScene(runs(onDelete().Build(), crashed, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No further Pod is evicted: Pods of this workload that are in the mesh already cannot become ready"},
+		"it waits for minReadySeconds":                            {scene: newScene(runs(onDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 60 }).Build(), injected, uninjected, uninjected))},
+		"no check is known":                                       {scene: newScene(outside(onDelete(), 3)).unasked(), step: rollout.StepCheck},
+		"the injector is silent":                                  {scene: newScene(outside(onDelete(), 3)).answer(rollout.Check{At: noon, Received: noon}), reason: rollout.ReasonEvictionHeld, step: rollout.StepCheck, says: "without a sidecar"},
+		"the red button is pressed":                               {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Stopped = true }), reason: rollout.ReasonEvictionHeld, says: "fullmesh stop --clear"},
+		"it is set to Report":                                     {scene: newScene(builder.Reporting("mesh"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "mode Report"},
+		"nobody governs it any more":                              {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
+		"its owner opted out":                                     {scene: newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)), reason: rollout.ReasonEvictionHeld, says: "asks for no restart"},
+		"the guard is gone":                                       {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }), reason: rollout.ReasonEvictionHeld, says: "Apply config/guard"},
+		"the labels have just changed":                            {scene: newScene(labelledAt(noon), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Waiting until"},
+		"evictions were disabled":                                 {scene: newScene(outside(onDelete(), 3)).when(evictionDisabled), reason: rollout.ReasonEvictionHeld, says: "--eviction=Disabled"},
+		"its template has changed":                                {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 0 }), 3)), reason: rollout.ReasonEvictionHeld, says: "another template"},
+		"its disruption budget allows none":                       {scene: newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "allows 0 now"},
+		"a budget allows nothing any more":                        {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Raise it"},
+		"it is held for long":                                     {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(func(in *rollout.Input) { in.Stopped = true }), result: v1alpha1.ResultInterrupted, says: "Not every Pod was evicted: Everything is stopped"},
+		"it was held for long and is no longer":                   {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)), evicts: []string{"db-0"}},
+		"the API server has just refused one":                     {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)})), says: "is asked again: a webhook says no"},
+		"the API server refuses for long":                         {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "refused every eviction for 10m0s: a webhook says no"},
+		"it was given up and came through":                        {scene: newScene(runs(evictedBefore(db().OnDelete(), ended(v1alpha1.ResultFailed)).Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded, says: "Late"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			step, reason := test.step, test.reason
+			var evicts []string
+			for _, pod := range verdict.Evict {
+				evicts = append(evicts, pod.Name)
+			}
+			if test.evicts != nil {
+				step = rollout.StepEvict
+			}
+			if reason == "" {
+				reason = rollout.ReasonRestartInProgress
+			}
+			message := verdict.Message
+			if test.result != "" {
+				step, reason, message = rollout.StepFinish, rollout.ReasonRestartEnded, verdict.Record.Message
+			}
+			if verdict.Action != v1alpha1.ActionInFlight || verdict.Method != v1alpha1.MethodEviction || verdict.Reason != reason || verdict.Step != step || verdict.Record.Result != test.result {
+				t.Errorf("%s %s by %s, step %d, result %q, want step %d: %s", verdict.Action, verdict.Reason, verdict.Method, verdict.Step, verdict.Record.Result, step, verdict.Message)
+			}
+			if !slices.Equal(evicts, test.evicts) {
+				t.Errorf("it evicts %v, want %v", evicts, test.evicts)
+			}
+			if !strings.Contains(message, test.says) {
+				t.Errorf("%q does not say %q", message, test.says)
+			}
+		})
+	}
+}
+
+// evictedBefore is a workload whose evictions began so long ago that something should have come of them.
+func evictedBefore(b *builder.Workload[*appsv1.StatefulSet], how ...func(inventory.Record) inventory.Record) *builder.Workload[*appsv1.StatefulSet] {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "statefulset-shop-db", Newest: yesterday.Unix()}
+	record := inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", noon.Add(-time.Hour))
+	for _, change := range how {
+		record = change(record)
+	}
+	return b.Annotated(v1alpha1.LastRestartAnnotation, record.String())
+}
