@@ -25,7 +25,7 @@ func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
 }
 
 // request sends one through the sight. That the answer is passed on is what the sight must not change.
-func request(t *testing.T, s *sight, ctx context.Context, url string, answer answers) {
+func request(ctx context.Context, t *testing.T, s *sight, url string, answer answers) {
 	t.Helper()
 	sent, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://cluster"+url, http.NoBody)
 	if err != nil {
@@ -63,7 +63,7 @@ func TestABrokenWatchIsNoticed(t *testing.T) {
 			time := atNoon()
 			s := newSight(time.Now, func() {})
 			for _, answer := range test.answers {
-				request(t, s, test.ctx, test.url, answer)
+				request(test.ctx, t, s, test.url, answer)
 			}
 			if what, _ := s.Blind(); what != "" {
 				t.Errorf("It counts at once: %s", what)
@@ -82,17 +82,17 @@ func TestABrokenWatchIsNoticed(t *testing.T) {
 func TestABrokenWatchIsLookedAtAgainInTime(t *testing.T) {
 	time, changes := atNoon(), 0
 	s := newSight(time.Now, func() { changes++ })
-	request(t, s, t.Context(), watchPods, 0)
+	request(t.Context(), t, s, watchPods, 0)
 	time.pass(blindAfter / 2)
-	request(t, s, t.Context(), watchPods, 0)
-	request(t, s, t.Context(), "/apis/apps/v1/deployments?watch=true", 0)
+	request(t.Context(), t, s, watchPods, 0)
+	request(t.Context(), t, s, "/apis/apps/v1/deployments?watch=true", 0)
 	if _, again := s.Blind(); !again.Equal(noon.Add(blindAfter)) {
 		t.Errorf("It asks to be looked at again at %s", again)
 	}
 	if changes != 2 {
 		t.Errorf("It tells of %d changes, want one of each watch", changes)
 	}
-	request(t, s, t.Context(), watchPods, 200)
+	request(t.Context(), t, s, watchPods, 200)
 	if changes != 3 {
 		t.Error("It does not tell that the watch is had again.")
 	}
@@ -101,7 +101,7 @@ func TestABrokenWatchIsLookedAtAgainInTime(t *testing.T) {
 func TestNothingIsRestartedWithoutSight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, "shop")
-		request(t, s.sight, t.Context(), watchPods, 403)
+		request(t.Context(), t, s.sight, watchPods, 403)
 		time.Sleep(blindAfter)
 		if err := s.pass(t, 3); err != nil || s.wrote() != nil {
 			t.Errorf("something was restarted, or %v", err)
@@ -114,7 +114,7 @@ func TestNothingIsRestartedWithoutSight(t *testing.T) {
 		if got := strings.Join(inShort(policy.Status.Conditions), " "); got != "FullMesh=Unknown/NotObserved Ready=Unknown/NotObserved RestartsAllowed=Unknown/NotObserved" {
 			t.Errorf("The policy says %s", got)
 		}
-		request(t, s.sight, t.Context(), watchPods, 200)
+		request(t.Context(), t, s.sight, watchPods, 200)
 		if err := s.pass(t, 3); err != nil || len(s.wrote()) != 1 {
 			t.Errorf("it does not go on, or %v", err)
 		}

@@ -75,7 +75,7 @@ type InjectorBreaker struct {
 	Revision string `json:"revision,omitempty"`
 	// breaker says how it stands.
 	// +required
-	Breaker *BreakerStatus `json:"breaker,omitempty"`
+	Breaker BreakerStatus `json:"breaker,omitzero"`
 }
 
 // ServedRetry is a request to try again that was taken in. The same value is never served twice.

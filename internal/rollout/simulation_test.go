@@ -774,7 +774,7 @@ func (s *simulation) write(plan *rollout.Plan) bool {
 		s.policies[at] = object
 		s.tellBreaker("MeshPolicy "+policy.Name, standing.Breaker)
 		for _, injector := range standing.Injectors {
-			s.tellBreaker("injector "+injector.Revision, injector.Breaker)
+			s.tellBreaker("injector "+injector.Revision, &injector.Breaker)
 		}
 	}
 	for _, namespace := range plan.Namespaces {

@@ -71,7 +71,7 @@ func (b *breakers) injectorStatus(policy *Policy) []v1alpha1.InjectorBreaker {
 	var open []v1alpha1.InjectorBreaker
 	for _, revision := range slices.SortedFunc(maps.Keys(b.injectors[policy]), strings.Compare) {
 		if injector := b.injectors[policy][revision]; injector.open && len(open) < v1alpha1.MaxInjectorBreakers {
-			open = append(open, v1alpha1.InjectorBreaker{Revision: revision, Breaker: injector.status()})
+			open = append(open, v1alpha1.InjectorBreaker{Revision: revision, Breaker: *injector.status()})
 		}
 	}
 	return open
