@@ -140,6 +140,8 @@ func (o *Observer) take(object any) {
 		o.Inventory.SetNode(object)
 	case *mesh.Service:
 		o.Inventory.SetService(object)
+	case *mesh.PeerAuthentication:
+		o.Inventory.SetPeerAuthentication(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { o.webhooks[object.Name] = object })
 	case *corev1.ConfigMap:
@@ -177,6 +179,8 @@ func (o *Observer) drop(object any) {
 		o.Inventory.DeleteNode(object)
 	case *mesh.Service:
 		o.Inventory.DeleteService(object)
+	case *mesh.PeerAuthentication:
+		o.Inventory.DeletePeerAuthentication(object)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { delete(o.webhooks, object.Name) })
 	case *corev1.ConfigMap:

@@ -58,7 +58,7 @@ func oneOfEach(shop string) []client.Object {
 }
 
 func TestWhatIsCutDownStaysAsItIs(t *testing.T) {
-	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), &corev1.Service{})
+	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), &corev1.Service{}, builder.PeerAuthentication("shop", "default", "STRICT"))
 	kinds := map[string]bool{}
 	for _, object := range objects {
 		once, err := cutDown(object)
@@ -89,7 +89,7 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 			t.Run(fmt.Sprintf("deletion missed: %t, backwards: %t", missed, backwards), func(t *testing.T) {
 				observer := NewObserver(mesh.Options{}, atNoon().Now)
 				var kept []any
-				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true)) {
+				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), builder.PeerAuthentication("shop", "default", "STRICT")) {
 					cut, err := cutDown(object)
 					if err != nil {
 						t.Fatal(err)
@@ -100,6 +100,9 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 				before := observer.Inventory.Snapshot()
 				if len(before.Namespaces) != 1 || len(before.Namespaces[0].Workloads) != 7 || len(before.Namespaces[0].Budgets) != 1 {
 					t.Fatalf("the picture is %+v", before.Namespaces)
+				}
+				if !before.Injector.Effective(before.PeerAuthentications, "default", "shop", nil).Strict {
+					t.Error("the PeerAuthentication is not seen")
 				}
 				web := workloadIn(t, observer.Inventory, mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "web"})
 				if !web.Expectation.Inject || web.Pods.Running != 2 || web.Pods.Meshed != 1 {
@@ -115,7 +118,7 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 					observer.drop(object)
 				}
 				after := observer.Inventory.Snapshot()
-				if len(after.Namespaces) != 0 || after.Nodes.Known != 0 || !after.Injector.Equal(inventory.New().Snapshot().Injector) {
+				if len(after.Namespaces) != 0 || after.Nodes.Known != 0 || after.Injector.Effective(after.PeerAuthentications, "default", "shop", nil).Strict || !after.Injector.Equal(inventory.New().Snapshot().Injector) {
 					t.Errorf("the picture is %+v", after)
 				}
 				// What comes back begins anew.

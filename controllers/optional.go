@@ -40,12 +40,18 @@ type optionalKind struct {
 var optionalKinds = []optionalKind{
 	{schema.GroupVersionKind{Group: inventory.ArgoGroup, Version: "v1alpha1", Kind: inventory.ArgoRollout}, "rollouts",
 		func(object *unstructured.Unstructured) client.Object { return inventory.FromRollout(object) }},
+	{schema.GroupVersionKind{Group: mesh.PeerAuthenticationGroup, Version: "v1beta1", Kind: mesh.PeerAuthenticationKind}, "peerauthentications",
+		func(object *unstructured.Unstructured) client.Object { return mesh.FromPeerAuthentication(object) }},
 }
+
+// alsoDumped are the same kinds in the versions that kubectl may have asked for. What is read is the
+// version that every Istio since 1.20 serves.
+var alsoDumped = []schema.GroupVersionKind{{Group: mesh.PeerAuthenticationGroup, Version: "v1", Kind: mesh.PeerAuthenticationKind}}
 
 // cutDownOptional keeps what is judged of an object of an optional kind; others are kept as they are.
 func cutDownOptional(object *unstructured.Unstructured) any {
 	for i := range optionalKinds {
-		if object.GroupVersionKind() == optionalKinds[i].GroupVersionKind {
+		if object.GroupVersionKind().GroupKind() == optionalKinds[i].GroupKind() {
 			return optionalKinds[i].cut(object)
 		}
 	}

@@ -96,6 +96,44 @@ func TestOptionalKindComesAndGoes(t *testing.T) {
 	sees(t, observer, cart, false)
 }
 
+// PeerAuthentications are followed where Istio's definitions are installed, and read once where somebody
+// only plans.
+func TestPeerAuthenticationsAreFollowed(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	w.create(t, builder.Webhooks())
+	watched, _ := w.watching(t)
+	strict := func(snapshot *inventory.Snapshot) bool {
+		return snapshot.Injector.Effective(snapshot.PeerAuthentications, mesh.DefaultRevision, shop, nil).Strict
+	}
+	becomes := func(want bool) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("mutual TLS is strict: %t", want), func(context.Context) error {
+			if snapshot := watched.Inventory.Snapshot(); strict(snapshot) != want || len(snapshot.Unread) > 0 {
+				return fmt.Errorf("it is strict: %t, unread are %v", strict(snapshot), snapshot.Unread)
+			}
+			return nil
+		})
+	}
+	becomes(false)
+	definition := builder.Definition("security.istio.io", "v1beta1", "PeerAuthentication", "peerauthentications")
+	w.create(t, definition)
+	t.Cleanup(func() { w.undefine(context.Background(), t, definition) })
+	policy := builder.PeerAuthentication(shop, "default", "STRICT")
+	eventually(t, "PeerAuthentications are served", func(ctx context.Context) error { return w.admin.Create(ctx, policy) })
+	becomes(true)
+	planned := NewObserver(mesh.Options{IstioNamespace: istioNamespace}, time.Now)
+	if err := planned.ReadOnce(t.Context(), w.operator, istioNamespace); err != nil || !strict(planned.Inventory.Snapshot()) {
+		t.Errorf("whoever plans sees that it is strict: %t, %v", strict(planned.Inventory.Snapshot()), err)
+	}
+	w.patch(t, policy, `{"spec":{"mtls":{"mode":"PERMISSIVE"}}}`)
+	becomes(false)
+	w.patch(t, policy, `{"spec":{"mtls":{"mode":"STRICT"}}}`)
+	becomes(true)
+	w.undefine(t.Context(), t, definition)
+	becomes(false)
+}
+
 func TestOptionalKindIsReadBeforeAnythingIsDecided(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)

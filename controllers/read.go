@@ -2,6 +2,7 @@ package controllers
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -10,6 +11,11 @@ func Kinds() []client.Object {
 	kinds := append(observed(), &corev1.ConfigMap{}, &corev1.Service{})
 	for i := range optionalKinds {
 		kinds = append(kinds, optionalKinds[i].object())
+	}
+	for _, gvk := range alsoDumped {
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(gvk)
+		kinds = append(kinds, object)
 	}
 	return kinds
 }

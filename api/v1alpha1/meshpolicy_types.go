@@ -72,10 +72,8 @@ const (
 // Risks are all that there are.
 var Risks = []Risk{RiskDowntime, RiskStrictMTLS, RiskOwnedByOperator, RiskUnchecked}
 
-// MeshPolicySpec is what the administrator wants. Fields that this version does not act on
-// are refused when they are set.
+// MeshPolicySpec is what the administrator wants.
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.namespaceSelector)",message="mode Enforce needs a namespaceSelector; use namespaceSelector: {} to govern every namespace",fieldPath=".namespaceSelector",reason=FieldValueRequired
-// +kubebuilder:validation:XValidation:rule="!has(self.accept) || self.accept.all(r, r != 'StrictMTLS')",message="this version does not act on StrictMTLS; take it out",fieldPath=".accept"
 type MeshPolicySpec struct {
 	// mode says whether anything is restarted: Report watches and says, Enforce restarts.
 	// When unset: Report.

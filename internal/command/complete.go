@@ -164,7 +164,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 		switch id.Kind {
 		case "Namespace":
 			namespaces.Insert(id.name)
-		case "Node", "ConfigMap", "PodDisruptionBudget", "Service":
+		case "Node", "ConfigMap", "PeerAuthentication", "PodDisruptionBudget", "Service":
 		default:
 			used.Insert(id.namespace)
 		}

@@ -37,7 +37,11 @@ type Inventory struct {
 
 	// unread are the kinds of which not all objects have been taken in, with what keeps them from it.
 	unread map[string]string
-	nodes  map[unique.Handle[string]]*Node
+	// peers are the PeerAuthentications; ordered is made of them when it is asked for.
+	peers   map[types.NamespacedName]*mesh.PeerAuthentication
+	ordered *mesh.PeerAuthentications
+
+	nodes map[unique.Handle[string]]*Node
 	// cordoned is how many of the nodes are.
 	cordoned int
 
@@ -135,6 +139,7 @@ func New() *Inventory {
 		services:   map[types.NamespacedName]*mesh.Service{},
 		borrowers:  map[mesh.Key]map[types.UID]*Object{},
 		unread:     map[string]string{},
+		peers:      map[types.NamespacedName]*mesh.PeerAuthentication{},
 		nodes:      map[unique.Handle[string]]*Node{},
 		evicted:    map[types.UID]struct{}{},
 		unjudged:   map[*workload]struct{}{},

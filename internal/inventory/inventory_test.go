@@ -44,7 +44,7 @@ func TestWorkloadIsSummedUp(t *testing.T) {
 	i.SetPod(mesh.CutDown(podOf("shop", "cart-1", "newer").Injected("default").Crashing("app", 3).CreatedAt(noon.Add(time.Hour)).Build()))
 	i.SetPod(mesh.CutDown(podOf("shop", "cart-1", "going").Ready(noon).Terminating(noon).Build()))
 	got := theWorkload(t, i)
-	if diff := cmp.Diff(inventory.Pods{Running: 3, Ready: 2, Meshed: 2, MeshedReady: 1, ToReplace: 1, ToReplaceReady: 1, Eligible: 3}, got.Pods); diff != "" {
+	if diff := cmp.Diff(inventory.Pods{Running: 3, Ready: 2, Meshed: 2, MeshedReady: 1, ToReplace: 1, ToReplaceReady: 1, Eligible: 3, Outside: 1}, got.Pods); diff != "" {
 		t.Errorf("Pods (-want +got):\n%s", diff)
 	}
 	if got.Finding != "Missing" || got.Reason != mesh.ReasonSidecarMissing || got.OldestToReplace != noon.Unix() || got.NewestToReplace != noon.Unix() || got.NewestMeshed != noon.Add(time.Hour).Unix() || got.NewestMeshedReady != noon.Add(time.Minute).Unix() {

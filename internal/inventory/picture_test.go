@@ -143,6 +143,7 @@ func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
 		totals.Meshed += workload.Pods.Meshed
 	}
 	totals.Eligible += workload.Pods.Eligible
+	totals.Outside += workload.Pods.Outside
 	if !workload.Expectation.Wanted() && workload.Pods.Running > workload.Pods.Eligible {
 		totals.NotExpected[workload.Expectation.Reason] += workload.Pods.Running - workload.Pods.Eligible
 	}
@@ -247,6 +248,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			workload.Finding, workload.Reason, workload.Message = judgement.Finding, judgement.Reason, judgement.Message
 		}
 		o.strand(workload, pod)
+		if !pod.Observed.Value().InMesh() {
+			workload.Pods.Outside++
+		}
 		workload.Pods.Running++
 		if pod.Ready() {
 			workload.Pods.Ready++

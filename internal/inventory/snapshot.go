@@ -26,6 +26,8 @@ type Snapshot struct {
 	// empty where they are on their way.
 	Unread map[string]string
 	Nodes  Nodes
+	// PeerAuthentications say which workloads refuse plain traffic.
+	PeerAuthentications *mesh.PeerAuthentications
 	// Namespaces by name.
 	Namespaces []*Namespace
 }
@@ -65,6 +67,8 @@ type Totals struct {
 	NotExpected map[mesh.Reason]int
 	// Sidecars is how many Pods carry one, expected or not.
 	Sidecars int
+	// Outside is how many Pods are in no mesh.
+	Outside int
 }
 
 // DisruptionBudget is what is kept of a PodDisruptionBudget.
@@ -131,6 +135,8 @@ type Pods struct {
 	ToReplace, ToReplaceReady int
 	// Eligible are those that injection expects, without those of Jobs.
 	Eligible int
+	// Outside are in no mesh: they send and take plain traffic only.
+	Outside int
 }
 
 // FailingPod is a Pod that cannot become ready.
@@ -149,11 +155,12 @@ func (i *Inventory) Snapshot() *Snapshot {
 	}
 	clear(i.unjudged)
 	snapshot := &Snapshot{
-		Injector:        i.injector,
-		InjectorChanged: i.injectorChanged,
-		ControlPlanes:   i.controlPlanes(),
-		Nodes:           Nodes{Known: len(i.nodes), Cordoned: i.cordoned},
-		Unread:          maps.Clone(i.unread),
+		Injector:            i.injector,
+		InjectorChanged:     i.injectorChanged,
+		ControlPlanes:       i.controlPlanes(),
+		PeerAuthentications: i.peerAuthentications(),
+		Nodes:               Nodes{Known: len(i.nodes), Cordoned: i.cordoned},
+		Unread:              maps.Clone(i.unread),
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.namespaces)) {
 		n := i.namespaces[name]
@@ -194,6 +201,7 @@ func (n *namespace) look() *Namespace {
 			view.Totals.NotExpected[w.Expectation.Reason] += others
 		}
 		view.Totals.Sidecars += w.Pods.Meshed
+		view.Totals.Outside += w.Pods.Outside
 		if w.Finding == v1alpha1.FindingLeftover {
 			view.Totals.Sidecars += w.Pods.ToReplace
 		}
@@ -367,6 +375,9 @@ func (w *Workload) countGroup(g *group, by basis) {
 		w.Notes = append(w.Notes, judgement.notes...)
 		w.Pods.Running += c.running
 		w.Pods.Ready += c.ready
+		if !observed.Value().InMesh() {
+			w.Pods.Outside += c.running
+		}
 		w.NewestReady = max(w.NewestReady, c.newestReady)
 		if eligible {
 			w.Pods.Eligible += c.running

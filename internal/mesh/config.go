@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,6 +50,8 @@ type config struct {
 	// does.
 	image     imageValues
 	imageType string
+	// rootNamespace is the one whose policies hold for the whole mesh.
+	rootNamespace string
 	// minor version of Istio 1; 0 where it cannot be told.
 	minor int
 	// source names the ConfigMap.
@@ -65,10 +68,12 @@ type configs struct {
 	parsed         map[string]*config
 	// imageTypes is what each mesh configuration says, by namespace and name.
 	imageTypes map[string]string
+	// rootNamespaces, too.
+	rootNamespaces map[string]string
 }
 
 func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs {
-	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{}}
+	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{}, rootNamespaces: map[string]string{}}
 	for _, configMap := range configMaps {
 		switch name := configMap.Name; {
 		case strings.HasPrefix(name, configMapName):
@@ -76,6 +81,7 @@ func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs 
 			found.parsed[parsed.source] = parsed
 		case name == meshConfigMapName || strings.HasPrefix(name, meshConfigMapName+"-"):
 			found.imageTypes[configMap.Namespace+"/"+name] = defaultImageTypeOf(configMap.Data["mesh"])
+			found.rootNamespaces[configMap.Namespace+"/"+name] = rootNamespaceOf(configMap.Data["mesh"])
 		}
 	}
 	return found
@@ -100,6 +106,7 @@ func (c *configs) of(revision string, service *admissionregistrationv1.ServiceRe
 		c.parsed[source] = found
 	}
 	found.imageType = c.imageTypes[namespace+"/"+meshConfigMapName+suffix]
+	found.rootNamespace = cmp.Or(c.rootNamespaces[namespace+"/"+meshConfigMapName+suffix], namespace)
 	return found
 }
 

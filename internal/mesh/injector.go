@@ -100,6 +100,8 @@ type revision struct {
 	ignore      bool
 	active      bool
 	fingerprint string
+	// rootNamespace is the one whose policies hold for everything in the revision's mesh.
+	rootNamespace string
 }
 
 // hook is one webhook of Istio's, compiled.
@@ -364,6 +366,7 @@ func (i *Injector) summarise(name string, digest *digest) revision {
 			continue
 		}
 		summary.active = true
+		summary.rootNamespace = hook.config.rootNamespace
 		summary.ignore = summary.ignore || hook.ignore
 	}
 	return summary

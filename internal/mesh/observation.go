@@ -28,6 +28,12 @@ type Observation struct {
 	Asks string
 }
 
+// InMesh reports whether the Pod can speak mutual TLS with others: its traffic goes through a proxy, or
+// it is a proxy, or speaks it by itself, or is captured into the ambient mesh.
+func (o Observation) InMesh() bool {
+	return o.Proxy != ProxyNone && o.Capture != CaptureBroken || o.Ambient == AmbientEnabled
+}
+
 // Proxy is how a sidecar runs.
 type Proxy uint8
 

@@ -84,6 +84,7 @@ var checks = []check{
 	{"InjectorIsNotAtRest", injectorIsNotAtRest},
 	{"IsSettling", isSettling},
 	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"WouldRefuseItsCallers", wouldRefuseItsCallers},
 	{"IsOwnedByOperator", isOwnedByOperator},
 	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
 	{"InjectedPodsAreFailing", injectedPodsAreFailing},

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -62,6 +63,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"InjectorIsNotAtRest",
 		"IsSettling",
 		"WouldCauseDowntime",
+		"WouldRefuseItsCallers",
 		"IsOwnedByOperator",
 		"DryRunCheckSaysNo",
 		"InjectedPodsAreFailing",
@@ -73,6 +75,48 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 	if diff := cmp.Diff(want, rollout.CheckNames()); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)
 	}
+}
+
+// Where every workload waits for the others, that is said: nobody must think that it ends by itself. Where
+// some are on their way into the mesh, it is not.
+func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
+	const allWait, nothingComes = "All of them belong to workloads that are held for the same reason", "Nothing is about to bring the others in"
+	workloadIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
+	if err := unstructured.SetNestedStringMap(workloadIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		scene        *scene
+		says, not    string
+		otherIsStuck bool
+	}{
+		"each waits for the other":                  {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web"), 3)), allWait, nothingComes, true},
+		"the other goes first":                      {newScene(workloadIsStrict, outside(cart(), 3), outside(deployment("shop", "web"), 3)), "There are such in its namespace.", "end by itself", false},
+		"the other goes first, by its owner's word": {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web").Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), "There are such in its namespace.", "end by itself", false},
+		"the other is never brought in":             {newScene(strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, false},
+		"one other waits, one is never brought in":  {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web"), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := verdicts(test.scene.decide())
+			cart := given["Deployment shop/cart"]
+			if cart.Reason != rollout.ReasonStrictMTLS || !strings.Contains(cart.Message, test.says) || strings.Contains(cart.Message, test.not) {
+				t.Errorf("verdict %s: %s", cart.Reason, cart.Message)
+			}
+			if other, there := given["Deployment shop/web"]; there && (other.Reason == rollout.ReasonStrictMTLS) != test.otherIsStuck {
+				t.Errorf("the other's verdict is %s: %s", other.Reason, other.Message)
+			}
+		})
+	}
+}
+
+// strictIn has every workload of a namespace take mutual TLS only.
+func strictIn(namespace string) *unstructured.Unstructured {
+	return builder.PeerAuthentication(namespace, "default", "STRICT")
+}
+
+// plain is a Deployment that stays out of the mesh.
+func plain(name string) *builder.Workload[*appsv1.Deployment] {
+	return deployment("shop", name).Labelled("sidecar.istio.io/inject", "false")
 }
 
 // speaks is a case in which a check has something against a restart. The message must say how to
@@ -499,6 +543,29 @@ func TestChecks(t *testing.T) {
 				"a StatefulSet of two":                    newScene(outside(db().Replicas(2).RolledOut(), 2)),
 				"a Deployment of which one is ready":      newScene(runs(cart().Surge(0).Unavailable(1).Build(), uninjected, starting, starting)),
 				"a StatefulSet of which enough are ready": newScene(runs(db().With(inParallel).Build(), uninjected, uninjected, starting)),
+			},
+		},
+		"WouldRefuseItsCallers": {
+			map[string]speaks{
+				"others in its namespace are outside": {newScene(strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected, uninjected)),
+					rollout.ReasonStrictMTLS, byAdmin, "PeerAuthentication shop/default makes it take mutual TLS only: once it is in the mesh it refuses Pods that are outside of it. There are such in its namespace. Nothing is about to bring the others in, so that this does not end by itself. Accept it with accept: [StrictMTLS] in MeshPolicy mesh, or for this workload alone with the annotation fullmesh.dev/accept=StrictMTLS; or set the mode PERMISSIVE until"},
+				"others of the policy are outside": {newScene(strictIn(istioNamespace), outside(cart(), 3), builder.Namespace("bank").Build(), runs(deployment("bank", "pay").Build(), uninjected)),
+					rollout.ReasonStrictMTLS, byAdmin, "PeerAuthentication istio-system/default makes it take mutual TLS only: once it is in the mesh it refuses Pods that are outside of it. There are such in other namespaces that MeshPolicy mesh governs."},
+				"others near and far are outside": {newScene(strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected), builder.Namespace("bank").Build(), runs(deployment("bank", "pay").Build(), uninjected)),
+					rollout.ReasonStrictMTLS, byAdmin, "There are such in its namespace and in others that MeshPolicy mesh governs."},
+				"the policy accepts another risk": {newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected)),
+					rollout.ReasonStrictMTLS, byAdmin, "accept: [StrictMTLS]"},
+			},
+			map[string]*scene{
+				"nobody else is outside":                          newScene(strictIn("shop"), outside(cart(), 3)),
+				"everybody else is in":                            newScene(strictIn("shop"), outside(cart(), 3), runs(deployment("shop", "web").Build(), injected)),
+				"plain traffic is taken":                          newScene(builder.PeerAuthentication("shop", "default", "PERMISSIVE"), outside(cart(), 3), runs(plain("old").Build(), uninjected)),
+				"another namespace is strict":                     newScene(strictIn("bank"), outside(cart(), 3), runs(plain("old").Build(), uninjected)),
+				"a Pod of it is in the mesh already":              newScene(strictIn("shop"), runs(cart().Build(), uninjected, uninjected, injected), runs(plain("old").Build(), uninjected)),
+				"none of its Pods answers anybody":                newScene(strictIn("shop"), runs(cart().Build(), broken, broken, broken), runs(plain("old").Build(), uninjected)),
+				"the administrator accepts it":                    newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskStrictMTLS), strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected)),
+				"the owner accepts it":                            newScene(strictIn("shop"), outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime, StrictMTLS"), 3), runs(plain("old").Build(), uninjected)),
+				"who is outside is in no namespace of the policy": newScene(strictIn("shop"), outside(cart(), 3), builder.Namespace("kube-system").Build(), runs(deployment("kube-system", "dns").Build(), uninjected)),
 			},
 		},
 		"IsOwnedByOperator": {

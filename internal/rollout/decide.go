@@ -57,6 +57,8 @@ type Input struct {
 	// expected, in seconds since 1970.
 	silentSince map[string]int64
 	breakers    *breakers
+	// callers are counted when a check asks for them, by policy.
+	callers map[*Policy]*callers
 	// recorder writes down what is asked; nil where nobody wants to know.
 	recorder *recorder
 }

@@ -52,6 +52,7 @@ var stopsEvictions = []check{
 var stopsNextRound = []check{
 	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
 	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"WouldRefuseItsCallers", wouldRefuseItsCallers},
 	{"CapacityIsMissing", capacityIsMissing},
 	{"UpdateIsPending", updateIsPending},
 	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},

@@ -277,6 +277,34 @@ var stories = merged(failureStories, map[string]func(*simulation){
 		s.down = false
 		s.runUntilQuiet()
 	},
+	"mutual TLS that is strict": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		add(s, deployment("shop", "web"))
+		s.setMutualTLS("shop", "pay", "STRICT")
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
+	"mutual TLS that is strict for all": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Unbounded())
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		add(s, deployment("bank", "ledger"))
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "web"))
+		s.setMutualTLS(istioNamespace, "", "STRICT")
+		s.label("bank", "istio-injection", "enabled")
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The bank takes plain traffic for now.")
+		s.setMutualTLS("bank", "", "PERMISSIVE")
+		s.runUntilQuiet()
+		s.say("The administrator accepts it.")
+		s.setPolicy(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskStrictMTLS))
+		s.runUntilQuiet()
+	},
 	"a node that is drained": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh").Unbounded())
 		for _, name := range []string{"east", "north", "west"} {

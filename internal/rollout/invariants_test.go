@@ -37,6 +37,8 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("the injector is not at rest: %s", s.moving(workload.Expectation))
 	case s.lacksCapacity(workload.Key) != "":
 		never("there is no room: %s", s.lacksCapacity(workload.Key))
+	case s.refused(namespace, workload) > 0 && !slices.Contains(policy.Spec.Accept, v1alpha1.RiskStrictMTLS):
+		never("it would refuse %d Pods, and nobody accepted it", s.refused(namespace, workload))
 	case s.causes.Has(cause(verdict)):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
 	case !remediates(policy, workload.Finding):
@@ -118,6 +120,33 @@ func (s *simulation) lacksCapacity(key mesh.Key) string {
 		}
 	}
 	return ""
+}
+
+// refused is how many Pods of others would be refused by a workload whose first Pods come into the mesh, as
+// far as that has been learned of.
+func (s *simulation) refused(namespace *rollout.NamespacePlan, workload *inventory.Workload) int {
+	if !s.knownAsStrict.Has(namespace.Name) || workload.Finding != v1alpha1.FindingMissing || workload.Pods.Ready == 0 {
+		return 0
+	}
+	outside := 0
+	for _, other := range s.plan.Namespaces {
+		if other.Policy == nil || other.Policy.Name != namespace.Policy.Name {
+			continue
+		}
+		for _, candidate := range other.Workloads {
+			for _, pod := range s.inventory.Carried(candidate.Key) {
+				isOut := pod.Observed.Value().Proxy == mesh.ProxyNone
+				switch {
+				case !pod.Running():
+				case candidate.Key == workload.Key && !isOut:
+					return 0 // it refuses them already
+				case candidate.Key != workload.Key && isOut:
+					outside++
+				}
+			}
+		}
+	}
+	return outside
 }
 
 func settle(policy *v1alpha1.MeshPolicy) time.Duration {

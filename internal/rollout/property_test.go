@@ -144,9 +144,14 @@ type world struct{ *simulation }
 func drawWorld(t *rapid.T, free bool) *world {
 	w := &world{newSimulation(t)}
 	policy := builder.Enforcing("mesh").Settling(int32(rapid.SampledFrom([]int{2, 30, 60}).Draw(t, "settling")))
+	var risks []v1alpha1.Risk
 	if !free || rapid.Bool().Draw(t, "downtime is accepted") {
-		policy.Accepting(v1alpha1.RiskDowntime)
+		risks = append(risks, v1alpha1.RiskDowntime)
 	}
+	if !free || rapid.Bool().Draw(t, "strict mutual TLS is accepted") {
+		risks = append(risks, v1alpha1.RiskStrictMTLS)
+	}
+	policy.Accepting(risks...)
 	for range rapid.IntRange(1, 3).Draw(t, "budgets") {
 		scope := rapid.SampledFrom([]v1alpha1.BudgetScope{v1alpha1.BudgetScopePolicy, v1alpha1.BudgetScopeNamespace}).Draw(t, "scope")
 		workloads := rapid.SampledFrom([]any{1, 2, 3, "1%", "34%", "50%", nil}).Draw(t, "workloads")
@@ -185,6 +190,9 @@ func drawWorld(t *rapid.T, free bool) *world {
 	}
 	for _, name := range names {
 		w.label(name, "istio-injection", "enabled")
+	}
+	if rapid.Bool().Draw(t, "mutual TLS is strict") {
+		w.setMutualTLS(names[0], "", "STRICT")
 	}
 	if rapid.Bool().Draw(t, "istiod runs here") {
 		w.addControlPlane(mesh.DefaultRevision).startup = time.Duration(rapid.IntRange(0, 3).Draw(t, "startup of istiod")) * stepTime
@@ -270,6 +278,8 @@ func (w *world) disturb(t *rapid.T) {
 		}
 	case "injector":
 		w.down, w.dryRunsPass = rapid.Bool().Draw(t, "down"), rapid.Bool().Draw(t, "dry runs pass")
+	case "mutual TLS":
+		w.setMutualTLS(namespace, "", rapid.SampledFrom([]string{"STRICT", "STRICT", "PERMISSIVE", "UNSET"}).Draw(t, "mode of mutual TLS"))
 	case "node":
 		if len(w.nodes) > 0 {
 			node := rapid.SampledFrom(w.nodes).Draw(t, "node")
@@ -318,7 +328,7 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "crash", "scale", "template", "revert", "step", "owner's restart", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

@@ -133,6 +133,10 @@ func (s *scene) input() rollout.Input {
 		case *batchv1.CronJob:
 			i.SetObject(inventory.FromCronJob(object))
 		case *unstructured.Unstructured:
+			if object.GetKind() == mesh.PeerAuthenticationKind {
+				i.SetPeerAuthentication(mesh.FromPeerAuthentication(object))
+				continue
+			}
 			i.SetObject(inventory.FromRollout(object))
 		case *policyv1.PodDisruptionBudget:
 			i.SetDisruptionBudget(object)

@@ -47,6 +47,8 @@ type simulation struct {
 	nodes []*node
 	// knownAsCordoned are the nodes of which Fullmesh has learned that.
 	knownAsCordoned sets.Set[string]
+	// knownAsStrict are the namespaces of which Fullmesh has learned that they take mutual TLS only.
+	knownAsStrict sets.Set[string]
 	// quotas are how many Pods namespaces may have.
 	quotas map[string]int
 	// injector is what the webhooks say; down: nobody answers behind them.
@@ -150,6 +152,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		told:      map[string]string{},
 
 		knownAsCordoned: sets.New[string](),
+		knownAsStrict:   sets.New[string](),
 		quotas:          map[string]int{},
 	}
 	s.setWebhooks(istio)
@@ -254,6 +257,25 @@ func (s *simulation) addControlPlane(revision string) *app {
 func (s *simulation) addNode(name string, room int) {
 	s.nodes = append(s.nodes, &node{name: name, room: room})
 	s.cordon(name, false)
+}
+
+// setMutualTLS says by a PeerAuthentication which mode holds in a namespace, or for one app of it.
+func (s *simulation) setMutualTLS(namespace, app, mode string) {
+	policy := builder.PeerAuthentication(namespace, cmp.Or(app, "default"), mode)
+	if app != "" {
+		if err := unstructured.SetNestedStringMap(policy.Object, map[string]string{"app": app}, "spec", "selector", "matchLabels"); err != nil {
+			s.t.Fatalf("%v", err)
+		}
+	}
+	s.happens("PeerAuthentication "+namespace+"/"+policy.GetName(), func(i *inventory.Inventory) {
+		i.SetPeerAuthentication(mesh.FromPeerAuthentication(policy))
+		if app == "" {
+			s.knownAsStrict.Delete(namespace)
+			if mode == "STRICT" {
+				s.knownAsStrict.Insert(namespace)
+			}
+		}
+	})
 }
 
 // cordon keeps new Pods from a node, or lets them come again.

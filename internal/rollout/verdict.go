@@ -56,6 +56,7 @@ const (
 	ReasonInjectorRollingOut      Reason = "InjectorRollingOut"
 	ReasonSettling                Reason = "Settling"
 	ReasonWouldCauseDowntime      Reason = "WouldCauseDowntime"
+	ReasonStrictMTLS              Reason = "StrictMTLS"
 	ReasonOwnedByOperator         Reason = "OwnedByOperator"
 	ReasonInjectorSilent          Reason = "InjectorSilent"
 	ReasonInjectorUnreachable     Reason = "InjectorUnreachable"

@@ -7,6 +7,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -103,6 +104,16 @@ func parseWebhooks(text string) *admissionregistrationv1.MutatingWebhookConfigur
 		panic(fmt.Sprintf("the webhook configuration above cannot be read: %v", err))
 	}
 	return configuration
+}
+
+// PeerAuthentication says which mode of mutual TLS holds for a namespace: STRICT, PERMISSIVE and so on.
+func PeerAuthentication(namespace, name, mode string) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"mtls": map[string]any{"mode": mode}}}}
+	object.SetAPIVersion("security.istio.io/v1beta1")
+	object.SetKind("PeerAuthentication")
+	object.SetNamespace(namespace)
+	object.SetName(name)
+	return object
 }
 
 // InjectorSettings is the ConfigMap of the control plane without a revision of its own.

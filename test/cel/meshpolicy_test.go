@@ -277,12 +277,7 @@ func wrongRisks() []refusal {
 	accept := func(risks ...v1alpha1.Risk) func(*v1alpha1.MeshPolicy) {
 		return func(p *v1alpha1.MeshPolicy) { p.Spec.Accept = risks }
 	}
-	const cure = "this version does not act on StrictMTLS; take it out"
 	return []refusal{{
-		name:       "accepting StrictMTLS",
-		mutate:     accept(v1alpha1.RiskDowntime, v1alpha1.RiskStrictMTLS),
-		wantErrors: []string{"spec.accept", cure},
-	}, {
 		name:       "accepting an unknown risk",
 		mutate:     accept("Outage"),
 		wantErrors: []string{"spec.accept[0]", `"Outage"`, `supported values: "Downtime"`},

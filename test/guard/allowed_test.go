@@ -43,7 +43,7 @@ func testAllowed(t *testing.T, w *world) {
 
 func testReads(t *testing.T, w *world) {
 	everywhere := []client.ObjectList{
-		&corev1.NamespaceList{}, &corev1.PodList{},
+		&corev1.NamespaceList{}, &corev1.NodeList{}, &corev1.PodList{},
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
 		&batchv1.JobList{}, &batchv1.CronJobList{}, &policyv1.PodDisruptionBudgetList{},
 		&admissionregistrationv1.MutatingWebhookConfigurationList{},
@@ -87,19 +87,23 @@ func testReads(t *testing.T, w *world) {
 	rollouts := &unstructured.UnstructuredList{}
 	rollouts.SetAPIVersion("argoproj.io/v1alpha1")
 	rollouts.SetKind("RolloutList")
-	for _, list := range append(everywhere, rollouts) {
+	peers := &unstructured.UnstructuredList{}
+	peers.SetAPIVersion("security.istio.io/v1beta1")
+	peers.SetKind("PeerAuthenticationList")
+	for _, list := range append(everywhere, rollouts, peers) {
 		read(list, "")
 	}
 	testDefinitions(t, reader)
 	for _, namespace := range []string{operatorNamespace, injectorNamespace} {
 		read(&corev1.ConfigMapList{}, namespace)
 	}
+	read(&corev1.ServiceList{}, injectorNamespace)
 }
 
-// testDefinitions reads what says whether Rollouts are served.
+// testDefinitions reads what says whether the kinds are served that not every cluster has.
 func testDefinitions(t *testing.T, reader client.WithWatch) {
 	t.Helper()
-	for _, definition := range []string{"rollouts.argoproj.io"} {
+	for _, definition := range []string{"rollouts.argoproj.io", "peerauthentications.security.istio.io"} {
 		list := &unstructured.UnstructuredList{}
 		list.SetAPIVersion("apiextensions.k8s.io/v1")
 		list.SetKind("CustomResourceDefinitionList")

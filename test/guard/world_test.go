@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/cluster"
 	"github.com/fullmesh/fullmesh/test/manifests"
 )
@@ -261,6 +262,7 @@ func (w *world) createRollout(t *testing.T, c *cluster.Cluster) {
 	if err := c.DefineRollouts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	w.create(t, builder.Definition("security.istio.io", "v1beta1", "PeerAuthentication", "peerauthentications"))
 	var last error
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true,
 		func(ctx context.Context) (bool, error) {

@@ -1,0 +1,105 @@
+package rollout
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
+)
+
+// wouldRefuseItsCallers speaks where the Pods of a workload would refuse plain traffic once they are in
+// the mesh, while others can send nothing else. A workload of which a Pod is in the mesh refuses it
+// already, and one of which no Pod is ready answers nobody.
+func wouldRefuseItsCallers(s *situation) *hold {
+	if s.policy.accepts(v1alpha1.RiskStrictMTLS, s.workload) {
+		return nil
+	}
+	strict := s.in.wouldRefuse(s.namespace, s.workload)
+	if !strict.Strict {
+		return nil
+	}
+	callers := s.in.callersUnder(s.policy)
+	others := callers.outside - s.workload.Pods.Outside
+	if others <= 0 {
+		return nil
+	}
+	near := s.namespace.Totals.Outside - s.workload.Pods.Outside
+	message := fmt.Sprintf("%s makes it take mutual TLS only%s: once it is in the mesh it refuses Pods that are outside of it. There are such %s.",
+		strict.By, onPorts(strict.Ports), s.where(near > 0, others > near))
+	switch {
+	case callers.held >= callers.outside:
+		message += " All of them belong to workloads that are held for the same reason, so that this does not end by itself."
+	case callers.coming == 0:
+		message += " Nothing is about to bring the others in, so that this does not end by itself."
+	}
+	return &hold{reason: ReasonStrictMTLS, clearsBy: v1alpha1.ClearedByAdmin,
+		message: message + fmt.Sprintf(" Accept it with accept: [StrictMTLS] in MeshPolicy %s, or for this workload alone with the annotation %s=StrictMTLS; or set the mode PERMISSIVE until everything is in the mesh.", s.policy.Name, v1alpha1.AcceptAnnotation)}
+}
+
+// where says where Pods are, without their number: that changes all the time.
+func (s *situation) where(near, far bool) string {
+	switch {
+	case near && far:
+		return "in its namespace and in others that MeshPolicy " + s.policy.Name + " governs"
+	case near:
+		return "in its namespace"
+	default:
+		return "in other namespaces that MeshPolicy " + s.policy.Name + " governs"
+	}
+}
+
+func onPorts(ports []string) string {
+	if len(ports) == 0 {
+		return ""
+	}
+	return " on port " + strings.Join(ports, ", ")
+}
+
+// wouldRefuse is what the workload would do with plain traffic when its first Pods are in the mesh; the
+// zero value where a restart changes nothing about it.
+func (in *Input) wouldRefuse(namespace *inventory.Namespace, workload *inventory.Workload) mesh.MutualTLS {
+	pods := &workload.Pods
+	if in.Snapshot.PeerAuthentications == nil || !workload.Expectation.Inject || workload.Finding != v1alpha1.FindingMissing || pods.Ready == 0 || pods.Outside < pods.Running {
+		return mesh.MutualTLS{}
+	}
+	return in.Snapshot.Injector.Effective(in.Snapshot.PeerAuthentications, workload.Expectation.Revision, namespace.Name, workload.Template.Labels)
+}
+
+// callers are the Pods under one policy that can send plain traffic only.
+type callers struct {
+	outside int
+	// held are those of workloads that would refuse their own callers, unaccepted; coming those of
+	// others that are to be brought in.
+	held, coming int
+}
+
+// callersUnder counts them once for each policy, and only where somebody would refuse them.
+func (in *Input) callersUnder(policy *Policy) *callers {
+	if known := in.callers[policy]; known != nil {
+		return known
+	}
+	counted := &callers{}
+	ranked := Rank(in.Policies)
+	for _, namespace := range in.Snapshot.Namespaces {
+		if Governing(ranked, in.IsSystem(namespace.Name), namespace) != policy {
+			continue
+		}
+		counted.outside += namespace.Totals.Outside
+		for _, workload := range namespace.Open {
+			switch {
+			case workload.Finding != v1alpha1.FindingMissing:
+			case in.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
+				counted.held += workload.Pods.Outside
+			default:
+				counted.coming += workload.Pods.Outside
+			}
+		}
+	}
+	if in.callers == nil {
+		in.callers = map[*Policy]*callers{}
+	}
+	in.callers[policy] = counted
+	return counted
+}
