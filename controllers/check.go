@@ -50,8 +50,8 @@ type checker struct {
 	answers map[rollout.CheckKey]rollout.Check
 	refused backOff[rollout.CheckKey]
 	asking  map[rollout.CheckKey]bool
-	// certified are the namespaces that have the mesh's root certificate.
-	certified map[string]bool
+	// certified is when namespaces were seen to have the mesh's root certificate.
+	certified map[string]time.Time
 }
 
 func newChecker(c client.Client, reader client.Reader, now func() time.Time, answered func()) *checker {
@@ -64,7 +64,7 @@ func newChecker(c client.Client, reader client.Reader, now func() time.Time, ans
 		limit:     rate.NewLimiter(checksPerSecond, checksPerSecond),
 		answers:   map[rollout.CheckKey]rollout.Check{},
 		asking:    map[rollout.CheckKey]bool{},
-		certified: map[string]bool{},
+		certified: map[string]time.Time{},
 	}
 }
 
@@ -174,8 +174,8 @@ func (c *checker) dryRun(ctx context.Context, object *inventory.Object) rollout.
 const rootCertificate = "istio-ca-root-cert"
 
 // missingRootCertificate says that a ConfigMap is missing without which the Pod would never start;
-// empty where it is there, not needed or cannot be looked at. What was found is believed from then
-// on.
+// empty where it is there, not needed or cannot be looked at. What was found is believed for a while, or
+// until the namespace goes.
 func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) string {
 	if !slices.ContainsFunc(pod.Spec.Volumes, func(volume corev1.Volume) bool {
 		return volume.ConfigMap != nil && volume.ConfigMap.Name == rootCertificate && !ptr.Deref(volume.ConfigMap.Optional, false)
@@ -183,7 +183,8 @@ func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) s
 		return ""
 	}
 	c.mu.Lock()
-	found := c.certified[pod.Namespace]
+	seen, found := c.certified[pod.Namespace]
+	found = found && c.now().Sub(seen) < checksAreKept
 	c.mu.Unlock()
 	if found {
 		return ""
@@ -192,7 +193,7 @@ func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) s
 	switch {
 	case err == nil:
 		c.mu.Lock()
-		c.certified[pod.Namespace] = true
+		c.certified[pod.Namespace] = c.now()
 		c.mu.Unlock()
 		return ""
 	case apierrors.IsNotFound(err):
@@ -200,6 +201,20 @@ func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) s
 	default:
 		return ""
 	}
+}
+
+// Forget forgets what was found in namespaces that are gone or going: one that is made anew is another.
+func (c *checker) Forget(snapshot *inventory.Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.certified) == 0 {
+		return
+	}
+	stays := make(map[string]bool, len(snapshot.Namespaces))
+	for _, namespace := range snapshot.Namespaces {
+		stays[namespace.Name] = !namespace.Terminating
+	}
+	maps.DeleteFunc(c.certified, func(namespace string, _ time.Time) bool { return !stays[namespace] })
 }
 
 // outcomeOf tells apart why a Pod would not be created, by what the API server's admission says

@@ -467,3 +467,33 @@ func TestAnswersThatNobodyAsksForAreForgotten(t *testing.T) {
 		t.Errorf("%d back-offs are kept, want 1", left)
 	}
 }
+
+// That a namespace has the mesh's root certificate is looked up once in an hour, and again when the
+// namespace was made anew: istiod may not serve that one.
+func TestRootCertificateIsLookedUpAgain(t *testing.T) {
+	clock, asked := atNoon(), 0
+	c := newChecker(nil, answering(interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			asked++
+			return nil
+		},
+	}), clock.Now, func() {})
+	pod := builder.Pod("shop", "web").Build()
+	pod.Spec.Volumes = []corev1.Volume{{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: rootCertificate}}}}}
+	look := func(when string, want int) {
+		t.Helper()
+		if missing := c.missingRootCertificate(t.Context(), pod); missing != "" || asked != want {
+			t.Errorf("%s: it was looked up %d times and misses %q", when, asked, missing)
+		}
+	}
+	shop := pictureOf(t, builder.Namespace("shop").Build())
+	look("first", 1)
+	c.Forget(shop.Snapshot())
+	look("in a namespace that stays", 1)
+	clock.pass(checksAreKept)
+	look("an hour later", 2)
+	c.Forget(pictureOf(t, builder.Namespace("shop").Terminating(noon).Build()).Snapshot())
+	look("in a namespace that is being deleted", 3)
+	c.Forget(pictureOf(t, builder.Namespace("bank").Build()).Snapshot())
+	look("in a namespace that was gone", 4)
+}

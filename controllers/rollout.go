@@ -71,6 +71,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	begun := r.now()
 	defer func() { r.wake.passed(r.now().Sub(begun)) }()
 	snapshot := r.inventory.Snapshot()
+	r.checker.Forget(snapshot)
 	policies, err := r.readPolicies(ctx)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -28,6 +28,7 @@ func TestGuard(t *testing.T) {
 	t.Run("refused by the roles", func(t *testing.T) { testAttacks(t, w, attacksOnRoles()) })
 	t.Run("refused by the policies", func(t *testing.T) { testAttacks(t, w, append(attacksOnWorkloads(), attacksOnRollouts()...)) })
 	t.Run("a DaemonSet's template generation is the server's", func(t *testing.T) { testTemplateGeneration(t, w) })
+	t.Run("whoever changes the template beside a restart has it refused", func(t *testing.T) { testForeignAdmission(t, w) })
 
 	// From here on, RBAC allows everything: the policies hold by themselves.
 	w.grantEverything(t)
