@@ -220,7 +220,12 @@ func TestWhatMayNotBeReadIsNotTakenToBeAbsent(t *testing.T) {
 		})
 	}
 	reading := []string{"list", "watch"}
-	allow(user, rbacv1.PolicyRule{APIGroups: []string{"", "apps", "batch", "policy", "admissionregistration.k8s.io"}, Resources: []string{"*"}, Verbs: reading})
+	definition := func(name string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, ResourceNames: []string{name}, Verbs: reading}
+	}
+	allow(user,
+		rbacv1.PolicyRule{APIGroups: []string{"", "apps", "batch", "policy", "admissionregistration.k8s.io"}, Resources: []string{"*"}, Verbs: reading},
+		definition("peerauthentications.security.istio.io"))
 	config := rest.CopyConfig(w.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
 	observer, _ := w.watchingAs(t, config)
@@ -234,7 +239,7 @@ func TestWhatMayNotBeReadIsNotTakenToBeAbsent(t *testing.T) {
 		})
 	}
 	unread("its CustomResourceDefinition")
-	allow(user+"-definition", rbacv1.PolicyRule{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, ResourceNames: []string{"rollouts.argoproj.io"}, Verbs: reading})
+	allow(user+"-definition", definition("rollouts.argoproj.io"))
 	unread("its objects")
 	allow(user+"-objects", rbacv1.PolicyRule{APIGroups: []string{"argoproj.io"}, Resources: []string{"rollouts"}, Verbs: reading})
 	sees(t, observer, rolloutKey(shop, "cart"), true)
