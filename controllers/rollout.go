@@ -100,7 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Stopped:  global.stopped,
 		Guard:    global.guard,
 		Check:    r.checker.Answer,
-		Started:  r.started.cause,
+		Started:  r.started.last,
 		Reported: reported,
 
 		EvictionDisabled: r.evictionDisabled,
@@ -276,7 +276,7 @@ func objectOf(policy *rollout.Policy, policies []policyInForce) *v1alpha1.MeshPo
 // startsAreKept is how long it is remembered here what was restarted.
 const startsAreKept = 24 * time.Hour
 
-// starts remembers for which cause each workload was restarted last. It is a second line only: what
+// starts remembers when and for which cause each workload was restarted last. It is a second line only: what
 // counts is written on the workload. Its zero value is ready for use.
 type starts struct {
 	known map[types.UID]inventory.Record
@@ -290,4 +290,6 @@ func (s *starts) remember(uid types.UID, record inventory.Record, now time.Time)
 	s.known[uid] = record
 }
 
-func (s *starts) cause(uid types.UID) string { return s.known[uid].Cause }
+func (s *starts) last(uid types.UID) rollout.Start {
+	return rollout.Start{Cause: s.known[uid].Cause, At: s.known[uid].Start}
+}

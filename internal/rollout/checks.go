@@ -568,7 +568,7 @@ func (s *situation) answer() (Check, bool) {
 		return Check{}, false
 	}
 	if s.promises(&answer) {
-		silent := s.in.silentSince[s.workload.Expectation.Revision]
+		silent := s.in.silences.since(s)
 		known = s.in.Now.Sub(answer.Received) < checkLasts && answer.At.Unix() > silent
 	}
 	return answer, known

@@ -41,10 +41,10 @@ type Input struct {
 	// one is taken to say yes.
 	Check func(CheckKey) (Check, bool)
 
-	// Started is the cause for which a workload was restarted last, as far as this process remembers;
-	// empty where it was not. It backs up what is written on the workload, which others may take
+	// Started is when and for which cause a workload was restarted last, as far as this process
+	// remembers; the zero value where it was not. It backs up what is written on the workload, which others may take
 	// away. May be nil.
-	Started func(types.UID) string
+	Started func(types.UID) Start
 	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
 	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
@@ -53,10 +53,8 @@ type Input struct {
 	// Evictions is what is remembered of the evictions of a workload. May be nil.
 	Evictions func(types.UID) Evictions
 
-	// silentSince is, by revision, when the newest Pod came up uninjected although it was
-	// expected, in seconds since 1970.
-	silentSince map[string]int64
-	breakers    *breakers
+	silences *silences
+	breakers *breakers
 	// callers are counted when a check asks for them, by policy.
 	callers map[*Policy]*callers
 	// recorder writes down what is asked; nil where nobody wants to know.
@@ -104,7 +102,7 @@ type candidate struct {
 
 // Decide says of every workload that is not complete what is done about it, and why.
 func Decide(in Input) *Plan {
-	in.silentSince = silences(in.Snapshot)
+	in.silences = listen(&in)
 	in.breakers = newBreakers()
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
@@ -337,25 +335,3 @@ func urgency(verdict *Verdict) int {
 }
 
 func hasRestart(workload *inventory.Workload) bool { return workload.Record.InFlight() }
-
-// silences finds, for each revision, the newest Pod that came up without a sidecar although its
-// namespace, its template and the injector had asked for one for a while: a dry-run check that is
-// older proves nothing.
-func silences(snapshot *inventory.Snapshot) map[string]int64 {
-	since := map[string]int64{}
-	for _, namespace := range snapshot.Namespaces {
-		for _, workload := range namespace.Open {
-			if workload.Finding != v1alpha1.FindingMissing || workload.Object == nil {
-				continue
-			}
-			created := time.Unix(workload.NewestToReplace, 0)
-			if created.After(namespace.Changed.Add(graceAfterChange)) &&
-				created.After(snapshot.InjectorChanged.Add(graceAfterChange)) &&
-				created.After(workload.Object.TemplateChanged) {
-				revision := workload.Expectation.Revision
-				since[revision] = max(since[revision], workload.NewestToReplace)
-			}
-		}
-	}
-	return since
-}

@@ -187,6 +187,19 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 	silent := func(created time.Time) []any {
 		return runs(deployment("shop", "silent").Build(), uninjectedAt(created))
 	}
+	silentElsewhere := func(created time.Time) []any {
+		return runs(deployment("hostile", "silent").Build(), uninjectedAt(created))
+	}
+	restartedElsewhere := func(at time.Time) func(*rollout.Input) {
+		return func(in *rollout.Input) {
+			in.Started = func(uid types.UID) rollout.Start {
+				if uid != "deployment-hostile-silent" {
+					return rollout.Start{}
+				}
+				return rollout.Start{Cause: "any", At: at}
+			}
+		}
+	}
 	checkedAt := func(at time.Time) rollout.Check {
 		return rollout.Check{Observed: sidecar("default"), At: at, Received: at}
 	}
@@ -198,9 +211,16 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 		"a check before it is not":                    {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepCheck},
 		"a check in the same second is not":           {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepCheck},
 		"a Pod made just after a change says nothing": {newScene(labelledAt(noon.Add(-80*time.Second)), outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepRestart},
-		"a check that is old is asked again":          {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10 * time.Minute))), rollout.StepCheck},
-		"a check that is not old is not":              {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10*time.Minute + time.Second))), rollout.StepRestart},
-		"a check that was never asked is":             {newScene(outside(cart(), 3)).unasked(), rollout.StepCheck},
+		"Pods in another namespace say nothing":       {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
+		"Pods in another namespace that Fullmesh restarted do": {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).
+			when(restartedElsewhere(noon.Add(-50 * time.Second))).answer(checkedAt(noon.Add(-30 * time.Second))), rollout.StepCheck},
+		"Pods that are made there long after that say nothing": {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).
+			when(restartedElsewhere(noon.Add(-3 * time.Minute))).answer(checkedAt(noon.Add(-30 * time.Second))), rollout.StepRestart},
+		"Pods that were there before that say nothing": {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-2*time.Minute))).
+			when(restartedElsewhere(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-3 * time.Minute))), rollout.StepRestart},
+		"a check that is old is asked again": {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10 * time.Minute))), rollout.StepCheck},
+		"a check that is not old is not":     {newScene(outside(cart(), 3)).answer(checkedAt(noon.Add(-10*time.Minute + time.Second))), rollout.StepRestart},
+		"a check that was never asked is":    {newScene(outside(cart(), 3)).unasked(), rollout.StepCheck},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := verdicts(test.scene.decide())["Deployment shop/cart"]
@@ -287,7 +307,7 @@ func restartedFor(finding v1alpha1.Finding) *builder.Workload[*appsv1.Deployment
 // what was written down about it.
 func TestRestartWhoseRecordWasTakenAwayIsNotRepeated(t *testing.T) {
 	s := newScene(outside(cart(), 3)).when(func(in *rollout.Input) {
-		in.Started = func(types.UID) string { return cartCause().String() }
+		in.Started = func(types.UID) rollout.Start { return rollout.Start{Cause: cartCause().String()} }
 	})
 	verdict := only(t, s.decide())
 	if verdict.Action != v1alpha1.ActionHold || verdict.Reason != rollout.ReasonRestartReverted || verdict.ClearsBy != v1alpha1.ClearedByOwner {

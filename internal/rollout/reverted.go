@@ -76,7 +76,7 @@ func (s *situation) saysItWasTried(cause inventory.Cause) bool {
 }
 
 func (in *Input) startedFor(uid types.UID, cause inventory.Cause) bool {
-	return in.Started != nil && covers(in.Started(uid), cause)
+	return covers(in.started(uid).Cause, cause)
 }
 
 // reportedFor reports whether the namespace's report remembers a restart of the workload for the cause.

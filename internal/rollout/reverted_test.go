@@ -58,7 +58,7 @@ func TestRestartThatWasTakenBackIsNotRepeated(t *testing.T) {
 			newScene(outside(cart().With(writtenBy("kubectl")), 3)).when(remembers(cartCause())), rollout.ReasonRolledBack, "", "kubectl rollout undo"},
 		"and its newest Pods are gone": {
 			newScene(outside(cart(), 3)).when(func(in *rollout.Input) {
-				in.Started = func(types.UID) string { c := cartCause(); c.Newest++; return c.String() }
+				in.Started = func(types.UID) rollout.Start { c := cartCause(); c.Newest++; return rollout.Start{Cause: c.String()} }
 			}), rollout.ReasonRestartReverted, "", "taken away"},
 		"but newer Pods are out":         {newScene(outside(cart(), 3)).when(remembers(newer)), rollout.ReasonRestartDue, "", ""},
 		"but it was another Deployment":  {newScene(outside(cart(), 3)).when(remembers(another)), rollout.ReasonRestartDue, "", ""},

@@ -64,6 +64,8 @@ type simulation struct {
 	evictions map[types.UID]rollout.Evictions
 	plan      *rollout.Plan
 	causes    sets.Set[string]
+	// started is what Fullmesh remembers to have restarted.
+	started map[types.UID]rollout.Start
 	// reports are what is written about namespaces.
 	reports map[string]*v1alpha1.MeshReportStatus
 
@@ -148,6 +150,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 		checks:    map[rollout.CheckKey]rollout.Check{},
 		evictions: map[types.UID]rollout.Evictions{},
 		causes:    sets.New[string](),
+		started:   map[types.UID]rollout.Start{},
 		reports:   map[string]*v1alpha1.MeshReportStatus{},
 		told:      map[string]string{},
 
@@ -363,7 +366,7 @@ func (s *simulation) learn() {
 // failOver has another process go on: it reads the cluster anew and remembers nothing.
 func (s *simulation) failOver() {
 	s.say("Another replica of Fullmesh takes over.")
-	s.inventory, s.checks = inventory.New(), map[rollout.CheckKey]rollout.Check{}
+	s.inventory, s.checks, s.started = inventory.New(), map[rollout.CheckKey]rollout.Check{}, map[types.UID]rollout.Start{}
 	for _, event := range s.past {
 		event.tell(s.inventory)
 	}
@@ -754,6 +757,7 @@ func (s *simulation) decide() *rollout.Plan {
 		Check:     func(key rollout.CheckKey) (rollout.Check, bool) { answer, known := s.checks[key]; return answer, known },
 		Reported:  func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
 		Evictions: func(uid types.UID) rollout.Evictions { return s.evictions[uid] },
+		Started:   func(uid types.UID) rollout.Start { return s.started[uid] },
 	}
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)
@@ -882,6 +886,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			return false
 		}
 		s.mayStart(namespace, verdict)
+		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start}
 		if verdict.Method == v1alpha1.MethodEviction {
 			s.note("begin to evict Pods of %s", a)
 			a.disturbed = verdict.Workload.Pods.Ready == 0
