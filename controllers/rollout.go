@@ -179,16 +179,13 @@ func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []pol
 	begun := r.now()
 	var again time.Duration
 	var errs []error
-	for _, namespace := range plan.Namespaces {
-		policy := objectOf(namespace.Policy, policies)
-		for i := range namespace.Verdicts {
-			if r.now().Sub(begun) > actingAtMost {
-				return gather, errors.Join(errs...)
-			}
-			wait, err := r.actOn(ctx, &namespace.Verdicts[i], policy)
-			again = nextPass(again, wait)
-			errs = append(errs, err)
+	for namespace, verdict := range plan.Steps() {
+		if r.now().Sub(begun) > actingAtMost {
+			return gather, errors.Join(errs...)
 		}
+		wait, err := r.actOn(ctx, verdict, objectOf(namespace.Policy, policies))
+		again = nextPass(again, wait)
+		errs = append(errs, err)
 	}
 	return again, errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -291,6 +292,23 @@ func turn(workload *inventory.Workload) int {
 		return 2
 	default:
 		return 1
+	}
+}
+
+// Steps are what is to be done, in its order: how restarts have ended is written down before others
+// begin in their place, so that at no moment more is in flight, by what is written, than may be.
+func (p *Plan) Steps() iter.Seq2[*NamespacePlan, *Verdict] {
+	return func(yield func(*NamespacePlan, *Verdict) bool) {
+		for _, finishes := range []bool{true, false} {
+			for _, namespace := range p.Namespaces {
+				for i := range namespace.Verdicts {
+					verdict := &namespace.Verdicts[i]
+					if verdict.Step != StepNone && finishes == (verdict.Step == StepFinish) && !yield(namespace, verdict) {
+						return
+					}
+				}
+			}
+		}
 	}
 }
 

@@ -154,8 +154,9 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	case !broughtIn && workload.NewestToReplace > cause.Newest:
 		return s.finishIneffective()
 	}
-	deadline := s.lastMoved().Add(timeout + workload.Object.Patience())
-	overdue := s.in.Now.After(deadline)
+	// Times are written down by the second.
+	deadline := s.lastMoved().Add(timeout + workload.Object.Patience() + time.Second)
+	overdue := !s.in.Now.Before(deadline)
 	moving := broughtIn || isMoving(workload)
 	switch {
 	case moving && overdue && isNoWorse(workload):
@@ -169,7 +170,7 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		Reason:   ReasonRestartInProgress,
 		Method:   v1alpha1.MethodEviction,
 		Message:  fmt.Sprintf("Evicting since %s, %d at once: %s.", workload.Record.Start.Format(time.RFC3339), s.evictedAtOnce(), progress(workload)),
-		Until:    deadline.Add(time.Second),
+		Until:    deadline,
 	}
 	var held *hold
 	if !broughtIn {

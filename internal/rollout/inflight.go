@@ -61,8 +61,9 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 			return s.finishIneffective()
 		}
 	}
-	deadline := progressDeadline(workload, progressTimeout)
-	if s.in.Now.After(deadline) {
+	// Times are written down by the second.
+	deadline := progressDeadline(workload, progressTimeout).Add(time.Second)
+	if !s.in.Now.Before(deadline) {
 		if isDroppedByArgo(workload) {
 			return s.finish(v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod was replaced: a change of the Rollout makes it drop one.")
 		}
@@ -77,7 +78,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		Reason:   ReasonRestartInProgress,
 		Method:   record.Method,
 		Message:  fmt.Sprintf("Restarting since %s: %s.", record.Start.Format(time.RFC3339), progress(workload)),
-		Until:    deadline.Add(time.Second),
+		Until:    deadline,
 	}
 }
 

@@ -41,6 +41,8 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("it would refuse %d Pods, and nobody accepted it", s.refused(namespace, workload))
 	case s.causes.Has(cause(verdict)):
 		never("it was restarted for this cause before: %s", verdict.Record.Cause)
+	case stillOpen(policy.Status.Breaker, s.now), stillOpen(s.reports[namespace.Name].Breaker, s.now):
+		never("a breaker is open")
 	case !remediates(policy, workload.Finding):
 		never("it is %s, which the policy does not act on", workload.Finding)
 	}
@@ -147,6 +149,11 @@ func (s *simulation) refused(namespace *rollout.NamespacePlan, workload *invento
 		}
 	}
 	return outside
+}
+
+// stillOpen reports whether a breaker is open and no workload is to be tried yet.
+func stillOpen(breaker *v1alpha1.BreakerStatus, now time.Time) bool {
+	return breaker != nil && breaker.State == v1alpha1.BreakerOpen && (breaker.RetryTime == nil || breaker.RetryTime.After(now))
 }
 
 func settle(policy *v1alpha1.MeshPolicy) time.Duration {

@@ -145,6 +145,10 @@ func drawWorld(t *rapid.T, free bool) *world {
 	w := &world{newSimulation(t)}
 	policy := builder.Enforcing("mesh").Settling(int32(rapid.SampledFrom([]int{2, 30, 60}).Draw(t, "settling")))
 	var risks []v1alpha1.Risk
+	if free {
+		policy.ProgressTimeout(60).CoolDown(int32(rapid.SampledFrom([]int{60, 1200, 3600}).Draw(t, "cool-down"))).
+			StopAfter(int32(rapid.IntRange(1, 3).Draw(t, "stop after")))
+	}
 	if !free || rapid.Bool().Draw(t, "downtime is accepted") {
 		risks = append(risks, v1alpha1.RiskDowntime)
 	}
@@ -297,6 +301,23 @@ func (w *world) disturb(t *rapid.T) {
 		w.scale(a, int32(rapid.IntRange(0, 4).Draw(t, "replicas")))
 	case "template":
 		w.setTemplate(a, "changed", fmt.Sprint(w.version))
+	case "ask again":
+		value := fmt.Sprint(rapid.IntRange(1, 3).Draw(t, "request"))
+		switch rapid.IntRange(0, 2).Draw(t, "asked of") {
+		case 0:
+			w.ask(a, value)
+		case 1:
+			w.ask(w.namespace(namespace), value)
+		default:
+			w.ask(w.policies[0].Name, value)
+		}
+	case "fail over":
+		w.failOver()
+	case "replace":
+		// What Fullmesh wrote down is replaced with what is in Git.
+		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
+		a.object.SetAnnotations(nil)
+		w.changed(a)
 	case "revert":
 		if a.argo != nil {
 			w.change(a, func() { a.setRestartAt(time.Time{}) })
@@ -328,7 +349,7 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "step", "owner's restart", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "replace", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

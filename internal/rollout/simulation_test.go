@@ -776,10 +776,8 @@ func (s *simulation) pass() {
 		plan := s.decide()
 		acted := s.write(plan)
 		s.tellPlan(plan)
-		for _, namespace := range plan.Namespaces {
-			for i := range namespace.Verdicts {
-				acted = s.act(namespace, &namespace.Verdicts[i]) || acted
-			}
+		for namespace, verdict := range plan.Steps() {
+			acted = s.act(namespace, verdict) || acted
 		}
 		if !acted {
 			return

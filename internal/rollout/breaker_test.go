@@ -1,0 +1,236 @@
+package rollout_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// tried is a Deployment, with its Pods outside, whose restart ended so long ago.
+func tried(namespace, name string, result v1alpha1.RestartResult, ago time.Duration, changes ...func(*inventory.Record)) []any {
+	uid := types.UID("deployment-" + namespace + "-" + name)
+	record := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()},
+		"RolloutRestart", decidedOf(namespace, name), noon.Add(-ago-time.Minute))
+	record.Replicas, record.Ready = 3, 3
+	for _, change := range changes {
+		change(&record)
+	}
+	if result != "" {
+		record = record.Ended(result, "It has ended.", noon.Add(-ago))
+	}
+	pod := uninjected
+	if result == v1alpha1.ResultSucceeded {
+		pod = injected
+	}
+	return runs(deployment(namespace, name).Annotated(v1alpha1.LastRestartAnnotation, record.String()).
+		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Build(), pod, pod, pod)
+}
+
+// decidedOf is the hash over what decides about a Deployment.
+func decidedOf(namespace, name string) string {
+	s := newScene(meshed(namespace), outside(deployment(namespace, name), 3))
+	return verdicts(s.decide())[fmt.Sprintf("Deployment %s/%s", namespace, name)].Record.Decided
+}
+
+func failedAgo(namespace, name string, ago time.Duration, changes ...func(*inventory.Record)) []any {
+	return tried(namespace, name, v1alpha1.ResultFailed, ago, changes...)
+}
+
+// probe makes a restart the probe of a policy's breaker, of such a number.
+func probe(number int) func(*inventory.Record) {
+	return func(record *inventory.Record) { record.Probe.Policy = number }
+}
+
+func inNamespaces(names ...string) []any {
+	var all []any
+	for _, name := range names {
+		all = append(all, meshed(name))
+	}
+	return all
+}
+
+// breaks is a case of restarts that were tried before, and of what becomes of the Deployment cart.
+type breaks struct {
+	scene    *scene
+	reason   rollout.Reason
+	clearsBy v1alpha1.ClearedBy
+	message  string
+	// until is how long from now the breaker is tried.
+	until time.Duration
+}
+
+func TestBreakers(t *testing.T) {
+	const minute = time.Minute
+	policy := func() *builder.PolicyBuilder { return builder.Enforcing("mesh").Unbounded() }
+	three := func(ago time.Duration, changes ...func(*inventory.Record)) []any {
+		return append(append(append(inNamespaces("a", "b", "c"), failedAgo("a", "x", ago+2*minute)...), failedAgo("b", "x", ago+minute)...), failedAgo("c", "x", ago, changes...)...)
+	}
+	target := outside(cart(), 3)
+	status := func(breaker v1alpha1.BreakerStatus) *v1alpha1.MeshPolicy {
+		object := policy().Build()
+		object.Status.Breaker = &breaker
+		return object
+	}
+	at := func(ago time.Duration) *metav1.Time { return new(metav1.NewTime(noon.Add(-ago))) }
+	for name, test := range map[string]breaks{
+		"two failed workloads do not stop a policy": {
+			newScene(target, meshed("a"), meshed("b"), failedAgo("a", "x", minute), failedAgo("b", "x", minute)), rollout.ReasonRestartDue, "", "", 0},
+		"three do": {
+			newScene(target, three(minute)), rollout.ReasonBreakerOpen, byTime, "the restarts of 3 workloads have failed (Deployment c/x, Deployment b/x, Deployment a/x). At 2026-11-23T12:59:00Z one more is tried alone. To go on before that, mend what is wrong and run: kubectl annotate meshpolicy/mesh fullmesh.dev/retry-requested=", 59 * minute},
+		"as many as the policy says": {
+			newScene(policy().StopAfter(1), target, meshed("a"), failedAgo("a", "x", minute)), rollout.ReasonBreakerOpen, byTime, "1 workloads have failed", 59 * minute},
+		"not before as many as the policy says": {
+			newScene(policy().StopAfter(4), target, three(minute)), rollout.ReasonRestartDue, "", "", 0},
+		"for as long as the policy says": {
+			newScene(policy().CoolDown(300), target, three(minute)), rollout.ReasonBreakerOpen, byTime, "12:04:00Z", 4 * minute},
+		"then one is tried": {
+			newScene(policy().CoolDown(300), target, three(5*minute)), rollout.ReasonRestartDue, "", "", 0},
+		"one whose template was mended does not count": {
+			newScene(target, meshed("a"), failedAgo("a", "x", minute), meshed("b"), failedAgo("b", "x", minute), meshed("c"),
+				failedAgo("c", "x", minute, func(r *inventory.Record) { r.Decided = "something else" })), rollout.ReasonRestartDue, "", "", 0},
+		"one that was asked for again does not count": {
+			newScene(target, meshed("a"), failedAgo("a", "x", minute), meshed("b"), failedAgo("b", "x", minute),
+				builder.Namespace("c").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Build(), asking(failedAgo("c", "x", minute))), rollout.ReasonRestartDue, "", "", 0},
+		"one that another policy governs does not count": {
+			newScene(target, three(minute)).labelled("c", "team", "other").governedBy(policy(), builder.Enforcing("other").Unbounded().Priority(1).Over("team", "other")), rollout.ReasonRestartDue, "", "", 0},
+		"one that failed in the future does not count": {
+			newScene(target, three(-11*minute)), rollout.ReasonRestartDue, "", "", 0},
+		"one by a clock that is ahead does": {
+			newScene(target, three(-9*minute)), rollout.ReasonBreakerOpen, byTime, "", 69 * minute},
+		"while a probe is in flight nothing else is": {
+			newScene(target, three(61*minute), meshed("d"), tried("d", "x", "", minute, probe(1))), rollout.ReasonBreakerOpen, byCluster, "Deployment d/x is restarted alone, to see whether it goes well now.", 0},
+		"a probe waits for what was in flight before": {
+			newScene(target, three(61*minute), meshed("d"), tried("d", "x", "", minute)), rollout.ReasonBreakerOpen, byCluster, "One more is tried alone when those in flight have ended.", 0},
+		"a probe that failed doubles the wait": {
+			newScene(target, three(minute, probe(1))), rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+		"another one doubles it again": {
+			newScene(target, three(minute, probe(2))), rollout.ReasonBreakerOpen, byTime, "", 239 * minute},
+		"after three somebody must ask": {
+			newScene(target, three(1000*minute, probe(3))), rollout.ReasonBreakerOpen, byAdmin, "Each of 3 more that were tried alone failed as well. Mend what is wrong and run: kubectl annotate meshpolicy/mesh", 0},
+		"a probe that came well closes it": {
+			newScene(target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute, probe(1))), rollout.ReasonRestartDue, "", "", 0},
+		"a restart that came well and was no probe does not": {
+			newScene(target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute)), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
+		"a probe that came well is remembered by the status": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerClosed, ClearedTime: at(minute)}), target, three(10*minute)), rollout.ReasonRestartDue, "", "", 0},
+		"the status does not close it": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerClosed}), target, three(10*minute)), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
+		"nor does a probe in the future": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerClosed, ClearedTime: at(-time.Hour)}), target, three(10*minute)), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
+		"nor does it open it": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(minute), ProbesFailed: new(int32(3))}), target), rollout.ReasonRestartDue, "", "", 0},
+		"failed probes are remembered by the status when their workloads are gone": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), LastFailureTime: at(minute), ProbesFailed: new(int32(1))}), target, three(10*minute)),
+			rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+		"two failed workloads stop their namespace": {
+			newScene(target, failedAgo("shop", "x", minute), failedAgo("shop", "y", minute)), rollout.ReasonNamespaceBreakerOpen, byTime,
+			`Nothing more is restarted in this namespace: the restarts of 2 workloads have failed (Deployment shop/y, Deployment shop/x). At 2026-11-23T12:59:00Z one more is tried alone. To go on before that, mend what is wrong and run: kubectl annotate namespace/shop fullmesh.dev/retry-requested="$(date)" --overwrite`, 59 * minute},
+		"and no other": {
+			newScene(target, meshed("bank"), failedAgo("bank", "x", minute), failedAgo("bank", "y", minute)), rollout.ReasonRestartDue, "", "", 0},
+		"three that brought no sidecar stop their injector": {
+			newScene(target, meshed("bank"), inVain("bank", "x", minute), inVain("bank", "y", minute), inVain("bank", "z", minute)).checkedSince(),
+			rollout.ReasonInjectorBreakerOpen, byTime, `Nothing more is restarted under injector revision "default": the restarts of 3 workloads brought no sidecar, one after the other`, 59 * minute},
+		"two do not": {
+			newScene(target, meshed("bank"), inVain("bank", "x", minute), inVain("bank", "y", minute)).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"nor do three where one came well since": {
+			newScene(target, meshed("bank"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("bank", "z", 2*minute),
+				tried("bank", "well", v1alpha1.ResultSucceeded, minute)).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"nor do three by which the injector has changed since": {
+			newScene(target, meshed("bank"), inVain("bank", "x", 10*minute), inVain("bank", "y", 10*minute), inVain("bank", "z", 10*minute)).injectorChangedAt(noon.Add(-5 * minute)).checkedSince(),
+			rollout.ReasonRestartDue, "", "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := test.scene.decide()
+			verdict := verdicts(plan)["Deployment shop/cart"]
+			if verdict.Reason != test.reason || verdict.ClearsBy != test.clearsBy || !strings.Contains(verdict.Message, test.message) {
+				t.Errorf("verdict %s, cleared by %q: %s", verdict.Reason, verdict.ClearsBy, verdict.Message)
+			}
+			if until := verdict.Until.Sub(noon); test.until != 0 && (until != test.until || plan.NextLook.After(verdict.Until)) {
+				t.Errorf("it is tried in %s and looked at in %s", until, plan.NextLook.Sub(noon))
+			}
+		})
+	}
+}
+
+// asking adds the owner's request for another try to a workload.
+func asking(objects []any) []any {
+	objects[0].(*appsv1.Deployment).Annotations[v1alpha1.RetryAnnotation] = "now"
+	return objects
+}
+
+// inVain is a Deployment whose restart ended so long ago and brought no sidecar.
+func inVain(namespace, name string, ago time.Duration) []any {
+	return tried(namespace, name, v1alpha1.ResultIneffective, ago)
+}
+
+// checkedSince answers every dry run after all that has happened.
+func (s *scene) checkedSince() *scene {
+	return s.answer(rollout.Check{Observed: sidecar("default"), At: noon.Add(time.Second), Received: noon})
+}
+
+// What a restart that begins as a probe writes down says so.
+func TestProbeIsWrittenDown(t *testing.T) {
+	s := newScene(builder.Enforcing("mesh").Unbounded().CoolDown(60), outside(cart(), 3), outside(deployment("shop", "pay"), 3),
+		inNamespaces("a", "b", "c"), failedAgo("a", "x", time.Hour), failedAgo("b", "x", time.Hour), failedAgo("c", "x", time.Hour, probe(1)),
+		failedAgo("shop", "x", time.Hour), failedAgo("shop", "y", time.Hour))
+	plan := s.decide()
+	given := verdicts(plan)
+	if got := given["Deployment shop/cart"]; got.Step != rollout.StepRestart || got.Record.Probe != (inventory.Probe{Policy: 2, Namespace: 1}) {
+		t.Errorf("the probe: step %d, %+v: %s", got.Step, got.Record.Probe, got.Message)
+	}
+	if got := given["Deployment shop/pay"]; got.Reason != rollout.ReasonBreakerOpen || !strings.Contains(got.Message, "Deployment shop/cart is restarted alone") {
+		t.Errorf("the other one: %s: %s", got.Reason, got.Message)
+	}
+	for _, standing := range plan.Policies {
+		if breaker := standing.Breaker; breaker.State != v1alpha1.BreakerProbing || *breaker.ProbesFailed != 1 || *breaker.FailedWorkloads != 5 || breaker.RetryTime != nil || len(breaker.Failed) != 5 {
+			t.Errorf("the policy's breaker is told as %+v", breaker)
+		}
+	}
+}
+
+// However everything crashes, no more workloads are hurt than it takes to see that, and those that were
+// in flight then.
+func TestFewAreHurtWhereEverythingCrashes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSimulation(t)
+		atOnce, stopAfter := rapid.IntRange(1, 4).Draw(t, "at once"), rapid.IntRange(1, 4).Draw(t, "stop after")
+		s.setPolicy(builder.Enforcing("mesh").ProgressTimeout(60).Budget(v1alpha1.BudgetScopePolicy, atOnce, nil).StopAfter(int32(stopAfter)))
+		names := []string{"a", "b", "c", "d"}[:rapid.IntRange(1, 4).Draw(t, "namespaces")]
+		for _, name := range names {
+			s.addNamespace(name)
+			for n := range rapid.IntRange(1, 5).Draw(t, "workloads") {
+				a := add(s, deployment(name, fmt.Sprintf("app%d", n)).Replicas(int32(rapid.IntRange(1, 3).Draw(t, "replicas"))))
+				a.crashes = inMesh
+			}
+			s.label(name, "istio-injection", "enabled")
+		}
+		s.run(6 * 50) // 50 minutes, and the breaker waits for an hour
+		hurt := map[string]int{}
+		total := 0
+		for _, a := range s.apps {
+			if a.count(inMesh) > 0 {
+				hurt[a.object.GetNamespace()]++
+				total++
+			}
+		}
+		if most := stopAfter - 1 + atOnce; total > most {
+			t.Fatalf("%d workloads are hurt, where %d are to stop the policy and %d go at once:\n%s", total, stopAfter, atOnce, s.transcript.String())
+		}
+		for name, hurt := range hurt {
+			if most := 2 - 1 + atOnce; hurt > most {
+				t.Fatalf("%d workloads of %s are hurt:\n%s", hurt, name, s.transcript.String())
+			}
+		}
+	})
+}

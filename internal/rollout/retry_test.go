@@ -1,0 +1,161 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
+)
+
+// servedTo is a policy that has taken in a request so long ago.
+func servedTo(value string, ago time.Duration) *v1alpha1.MeshPolicy {
+	policy := builder.Enforcing("mesh").Unbounded().Build()
+	policy.Annotations = map[string]string{v1alpha1.RetryAnnotation: value}
+	policy.Status.ObservedGeneration = new(int64(1))
+	policy.Status.RetryServed = &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(noon.Add(-ago))}
+	return policy
+}
+
+// servedIn is what the report of every namespace says of a request that it has taken in.
+func servedIn(value string, ago time.Duration) func(*rollout.Input) {
+	return func(in *rollout.Input) {
+		in.Reported = func(string) *v1alpha1.MeshReportStatus {
+			return &v1alpha1.MeshReportStatus{
+				Conditions:  []metav1.Condition{{Type: v1alpha1.ConditionReady}},
+				RetryServed: &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(noon.Add(-ago))},
+			}
+		}
+	}
+}
+
+// A request lets what failed, was in vain, was taken back or was done already be tried once more; what
+// ended after it, and what it was served to, is not.
+func TestRequestIsServedOnce(t *testing.T) {
+	const minute = time.Minute
+	failed := func(changes ...func(*inventory.Record)) []any { return failedAgo("shop", "cart", 5*minute, changes...) }
+	tried := func(result v1alpha1.RestartResult) []any {
+		return asking(tried("shop", "cart", result, 5*minute))
+	}
+	for name, test := range map[string]struct {
+		scene  *scene
+		reason rollout.Reason
+	}{
+		"nobody asks":                               {newScene(failed()), rollout.ReasonRestartFailed},
+		"the owner asks, for one that failed":       {newScene(tried(v1alpha1.ResultFailed)), rollout.ReasonRestartDue},
+		"the owner asks, for one in vain":           {newScene(tried(v1alpha1.ResultIneffective)).checkedSince(), rollout.ReasonRestartDue},
+		"the owner asks, for one taken back":        {newScene(tried(v1alpha1.ResultReverted)), rollout.ReasonRestartDue},
+		"the owner asks, for one rolled back":       {newScene(tried(v1alpha1.ResultRolledBack)), rollout.ReasonRestartDue},
+		"the owner asks by a value that was served": {newScene(asking(failed(func(r *inventory.Record) { r.Retry = "now" }))), rollout.ReasonRestartFailed},
+		"the owner asks by another value":           {newScene(asking(failed(func(r *inventory.Record) { r.Retry = "before" }))), rollout.ReasonRestartDue},
+		"on the policy, after it failed":            {newScene(servedTo("now", minute), failed()), rollout.ReasonRestartDue},
+		"on the policy, before it failed":           {newScene(servedTo("now", 6*minute), failed()), rollout.ReasonRestartFailed},
+		"on the policy, and it was served":          {newScene(servedTo("now", minute), failed(func(r *inventory.Record) { r.Asked = noon.Add(-minute).Unix() })), rollout.ReasonRestartFailed},
+		"on the policy, and an earlier one was served": {
+			newScene(servedTo("now", minute), failed(func(r *inventory.Record) { r.Asked = noon.Add(-10 * minute).Unix() })), rollout.ReasonRestartDue},
+		"on the policy, long ago":                {newScene(servedTo("now", noon.Sub(time.Unix(0, 0))), failed()), rollout.ReasonRestartFailed},
+		"on the namespace, after it failed":      {newScene(failed()).when(servedIn("now", minute)), rollout.ReasonRestartDue},
+		"on the namespace, before it failed":     {newScene(failed()).when(servedIn("now", 6*minute)), rollout.ReasonRestartFailed},
+		"and it is not taken in yet":             {newScene(askedPolicy(), failed()), rollout.ReasonRestartFailed},
+		"for one of which the Pods are all in":   {newScene(asking(withPods(failed(), readyInMeshAt(noon), readyInMeshAt(noon), crashing))), rollout.ReasonRestartFailed},
+		"though the Pods of the failed one fail": {newScene(asking(withPods(failed(), uninjected, uninjected, crashing))), rollout.ReasonRestartDue},
+		"though its own rollout goes on":         {newScene(asking(rollingOut(failed()))), rollout.ReasonRestartDue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			if verdict.Reason != test.reason {
+				t.Fatalf("verdict %s: %s", verdict.Reason, verdict.Message)
+			}
+			if test.reason != rollout.ReasonRestartDue {
+				return
+			}
+			// When it has been served, and failed as well, it is not served again.
+			record := verdict.Record.Ended(v1alpha1.ResultFailed, "It has failed.", noon)
+			again := test.scene.with(withRecord(test.scene.objects, record)...)
+			again.Now = noon.Add(time.Second)
+			if verdict := only(t, again.decide()); verdict.Reason != rollout.ReasonRestartFailed {
+				t.Errorf("served, it is %s: %s", verdict.Reason, verdict.Message)
+			}
+		})
+	}
+}
+
+// A request that is taken in is written down with what was there before; one that was there first of all
+// asks for nothing.
+func TestRequestIsTakenIn(t *testing.T) {
+	served := func(s *scene) *v1alpha1.ServedRetry {
+		for _, standing := range s.decide().Policies {
+			return standing.RetryServed
+		}
+		return nil
+	}
+	ahead := func(r *inventory.Record) { r.Start = noon }
+	for name, test := range map[string]struct {
+		scene *scene
+		value string
+		at    time.Time
+	}{
+		"now":                                    {newScene(askedPolicy(), outside(cart(), 3)), "again", noon},
+		"after what failed by a clock ahead":     {newScene(askedPolicy(), failedAgo("shop", "cart", -5*time.Minute, ahead)), "again", noon.Add(5 * time.Minute)},
+		"not once more":                          {newScene(servedTo("now", time.Hour), outside(cart(), 3)), "now", noon.Add(-time.Hour)},
+		"for nothing, where it was there before": {newScene(unseen(askedPolicy()), outside(cart(), 3)), "again", time.Unix(0, 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := served(test.scene); got == nil || got.Value != test.value || !got.Time.Time.Equal(test.at) {
+				t.Errorf("taken in: %+v", got)
+			}
+		})
+	}
+	long := askedPolicy()
+	long.Annotations[v1alpha1.RetryAnnotation] = strings.Repeat("x", 1000)
+	if got := served(newScene(long, outside(cart(), 3))); got == nil || len(got.Value) > 64 || !strings.HasPrefix(got.Value, "sha256:") {
+		t.Errorf("a long one is written down as %+v", got)
+	}
+}
+
+// askedPolicy asks for another try, and that is not taken in yet.
+func askedPolicy() *v1alpha1.MeshPolicy {
+	policy := servedTo("again", 0)
+	policy.Status.RetryServed = nil
+	return policy
+}
+
+func unseen(policy *v1alpha1.MeshPolicy) *v1alpha1.MeshPolicy {
+	policy.Status.ObservedGeneration = nil
+	return policy
+}
+
+// withPods is a workload with other Pods.
+func withPods(objects []any, pods ...func(*builder.PodBuilder)) []any {
+	return runs(objects[0].(metav1.Object), pods...)
+}
+
+// rollingOut is a Deployment whose controller has not replaced every Pod.
+func rollingOut(objects []any) []any {
+	objects[0].(*appsv1.Deployment).Status.UpdatedReplicas = 1
+	return objects
+}
+
+// withRecord is the Deployment cart with another record, and the rest as it is.
+func withRecord(objects []any, record inventory.Record) []any {
+	changed := []any{}
+	for _, object := range objects {
+		switch object := object.(type) {
+		case *appsv1.Deployment:
+			object = object.DeepCopy()
+			object.Annotations[v1alpha1.LastRestartAnnotation] = record.String()
+			object.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation] = record.Cause
+			changed = append(changed, object)
+		case *corev1.Pod:
+			changed = append(changed, object)
+		}
+	}
+	return changed
+}
