@@ -107,7 +107,7 @@ func newDump() *dump {
 var dumpedKinds = sync.OnceValue(func() map[schema.GroupVersionKind]newObject {
 	scheme := newScheme()
 	kinds := map[schema.GroupVersionKind]newObject{}
-	for _, kind := range append(controllers.Kinds(), &v1alpha1.MeshPolicy{}) {
+	for _, kind := range append(controllers.Kinds(), &v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}) {
 		gvk, err := apiutil.GVKForObject(kind, scheme)
 		if err != nil {
 			panic(fmt.Sprintf("%T is looked at and not in the scheme: %v", kind, err))

@@ -11,7 +11,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
-const planRights = "plan reads only, and needs to list Namespaces, Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, PodDisruptionBudgets, Nodes, MutatingWebhookConfigurations and MeshPolicies in the whole cluster, and Rollouts and PeerAuthentications where they are installed"
+const planRights = "plan reads only, and needs to list Namespaces, Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, PodDisruptionBudgets, Nodes, MutatingWebhookConfigurations and MeshPolicies in the whole cluster, and Rollouts and PeerAuthentications where they are installed; it reads MeshReports where it may"
 
 // planOptions are the flags of plan.
 type planOptions struct {

@@ -139,7 +139,11 @@ func (o *subjectOptions) readCluster(ctx context.Context, reader client.Client, 
 		return nil, fmt.Errorf("listing MeshPolicies: %w", err)
 	}
 	s := o.newSubject(policies.Items, inCluster, notes)
-	var err error
+	reports, err := readReports(ctx, reader, notes)
+	if err != nil {
+		return nil, err
+	}
+	s.remember(reports)
 	if s.Stopped, err = o.readStopped(ctx, reader, notes); err != nil {
 		return nil, err
 	}
@@ -149,6 +153,30 @@ func (o *subjectOptions) readCluster(ctx context.Context, reader client.Client, 
 	}
 	s.look(observer, time.Now())
 	return s, nil
+}
+
+// readReports reads what the operator remembers, as far as this account may see.
+func readReports(ctx context.Context, reader client.Client, notes screen) ([]v1alpha1.MeshReport, error) {
+	var reports v1alpha1.MeshReportList
+	err := reader.List(ctx, &reports)
+	switch {
+	case apierrors.IsForbidden(err):
+		notes.line("MeshReports cannot be seen. What they alone remember is left out: requests to try again, and restarts that workloads no longer tell of.")
+		return nil, nil
+	case err != nil && !meta.IsNoMatchError(err):
+		return nil, fmt.Errorf("listing MeshReports: %w", err)
+	default:
+		return reports.Items, nil
+	}
+}
+
+// remember takes in what was reported before.
+func (s *subject) remember(reports []v1alpha1.MeshReport) {
+	statuses := map[string]*v1alpha1.MeshReportStatus{}
+	for i := range reports {
+		statuses[reports[i].Namespace] = &reports[i].Status
+	}
+	s.Reported = func(namespace string) *v1alpha1.MeshReportStatus { return statuses[namespace] }
 }
 
 // readStopped reports whether the red button is pressed, as far as this account may see.
@@ -179,6 +207,7 @@ func (o *subjectOptions) readDump(stdin io.Reader, notes screen) (*subject, erro
 
 func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, error) {
 	var policies []v1alpha1.MeshPolicy
+	var reports []v1alpha1.MeshReport
 	var objects []client.Object
 	stopped, namespaces := false, 0
 	for _, object := range dumped.objects {
@@ -187,6 +216,8 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 			// Settling is over: a dump does not change any more.
 			object.Spec.SettleSeconds = new(int32(shortestSettling))
 			policies = append(policies, *object)
+		case *v1alpha1.MeshReport:
+			reports = append(reports, *object)
 		case *corev1.ConfigMap:
 			stopped = stopped || object.Namespace == o.operatorNamespace && object.Name == v1alpha1.StopConfigMap
 			if object.Namespace == o.istioNamespace {
@@ -205,6 +236,7 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 	dumped.sayWhatIsMissing(o.istioNamespace, notes)
 	s := o.newSubject(policies, inDump, notes)
 	s.Stopped = stopped
+	s.remember(reports)
 	now := dumped.newest.Add(shortestSettling * time.Second)
 	observer := o.newObserver(func() time.Time { return now })
 	if err := observer.Read(objects); err != nil {
