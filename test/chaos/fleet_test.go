@@ -28,8 +28,8 @@ var teams = []string{"red", "blue"}
 // strays is the namespace of what cannot come into the mesh.
 const strays = "strays"
 
-// namespaceSize is how many workloads a namespace has.
-const namespaceSize = 10
+// namespaceSize is how many workloads a namespace has: one of each kind.
+const namespaceSize = 14
 
 // fleet is what a cluster consists of when nothing disturbs it.
 type fleet struct {
@@ -43,7 +43,7 @@ type fleet struct {
 
 // kinds are the workloads of a namespace, in turn. They differ in what their own controllers, and
 // the disruption budgets, let a restart do.
-var kinds = []func(f *fleet, namespace, name string) client.Object{
+var kinds = [namespaceSize]func(f *fleet, namespace, name string) client.Object{
 	func(_ *fleet, namespace, name string) client.Object {
 		return builder.Deployment(namespace, name).Replicas(2).Surge(1).Unavailable(0).Build()
 	},
@@ -81,6 +81,22 @@ var kinds = []func(f *fleet, namespace, name string) client.Object{
 	func(_ *fleet, namespace, name string) client.Object {
 		return builder.DaemonSet(namespace, name).Build()
 	},
+	// A changed template moves these not, or not all of it.
+	func(f *fleet, namespace, name string) client.Object {
+		f.cover(namespace, name, 2, name)
+		return builder.StatefulSet(namespace, name).Replicas(3).OnDelete().Build()
+	},
+	func(_ *fleet, namespace, name string) client.Object {
+		return builder.StatefulSet(namespace, name).Replicas(3).Partition(2).Build()
+	},
+	func(_ *fleet, namespace, name string) client.Object {
+		return builder.ReplicaSet(namespace, name).Replicas(2).Build()
+	},
+	// And this one's strategy takes more than its disruption budget allows.
+	func(f *fleet, namespace, name string) client.Object {
+		f.cover(namespace, name, 3, name)
+		return builder.Deployment(namespace, name).Replicas(4).Surge(0).Unavailable(2).TemplateAnnotated(cluster.ReadyAfter, "500ms").Build()
+	},
 }
 
 // newFleet makes so many workloads that Fullmesh can bring into the mesh, and some that it cannot.
@@ -96,7 +112,7 @@ func newFleet(size int) *fleet {
 			f.addNamespace(fmt.Sprintf("shop-%02d", i/namespaceSize))
 		}
 		namespace := f.namespaces[len(f.namespaces)-1].Name
-		f.workloads = append(f.workloads, kinds[i%len(kinds)](f, namespace, fmt.Sprintf("app-%d", i%namespaceSize)))
+		f.workloads = append(f.workloads, kinds[i%namespaceSize](f, namespace, fmt.Sprintf("app-%d", i%namespaceSize)))
 	}
 	f.addNamespace(strays)
 	f.untouchable = []client.Object{

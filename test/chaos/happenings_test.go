@@ -30,6 +30,20 @@ func (w *world) pick(s step) client.Object {
 	return w.fleet.workloads[s.which%len(w.fleet.workloads)].DeepCopyObject().(client.Object)
 }
 
+// pickRolling is pick for what changes a template. Where its own controller would not roll that out, users
+// delete Pods afterwards, and nobody does here.
+func (w *world) pickRolling(s step) client.Object {
+	for {
+		object := w.pick(s)
+		set, isSet := object.(*appsv1.StatefulSet)
+		_, isReplicaSet := object.(*appsv1.ReplicaSet)
+		if !isReplicaSet && (!isSet || set.Spec.UpdateStrategy.RollingUpdate != nil && *set.Spec.UpdateStrategy.RollingUpdate.Partition == 0) {
+			return object
+		}
+		s.which++
+	}
+}
+
 func called(object client.Object) string {
 	return fmt.Sprintf("%T %s/%s", object, object.GetNamespace(), object.GetName())[len("*v1."):]
 }
@@ -132,7 +146,7 @@ func (w *world) toggleRedButton(step) (string, error) {
 }
 
 func (w *world) rollOut(s step) (string, error) {
-	object := w.pick(s)
+	object := w.pickRolling(s)
 	return "a user rolls out " + called(object), change(w, object, func(o client.Object) {
 		template, _ := taken(o)
 		if template.Annotations == nil {
@@ -156,6 +170,8 @@ func setReplicas(object client.Object, to *int32) {
 		o.Spec.Replicas = to
 	case *appsv1.StatefulSet:
 		o.Spec.Replicas = to
+	case *appsv1.ReplicaSet:
+		o.Spec.Replicas = to
 	}
 }
 
@@ -164,6 +180,8 @@ func replicasOf(object client.Object) *int32 {
 	case *appsv1.Deployment:
 		return o.Spec.Replicas
 	case *appsv1.StatefulSet:
+		return o.Spec.Replicas
+	case *appsv1.ReplicaSet:
 		return o.Spec.Replicas
 	default:
 		return nil
@@ -195,7 +213,7 @@ func (w *world) toggleOptOut(s step) (string, error) {
 }
 
 func (w *world) toggleSidecar(s step) (string, error) {
-	object := w.pick(s)
+	object := w.pickRolling(s)
 	return "a user asks for a sidecar or for none in " + called(object), change(w, object, func(o client.Object) {
 		template, _ := taken(o)
 		if _, none := template.Labels[sidecarLabel]; none {
@@ -246,7 +264,7 @@ func (w *world) remake(s step) (string, error) {
 
 // copyAnnotations gives a workload what is written on another and not on itself, template included.
 func (w *world) copyAnnotations(s step) (string, error) {
-	to, from := w.pick(s), w.pick(step{which: s.how})
+	to, from := w.pickRolling(s), w.pick(step{which: s.how})
 	if err := w.insist(func(ctx context.Context) error { return w.admin.Get(ctx, client.ObjectKeyFromObject(from), from) }); err != nil {
 		return "", err
 	}

@@ -116,6 +116,8 @@ func (w *witness) see(write *cluster.Write) {
 		see(w, write, &appsv1.StatefulSet{})
 	case "daemonsets":
 		see(w, write, &appsv1.DaemonSet{})
+	case "replicasets":
+		see(w, write, &appsv1.ReplicaSet{})
 	}
 }
 
@@ -166,6 +168,9 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 		w.blame(write, "it cannot be read: %v", err)
 		return
 	}
+	if metav1.GetControllerOf(object) != nil {
+		return // a Deployment's
+	}
 	if known == nil || known.uid != object.GetUID() {
 		known = &sight{uid: object.GetUID(), causes: map[string]bool{}, disturbed: true}
 		w.workloads[key] = known
@@ -201,6 +206,8 @@ func taken(object client.Object) (*corev1.PodTemplateSpec, status) {
 		return &o.Spec.Template, status{o.Status.ObservedGeneration, *o.Spec.Replicas, o.Status.UpdatedReplicas, o.Status.Replicas, o.Status.ReadyReplicas}
 	case *appsv1.DaemonSet:
 		return &o.Spec.Template, status{o.Status.ObservedGeneration, o.Status.DesiredNumberScheduled, o.Status.UpdatedNumberScheduled, o.Status.CurrentNumberScheduled, o.Status.NumberReady}
+	case *appsv1.ReplicaSet:
+		return &o.Spec.Template, status{o.Status.ObservedGeneration, *o.Spec.Replicas, o.Status.Replicas, o.Status.Replicas, o.Status.ReadyReplicas}
 	default:
 		panic(fmt.Sprintf("a %T is no workload", object))
 	}
