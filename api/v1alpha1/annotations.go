@@ -16,6 +16,11 @@ const (
 	// failed there, was in vain or was taken back may be restarted once more, and its breaker
 	// closes. Each new value asks once.
 	RetryAnnotation = "fullmesh.dev/retry-requested"
+
+	// FirstAnnotation, on a workload, with the value "true": where it is not shown yet that
+	// injection works in its namespace, this workload is restarted alone before the others. No
+	// other value is known.
+	FirstAnnotation = "fullmesh.dev/first"
 )
 
 // FieldManager is the operator's field manager. It must not begin with "kubectl": Flux takes what

@@ -90,10 +90,11 @@ type group struct {
 // class counts the running Pods of a group that carry the same.
 type class struct {
 	running, ready, troubled int
-	// oldestCreated, newestCreated and newestReady are in seconds since 1970; stale says that a Pod
-	// which held one of them has gone and that they must be looked for again.
-	oldestCreated, newestCreated, newestReady int64
-	stale                                     bool
+	// oldestCreated, newestCreated, newestReady and newestServing (created, of those that are ready) are
+	// in seconds since 1970; stale says that a Pod which held one of them has gone and that they must be
+	// looked for again.
+	oldestCreated, newestCreated, newestReady, newestServing int64
+	stale                                                    bool
 }
 
 type workload struct {
@@ -605,7 +606,7 @@ func (g *group) remove(pod *mesh.Pod) {
 	if c.running == 0 {
 		delete(g.classes, pod.Observed)
 	}
-	if pod.Created == c.oldestCreated || pod.Created == c.newestCreated || pod.ReadySince == c.newestReady {
+	if pod.Created == c.oldestCreated || pod.Created == c.newestCreated || pod.Created == c.newestServing || pod.ReadySince == c.newestReady {
 		c.stale = true
 	}
 }
@@ -614,6 +615,7 @@ func (c *class) count(pod *mesh.Pod) {
 	c.running++
 	if pod.Ready() {
 		c.ready++
+		c.newestServing = max(c.newestServing, pod.Created)
 	}
 	if pod.Trouble != nil {
 		c.troubled++

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -67,6 +68,7 @@ func (o *objects) picture() *inventory.Snapshot {
 			Changed:     o.changed[name],
 			Terminating: namespace.DeletionTimestamp != nil,
 			Totals:      inventory.Totals{NotExpected: map[mesh.Reason]int{}},
+			Shown:       sets.New[string](),
 		}
 		for key := range o.keys(name) {
 			workload := o.judge(key)
@@ -90,6 +92,12 @@ func (o *objects) picture() *inventory.Snapshot {
 				if workload.Record.Result == v1alpha1.ResultSucceeded && workload.Record.End != nil {
 					view.Succeeded = latestOf(view.Succeeded, workload.Record)
 				}
+			}
+			switch {
+			case record != nil && !record.Start.Before(o.injectorChanged):
+				view.Tried = append(view.Tried, workload)
+			case workload.Expectation.Inject && time.Unix(workload.NewestInjected, 0).After(o.injectorChanged):
+				view.Shown.Insert(workload.Expectation.Revision)
 			}
 		}
 		for _, budget := range o.budgets {
@@ -265,6 +273,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			if pod.Ready() {
 				workload.Pods.MeshedReady++
 				workload.NewestMeshedReady = max(workload.NewestMeshedReady, pod.ReadySince)
+				if judgement.Finding == v1alpha1.FindingMeshed {
+					workload.NewestInjected = max(workload.NewestInjected, pod.Created)
+				}
 			}
 			if pod.Trouble != nil && workload.Failing == nil {
 				workload.Failing = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
@@ -410,9 +421,9 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	}
 	type namespace struct {
 		*inventory.Namespace
-		Workloads              []workload
-		Open, Recorded, Probed []string
-		Budgets                []budget
+		Workloads                     []workload
+		Open, Recorded, Probed, Tried []string
+		Budgets                       []budget
 	}
 	keys := func(list []*inventory.Workload) []string {
 		var keys []string
@@ -440,9 +451,9 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	for _, n := range snapshot.Namespaces {
 		copied := *n
 		if ignoreTimes {
-			copied.Changed = time.Time{}
+			copied.Changed, copied.Tried, copied.Shown = time.Time{}, nil, nil
 		}
-		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded), Probed: keys(n.Probed)}
+		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded), Probed: keys(n.Probed), Tried: keys(copied.Tried)}
 		for _, w := range n.Workloads {
 			described := workload{Workload: w}
 			if w.Object != nil {

@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -51,8 +52,12 @@ type Namespace struct {
 	Recorded, Probed []*Workload
 	// Succeeded is, by injector revision, when the newest restart under it ended well; nil where none did.
 	Succeeded map[string]time.Time
-	Totals    Totals
-	Budgets   []DisruptionBudget
+	// Tried are those of the recorded that were restarted since the injector's last change; of every
+	// other one that has a ready Pod which was injected since then, Shown has the revision.
+	Tried   []*Workload
+	Shown   sets.Set[string]
+	Totals  Totals
+	Budgets []DisruptionBudget
 }
 
 // Totals counts a namespace's running Pods and their workloads.
@@ -109,6 +114,9 @@ type Workload struct {
 	// in which the newest one became ready in it, and NewestReady in which the newest of all did; 0
 	// where there is none.
 	NewestMeshed, NewestMeshedReady, NewestReady int64
+	// NewestInjected is the creation second of the newest ready Pod that is as injection would make it
+	// now; 0 where there is none.
+	NewestInjected int64
 	// Evictable are the Pods that a restart would replace, the oldest first. They are listed while
 	// Pods are being evicted.
 	Evictable []*mesh.Pod
@@ -168,14 +176,14 @@ func (i *Inventory) Snapshot() *Snapshot {
 			continue
 		}
 		if n.view == nil {
-			n.view = n.look()
+			n.view = n.look(i.injectorChanged)
 		}
 		snapshot.Namespaces = append(snapshot.Namespaces, n.view)
 	}
 	return snapshot
 }
 
-func (n *namespace) look() *Namespace {
+func (n *namespace) look(injectorChanged time.Time) *Namespace {
 	view := &Namespace{
 		Name:        n.name,
 		Labels:      n.labels,
@@ -183,6 +191,7 @@ func (n *namespace) look() *Namespace {
 		Changed:     n.changed,
 		Terminating: n.terminating,
 		Totals:      Totals{NotExpected: map[mesh.Reason]int{}},
+		Shown:       sets.New[string](),
 		Budgets:     slices.SortedFunc(maps.Values(n.budgets), func(a, b DisruptionBudget) int { return strings.Compare(a.Name, b.Name) }),
 	}
 	view.Workloads = make([]*Workload, 0, len(n.workloads))
@@ -210,6 +219,12 @@ func (n *namespace) look() *Namespace {
 		}
 		if w.Record != nil {
 			view.record(w)
+		}
+		switch {
+		case w.Record != nil && !w.Record.Start.Before(injectorChanged):
+			view.Tried = append(view.Tried, w)
+		case w.Expectation.Inject && time.Unix(w.NewestInjected, 0).After(injectorChanged):
+			view.Shown.Insert(w.Expectation.Revision)
 		}
 	}
 	return view
@@ -387,6 +402,9 @@ func (w *Workload) countGroup(g *group, by basis) {
 			w.Pods.MeshedReady += c.ready
 			w.NewestMeshed = max(w.NewestMeshed, c.newestCreated)
 			w.NewestMeshedReady = max(w.NewestMeshedReady, c.newestReady)
+			if judgement.Finding == v1alpha1.FindingMeshed {
+				w.NewestInjected = max(w.NewestInjected, c.newestServing)
+			}
 			if c.troubled > 0 && w.Failing == nil {
 				w.Failing = g.failing(observed)
 			}

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -68,6 +69,9 @@ type ledger struct {
 type account struct {
 	used usage
 	base base
+	// waiting is the namespace whose workload was the first to find no room. Those that have more in
+	// flight wait for it, however few Pods theirs take: it would have its turn when they are done.
+	waiting string
 }
 
 func newLedger() *ledger {
@@ -130,6 +134,7 @@ func (l *ledger) checks() []check {
 	return []check{
 		{"IsNotTheProbe", isNotTheProbe},
 		{"SharesDisruptionBudget", l.sharesDisruptionBudget},
+		{"FirstWorkloadIsNotWell", firstWorkloadIsNotWell},
 		{"LeavesNoRoom", l.leavesNoRoom},
 	}
 }
@@ -152,23 +157,57 @@ func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 	return nil
 }
 
-// leavesNoRoom speaks where a budget does not allow one more, or not this one at all.
+// leavesNoRoom speaks where a budget does not allow this one at all, or not one more now.
 func (l *ledger) leavesNoRoom(s *situation) *hold {
 	cost := s.atOnce(s.method().name)
+	if never := l.neverFits(s, cost); never != nil {
+		return never
+	}
+	namespace, policy := l.namespaces[s.namespace.Name], l.policies[s.policy]
+	if full := namespace.isFull(s, v1alpha1.BudgetScopeNamespace, cost); full != nil {
+		return full
+	}
+	if full := policy.isFull(s, v1alpha1.BudgetScopePolicy, cost); full != nil {
+		policy.waiting = cmp.Or(policy.waiting, s.namespace.Name)
+		return full
+	}
+	if first := l.namespaces[policy.waiting]; first != nil && first.used.workloads < namespace.used.workloads {
+		return &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
+			message: fmt.Sprintf("Waiting for its turn: namespace %s has fewer restarts in flight (%d) than this one (%d), and waits for more room in the budget of scope %s.", policy.waiting, first.used.workloads, namespace.used.workloads, v1alpha1.BudgetScopePolicy)}
+	}
+	return nil
+}
+
+func (l *ledger) neverFits(s *situation, cost int) *hold {
 	for i := range s.policy.budgets {
 		budget := &s.policy.budgets[i]
 		account := l.account(s.policy, s.namespace.Name, budget.Scope)
-		workloads := resolve(budget.Workloads, account.base.workloads)
 		pods := resolve(budget.Pods, account.base.pods)
 		switch {
-		case workloads == 0:
+		case resolve(budget.Workloads, account.base.workloads) == 0:
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("A budget of MeshPolicy %s (scope %s, workloads: %s) allows no restart at all. Raise it.", s.policy.Name, budget.Scope, budget.Workloads)}
 		case pods >= 0 && cost > pods:
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("Its strategy takes %d Pods at once, and a budget of MeshPolicy %s (scope %s, pods: %s) never allows more than %d. Raise that, or lower the workload's maxSurge and maxUnavailable.", cost, s.policy.Name, budget.Scope, budget.Pods, pods)}
-		case workloads > 0 && account.used.workloads >= workloads, pods >= 0 && account.used.pods+cost > pods:
-			return account.used.usedUp(budget.Scope)
+		}
+	}
+	return nil
+}
+
+// isFull speaks where what is in flight leaves no room now.
+func (a *account) isFull(s *situation, scope v1alpha1.BudgetScope, cost int) *hold {
+	for i := range s.policy.budgets {
+		budget := &s.policy.budgets[i]
+		if budget.Scope != scope {
+			continue
+		}
+		workloads, pods := resolve(budget.Workloads, a.base.workloads), resolve(budget.Pods, a.base.pods)
+		switch {
+		case workloads > 0 && a.used.workloads >= workloads:
+			return a.used.usedUp(scope)
+		case pods >= 0 && a.used.pods+cost > pods:
+			return a.used.usedUp(scope)
 		}
 	}
 	return nil

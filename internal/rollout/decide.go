@@ -58,6 +58,7 @@ type Input struct {
 	breakers *breakers
 	// callers are counted when a check asks for them, by policy.
 	callers map[*Policy]*callers
+	trials  trials
 	// recorder writes down what is asked; nil where nobody wants to know.
 	recorder *recorder
 }
@@ -105,6 +106,7 @@ type candidate struct {
 func Decide(in Input) *Plan {
 	in.silences = listen(&in)
 	in.breakers = newBreakers()
+	in.trials = trials{}
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
 	for _, policy := range ranked {
@@ -131,7 +133,8 @@ func Decide(in Input) *Plan {
 	for _, namespace := range plan.Namespaces {
 		candidates = append(candidates, namespace.judge()...)
 	}
-	for _, next := range inTurn(candidates, ledger) {
+	turns := newTurns(candidates, ledger)
+	for next, waits := turns.next(); waits; next, waits = turns.next() {
 		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
 	}
 	for _, namespace := range plan.Namespaces {
@@ -240,6 +243,7 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 	}
 	method := s.method()
 	ledger.take(s, method.name)
+	s.trial().begin(s.workload)
 	verdict := Verdict{
 		Workload: s.workload,
 		Action:   v1alpha1.ActionRestart,
@@ -258,41 +262,6 @@ func (c *candidate) decide(ledger *ledger) Verdict {
 		verdict.Step = StepCheck
 	}
 	return verdict
-}
-
-// inTurn orders candidates so that the namespaces have as many in flight as each other, as far as
-// they need it. Within a namespace those that serve nothing now come first, StatefulSets last, and
-// the small before the large.
-func inTurn(candidates []candidate, ledger *ledger) []candidate {
-	slices.SortStableFunc(candidates, func(a, b candidate) int {
-		return cmp.Or(
-			strings.Compare(a.plan.Name, b.plan.Name),
-			cmp.Compare(turn(a.situation.workload), turn(b.situation.workload)),
-			cmp.Compare(a.situation.workload.Pods.Running, b.situation.workload.Pods.Running),
-			strings.Compare(a.situation.workload.Key.String(), b.situation.workload.Key.String()),
-		)
-	})
-	position := make(map[*inventory.Workload]int, len(candidates))
-	count := map[string]int{}
-	for _, c := range candidates {
-		position[c.situation.workload] = ledger.namespaces[c.plan.Name].used.workloads + count[c.plan.Name]
-		count[c.plan.Name]++
-	}
-	slices.SortStableFunc(candidates, func(a, b candidate) int {
-		return cmp.Compare(position[a.situation.workload], position[b.situation.workload])
-	})
-	return candidates
-}
-
-func turn(workload *inventory.Workload) int {
-	switch {
-	case workload.Pods.Ready == 0:
-		return 0
-	case workload.Key.Kind == "StatefulSet":
-		return 2
-	default:
-		return 1
-	}
 }
 
 // Steps are what is to be done, in its order: how restarts have ended is written down before others

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 
 // stories are whole rollouts. Each is told in testdata/<name>.txt, and again with what happens being
 // learned of in other orders, which must come to the same end.
-var stories = merged(failureStories, map[string]func(*simulation){
+var stories = merged(failureStories, pacingStories, map[string]func(*simulation){
 	"a shop of several kinds": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil))
 		s.addNamespace("shop")
@@ -65,7 +65,7 @@ var stories = merged(failureStories, map[string]func(*simulation){
 	},
 	"a label that is taken away": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
-		s.addNamespace("shop")
+		s.addNewNamespace("shop")
 		s.label("shop", "istio-injection", "enabled")
 		s.run(1)
 		add(s, deployment("shop", "cart"))
@@ -79,7 +79,7 @@ var stories = merged(failureStories, map[string]func(*simulation){
 	"another revision": func(s *simulation) {
 		s.setWebhooks(builder.RevisionWebhooks("blue"), builder.RevisionWebhooks("green"))
 		s.setPolicy(builder.Enforcing("mesh").Remediating("Missing", "Stale"))
-		s.addNamespace("shop")
+		s.addNewNamespace("shop")
 		s.label("shop", "istio.io/rev", "blue")
 		s.run(1)
 		add(s, deployment("shop", "cart"))
@@ -248,8 +248,8 @@ var stories = merged(failureStories, map[string]func(*simulation){
 		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
 		blue := s.addControlPlane("blue")
 		s.addControlPlane("green")
-		s.addNamespace("bank")
-		s.addNamespace("shop")
+		s.addNewNamespace("bank")
+		s.addNewNamespace("shop")
 		add(s, deployment("bank", "pay"))
 		add(s, deployment("shop", "cart"))
 		add(s, deployment("shop", "web"))

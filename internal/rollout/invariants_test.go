@@ -50,6 +50,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 	if at := slices.IndexFunc(s.apps, func(a *app) bool { return a.argo != nil && a.object.GetUID() == workload.Object.UID }); at >= 0 {
 		s.mayRestartAt(s.apps[at], verdict, never)
 	}
+	s.mayStartNow(policy, namespace, workload, never)
 	for _, budget := range policy.Spec.Budgets {
 		workloads, pods := s.inFlight(budget.Scope, namespace)
 		baseWorkloads, basePods := s.base(budget.Scope, namespace)
@@ -163,10 +164,11 @@ func settle(policy *v1alpha1.MeshPolicy) time.Duration {
 	return time.Duration(*policy.Spec.SettleSeconds) * time.Second
 }
 
-// inFlight counts what is being restarted, and what it takes at once.
+// inFlight counts what is being restarted, and what it takes at once. What has ended makes room before
+// that is written down.
 func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.NamespacePlan) (workloads, pods int) {
 	for _, a := range s.apps {
-		if a.recordInFlight() && (scope == v1alpha1.BudgetScopePolicy || a.object.GetNamespace() == namespace.Name) {
+		if a.recordInFlight() && !s.hasEnded(a) && s.inScope(scope, a, namespace) {
 			workloads++
 			if record := a.record(); record.Method == v1alpha1.MethodRolloutRestart {
 				pods += a.cut().Strategy.AtOnce()

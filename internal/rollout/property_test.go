@@ -84,7 +84,7 @@ func TestNothingChangesBeforeTheNextLook(t *testing.T) {
 		w.pass()
 		next := w.plan.NextLook
 		later := w.now.Add(5 * time.Minute) // within which checks do not age
-		if !next.IsZero() && next.Before(later) {
+		if !next.IsZero() && !next.After(later) {
 			later = next.Add(-time.Nanosecond)
 		}
 		if !later.After(w.now) {
@@ -155,7 +155,10 @@ func drawWorld(t *rapid.T, free bool) *world {
 	if !free || rapid.Bool().Draw(t, "strict mutual TLS is accepted") {
 		risks = append(risks, v1alpha1.RiskStrictMTLS)
 	}
-	policy.Accepting(risks...)
+	policy.Accepting(risks...).Soaking(int32(rapid.SampledFrom([]int{0, 0, 30, 90}).Draw(t, "soak")))
+	if free && rapid.Bool().Draw(t, "windows") {
+		policy.Window(v1alpha1.WindowAllow, "*/8 * * * *", int32(rapid.IntRange(2, 6).Draw(t, "open")), "")
+	}
 	for range rapid.IntRange(1, 3).Draw(t, "budgets") {
 		scope := rapid.SampledFrom([]v1alpha1.BudgetScope{v1alpha1.BudgetScopePolicy, v1alpha1.BudgetScopeNamespace}).Draw(t, "scope")
 		workloads := rapid.SampledFrom([]any{1, 2, 3, "1%", "34%", "50%", nil}).Draw(t, "workloads")
@@ -174,7 +177,11 @@ func drawWorld(t *rapid.T, free bool) *world {
 	}
 	names := []string{"bank", "shop"}[:rapid.IntRange(1, 2).Draw(t, "namespaces")]
 	for _, name := range names {
-		w.addNamespace(name)
+		if rapid.Bool().Draw(t, "injection is shown to work") {
+			w.addNamespace(name)
+		} else {
+			w.addNewNamespace(name)
+		}
 	}
 	for n := range rapid.IntRange(1, 6).Draw(t, "workloads") {
 		a := w.drawApp(t, rapid.SampledFrom(names).Draw(t, "namespace"), fmt.Sprintf("app%d", n))
@@ -313,6 +320,16 @@ func (w *world) disturb(t *rapid.T) {
 		}
 	case "fail over":
 		w.failOver()
+	case "delete":
+		if len(w.apps) > 1 {
+			w.delete(a)
+		}
+	case "rename":
+		// Another policy, as good as the former one, governs the same.
+		policy := w.policies[0].DeepCopy()
+		policy.Name += "'"
+		policy.Status = v1alpha1.MeshPolicyStatus{}
+		w.policies[0] = policy
 	case "replace":
 		// What Fullmesh wrote down is replaced with what is in Git.
 		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
@@ -349,7 +366,7 @@ func (w *world) disturb(t *rapid.T) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "replace", "step", "owner's restart", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "replace", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

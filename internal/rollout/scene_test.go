@@ -50,6 +50,8 @@ type scene struct {
 	injectorChanged time.Time
 	policies        []*v1alpha1.MeshPolicy
 	objects         []any
+	// unshown leaves it to the Pods to show that injection works. Otherwise it is known to.
+	unshown bool
 	// unread are kinds that have not been read, with why.
 	unread map[string]string
 }
@@ -152,6 +154,11 @@ func (s *scene) input() rollout.Input {
 		i.SetUnread(kind, s.unread[kind])
 	}
 	s.Snapshot = i.Snapshot()
+	for _, namespace := range s.Snapshot.Namespaces {
+		if !s.unshown {
+			namespace.Shown.Insert(s.Snapshot.Injector.Revisions()...)
+		}
+	}
 	s.Policies = nil
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)

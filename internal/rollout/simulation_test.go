@@ -34,8 +34,9 @@ import (
 // Everything goes in steps. In each, time passes, the kinds' controllers do what they would, what
 // changed is told to the inventory, and Fullmesh decides and acts until nothing is left to do.
 type simulation struct {
-	t   interface{ Fatalf(string, ...any) }
-	now time.Time
+	t interface{ Fatalf(string, ...any) }
+	// began is the moment from which the transcript counts.
+	began, now time.Time
 
 	namespaces []*corev1.Namespace
 	apps       []*app
@@ -144,6 +145,7 @@ const stepTime = 10 * time.Second
 func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 	s := &simulation{
 		t:         t,
+		began:     noon,
 		now:       noon,
 		guard:     rollout.GuardHolds,
 		inventory: inventory.New(),
@@ -185,8 +187,20 @@ func (s *simulation) setPolicy(b *builder.PolicyBuilder) {
 	s.policies = append(s.policies, policy)
 }
 
-// addNamespace adds one without labels.
+// addNamespace adds one without labels, in which a Job has asked for a sidecar by itself and shows that
+// injection works.
 func (s *simulation) addNamespace(name string) {
+	s.addNewNamespace(name)
+	job := builder.Job(name, "shows").CreatedAt(s.now).Labelled("sidecar.istio.io/inject", "true").Build()
+	pod := builder.Pod(name, "shows-1").OwnedBy(job).CreatedAt(s.now).Injected("default").Ready(s.now).Build()
+	s.happens("Job "+name+"/shows", func(i *inventory.Inventory) {
+		i.SetObject(inventory.FromJob(job))
+		i.SetPod(mesh.CutDown(pod))
+	})
+}
+
+// addNewNamespace adds one without labels, in which nothing shows that injection works.
+func (s *simulation) addNewNamespace(name string) {
 	s.namespaces = append(s.namespaces, builder.Namespace(name).CreatedAt(yesterday).Build())
 	s.tellNamespace(name)
 }
@@ -255,6 +269,16 @@ func (s *simulation) addControlPlane(revision string) *app {
 	s.apps = slices.DeleteFunc(s.apps, func(a *app) bool { return a == plane })
 	s.planes = append(s.planes, plane)
 	return plane
+}
+
+// delete deletes a workload with its Pods.
+func (s *simulation) delete(a *app) {
+	cut := a.cut()
+	s.happens(a.String(), func(i *inventory.Inventory) { i.DeleteObject(cut) })
+	for _, p := range a.pods {
+		s.happens("Pod "+string(p.uid), func(i *inventory.Inventory) { i.DeletePod(p.uid) })
+	}
+	s.apps = slices.DeleteFunc(s.apps, func(other *app) bool { return other == a })
 }
 
 func (s *simulation) addNode(name string, room int) {
@@ -1008,8 +1032,11 @@ func (s *simulation) run(steps int) {
 }
 
 // tick is one step of the cluster, what is learned of it, and what Fullmesh makes of it.
-func (s *simulation) tick() {
-	s.step(stepTime)
+func (s *simulation) tick() { s.wait(stepTime) }
+
+// wait is one long step.
+func (s *simulation) wait(d time.Duration) {
+	s.step(d)
 	s.learn()
 	s.pass()
 	s.tellApps()
@@ -1037,7 +1064,7 @@ func (s *simulation) runUntilQuiet() {
 // say writes a line down.
 func (s *simulation) say(format string, arguments ...any) {
 	s.lines++
-	elapsed := s.now.Sub(noon)
+	elapsed := s.now.Sub(s.began)
 	fmt.Fprintf(&s.transcript, "%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, strings.TrimSpace(fmt.Sprintf(format, arguments...)))
 }
 

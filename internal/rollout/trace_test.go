@@ -17,7 +17,7 @@ var cartKey = mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Nam
 
 // allChecks are the names that a trace lists.
 func allChecks() []string {
-	return slices.Concat([]string{"RestartIsInFlight"}, rollout.CheckNames(), []string{"IsNotTheProbe", "SharesDisruptionBudget", "LeavesNoRoom"})
+	return slices.Concat([]string{"RestartIsInFlight"}, rollout.CheckNames(), []string{"IsNotTheProbe", "SharesDisruptionBudget", "FirstWorkloadIsNotWell", "LeavesNoRoom"})
 }
 
 func TestTrace(t *testing.T) {
@@ -33,7 +33,7 @@ func TestTrace(t *testing.T) {
 		"nothing speaks against a restart":      {newScene(outside(cart(), 3)), cartKey, last, "", v1alpha1.ActionRestart},
 		"the owner has paused it":               {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3)), cartKey, "IsScaledToZero", "IsPaused", v1alpha1.ActionHold},
 		"the policy only reports":               {newScene(outside(cart(), 3), builder.Reporting("mesh")), cartKey, "PolicyCannotBeUsed", "PolicyOnlyReports", v1alpha1.ActionHold},
-		"the budget is used up by the other":    {newScene(outside(cart(), 3), outside(deployment("shop", "a"), 3), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)), cartKey, "SharesDisruptionBudget", last, v1alpha1.ActionHold},
+		"the budget is used up by the other":    {newScene(outside(cart(), 3), outside(deployment("shop", "a"), 3), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)), cartKey, "FirstWorkloadIsNotWell", last, v1alpha1.ActionHold},
 		"everything is in the mesh":             {newScene(runs(cart().Build(), injected, injected, injected)), cartKey, "RestartIsInFlight", "", v1alpha1.ActionNone},
 		"its restart is going on":               {newScene(runs(restarting().Build(), readyInMeshAt(noon), uninjected, uninjected)), cartKey, "", "RestartIsInFlight", v1alpha1.ActionInFlight},
 		"no policy governs its namespace":       {newScene(outside(cart(), 3), builder.Enforcing("mesh").Over("team", "another")), cartKey, "", "", ""},

@@ -50,6 +50,7 @@ const (
 	ReasonGuardMissing            Reason = "GuardMissing"
 	ReasonGuardUnknown            Reason = "GuardUnknown"
 	ReasonWindowClosed            Reason = "WindowClosed"
+	ReasonFirstWorkloadsFailed    Reason = "FirstWorkloadsFailed"
 	ReasonBreakerOpen             Reason = "BreakerOpen"
 	ReasonNamespaceBreakerOpen    Reason = "NamespaceBreakerOpen"
 	ReasonInjectorBreakerOpen     Reason = "InjectorBreakerOpen"
@@ -79,6 +80,8 @@ const (
 	ReasonUpdatePending           Reason = "UpdatePending"
 	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
 	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"
+	ReasonSoaking                 Reason = "Soaking"
+	ReasonFirstWorkloadPending    Reason = "FirstWorkloadPending"
 	ReasonExceedsBudget           Reason = "ExceedsBudget"
 	ReasonBudgetUsedUp            Reason = "BudgetUsedUp"
 )

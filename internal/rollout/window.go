@@ -177,8 +177,9 @@ func (w *windows) opens(t time.Time) (time.Time, bool) {
 // closes is the first moment after t, which is open, that is not; zero where that is after the limit.
 func (w *windows) closes(t, limit time.Time) time.Time {
 	denied := nextBeginning(w.deny, t)
-	if denied.IsZero() || denied.After(limit) {
-		denied = limit
+	inSight := !denied.IsZero() && !denied.After(limit)
+	if !inSight {
+		denied = limit.Add(time.Nanosecond)
 	}
 	if len(w.allow) > 0 {
 		for t.Before(denied) {
@@ -189,7 +190,7 @@ func (w *windows) closes(t, limit time.Time) time.Time {
 			t = end
 		}
 	}
-	if denied.Equal(limit) {
+	if !inSight {
 		return time.Time{}
 	}
 	return denied

@@ -1,0 +1,126 @@
+package rollout
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+	"strings"
+
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+// turns hands out restarts in a fair order: the namespace that has the fewest in flight is next; among
+// those the one whose next workload takes the most Pods, as room for it is the rarest, and then the first
+// by name. One gets more than half of what its policy allows at once only when no other one can use it.
+type turns struct {
+	ledger *ledger
+	queues []*queue
+}
+
+// queue are the candidates of one namespace that have not had their turn.
+type queue struct {
+	namespace  string
+	candidates []candidate
+	// takes is how many Pods the first of them takes down or adds at once.
+	takes int
+}
+
+// moveUp looks at the candidate that is the first now.
+func (q *queue) moveUp() {
+	q.takes = 0
+	if len(q.candidates) > 0 {
+		s := q.candidates[0].situation
+		q.takes = s.atOnce(s.method().name)
+	}
+}
+
+// newTurns puts the candidates of each namespace in order.
+func newTurns(candidates []candidate, ledger *ledger) *turns {
+	byName := map[string]*queue{}
+	t := &turns{ledger: ledger}
+	for _, c := range candidates {
+		q, found := byName[c.plan.Name]
+		if !found {
+			q = &queue{namespace: c.plan.Name}
+			byName[c.plan.Name] = q
+			t.queues = append(t.queues, q)
+		}
+		q.candidates = append(q.candidates, c)
+	}
+	for _, q := range t.queues {
+		slices.SortStableFunc(q.candidates, inOrder)
+		q.moveUp()
+	}
+	heap.Init(t)
+	return t
+}
+
+// next is the candidate whose turn it is. What has been decided about those before it counts.
+func (t *turns) next() (candidate, bool) {
+	for len(t.queues) > 0 {
+		heap.Fix(t, 0) // the one before may have taken a place
+		first := t.queues[0]
+		if len(first.candidates) == 0 {
+			heap.Pop(t)
+			continue
+		}
+		next := first.candidates[0]
+		first.candidates = first.candidates[1:]
+		first.moveUp()
+		return next, true
+	}
+	return candidate{}, false
+}
+
+// inOrder compares candidates of a namespace. Where it is to be shown that injection works, the one that
+// is to go first comes first. Otherwise those that serve nothing now do; StatefulSets are the last, and
+// the small come before the large.
+func inOrder(a, b candidate) int {
+	return cmp.Or(
+		cmp.Compare(a.turn(), b.turn()),
+		cmp.Compare(a.situation.workload.Pods.Running, b.situation.workload.Pods.Running),
+		strings.Compare(a.situation.workload.Key.String(), b.situation.workload.Key.String()),
+	)
+}
+
+func (c *candidate) turn() int {
+	if c.situation.trial().open() {
+		return rankAsFirst(c.situation.workload)
+	}
+	return turn(c.situation.workload)
+}
+
+func turn(workload *inventory.Workload) int {
+	switch {
+	case workload.Pods.Ready == 0:
+		return 0
+	case workload.Key.Kind == "StatefulSet":
+		return 2
+	default:
+		return 1
+	}
+}
+
+func (t *turns) used(i int) int { return t.ledger.namespaces[t.queues[i].namespace].used.workloads }
+
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (t *turns) Len() int { return len(t.queues) }
+
+// Less is documented at Len.
+func (t *turns) Less(i, j int) bool {
+	a, b := t.queues[i], t.queues[j]
+	return cmp.Or(cmp.Compare(t.used(i), t.used(j)), cmp.Compare(b.takes, a.takes), strings.Compare(a.namespace, b.namespace)) < 0
+}
+
+// Swap is documented at Len.
+func (t *turns) Swap(i, j int) { t.queues[i], t.queues[j] = t.queues[j], t.queues[i] }
+
+// Push is documented at Len; nothing is ever pushed.
+func (t *turns) Push(any) {}
+
+// Pop is documented at Len.
+func (t *turns) Pop() any {
+	last := t.queues[len(t.queues)-1]
+	t.queues = t.queues[:len(t.queues)-1]
+	return last
+}
