@@ -265,10 +265,36 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 	case object.Stuck:
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A rollout of its own%s has exceeded its progress deadline (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas)}
-	default:
-		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are injected.", object.Updated, object.Replicas)}
 	}
+	stalls := s.rolloutStalls()
+	if !stalls.IsZero() && !s.in.Now.Before(stalls) {
+		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("A rollout of its own%s does not go on: %s (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), s.whyItStalls(), object.Updated, object.Replicas)}
+	}
+	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster, until: stalls,
+		message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are injected.", object.Updated, object.Replicas)}
+}
+
+// rolloutStalls is when a rollout of a StatefulSet or DaemonSet is taken to be stuck unless something moves
+// until then: these have no deadline of their own. It is zero for other kinds, and where the object does not
+// tell when its template was changed.
+func (s *situation) rolloutStalls() time.Time {
+	object, workload := s.workload.Object, s.workload
+	if object.Kind != "StatefulSet" && object.Kind != "DaemonSet" || object.TemplateChanged.IsZero() {
+		return time.Time{}
+	}
+	moved := max(object.TemplateChanged.Unix(), workload.NewestReady, workload.NewestMeshed, workload.NewestToReplace)
+	return time.Unix(moved, 0).Add(s.policy.progressTimeout + object.Patience())
+}
+
+func (s *situation) whyItStalls() string {
+	switch workload := s.workload; {
+	case workload.Failing != nil:
+		return describeInMesh(workload.Failing)
+	case workload.FailingOutside != nil:
+		return describe(workload.FailingOutside)
+	}
+	return fmt.Sprintf("no further Pod was made or became ready for %s", s.policy.progressTimeout+s.workload.Object.Patience())
 }
 
 // statefulSetWaitsForItsPods speaks where a change of the template would replace nothing: the
@@ -586,7 +612,7 @@ func injectedPodsAreFailing(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonInjectedPodsFailing, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("Pods of this workload that are in the mesh already cannot become ready: %s. Mend that before the others follow.", describe(failing))}
+		message: fmt.Sprintf("Pods of this workload that are in the mesh already cannot become ready: %s. Mend that before the others follow.", describeInMesh(failing))}
 }
 
 func exceedsDisruptionBudget(s *situation) *hold {
@@ -671,7 +697,16 @@ func (s *situation) cause() inventory.Cause {
 	}
 }
 
-// describe names what keeps a Pod from being ready, with the hint that helps most often.
+// describeInMesh is describe, with the hint that helps Pods with a sidecar most often.
+func describeInMesh(failing *inventory.FailingPod) string {
+	text := describe(failing)
+	if failing.Trouble.Reason == "CrashLoopBackOff" && failing.Trouble.Container != "istio-proxy" {
+		text += " (where it needs the network at once, set holdApplicationUntilProxyStarts: true)"
+	}
+	return text
+}
+
+// describe names what keeps a Pod from being ready.
 func describe(failing *inventory.FailingPod) string {
 	trouble := failing.Trouble
 	text := fmt.Sprintf("Pod %s, container %s: %s", failing.Name, trouble.Container, trouble.Reason)
@@ -680,9 +715,6 @@ func describe(failing *inventory.FailingPod) string {
 	}
 	if trouble.Restarts > 0 {
 		text += fmt.Sprintf(", %d restarts", trouble.Restarts)
-	}
-	if trouble.Reason == "CrashLoopBackOff" && trouble.Container != "istio-proxy" {
-		text += " (where it needs the network at once, set holdApplicationUntilProxyStarts: true)"
 	}
 	return text
 }

@@ -392,6 +392,14 @@ func TestChecks(t *testing.T) {
 					d.Status.UpdatedReplicas = 1
 					d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse}}
 				}), 3)), rollout.ReasonRolloutStuck, byOwner, "Mend or undo"},
+				"one of a StatefulSet that a Pod holds up": {newScene(runs(updating(db()).Build(), uninjected, uninjected, broken)), rollout.ReasonRolloutStuck, byOwner,
+					"does not go on: Pod db-2, container app: CrashLoopBackOff, last exit code 1"},
+				"one of a StatefulSet that nothing is seen to hold up": {newScene(runs(updating(db()).Build(), uninjected, uninjected, uninjected)), rollout.ReasonRolloutStuck, byOwner,
+					"no further Pod was made or became ready for 10m30s (1 of 3 Pods updated). Mend or undo"},
+				"one of a StatefulSet that has begun a moment ago": {newScene(runs(writtenAt(updating(db()), noon.Add(-10*time.Minute)).Build(), uninjected, uninjected, uninjected)),
+					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
+				"one of a StatefulSet that goes on": {newScene(runs(updating(db()).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-10*time.Minute)))),
+					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
 			},
 			map[string]*scene{
 				"Pods of a workload that is rolled out are not available": newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 0 }), 3)),
@@ -854,4 +862,16 @@ func excused(record inventory.Record) inventory.Record {
 	record = ended(v1alpha1.ResultIneffective)(record)
 	record.Decided = ""
 	return record
+}
+
+// updating is a StatefulSet of whose Pods one runs the newest template.
+func updating(b *builder.Workload[*appsv1.StatefulSet]) *builder.Workload[*appsv1.StatefulSet] {
+	return b.CreatedAt(yesterday.Add(-time.Hour)).With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 1 })
+}
+
+// writtenAt has somebody write the template.
+func writtenAt(b *builder.Workload[*appsv1.StatefulSet], at time.Time) *builder.Workload[*appsv1.StatefulSet] {
+	return b.With(func(s *appsv1.StatefulSet) {
+		s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "helm", Time: new(metav1.NewTime(at)), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)}}}
+	})
 }

@@ -230,7 +230,7 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 		text = fmt.Sprintf("The restart has failed: its Pods become ready and unready again, and no further one stayed ready for %s (%s)", seconds(patience), progress(workload))
 	}
 	if workload.Failing != nil {
-		return text + "; " + describe(workload.Failing) + "."
+		return text + "; " + describeInMesh(workload.Failing) + "."
 	}
 	return text + "."
 }

@@ -34,14 +34,14 @@ func (s *simulation) begun(namespace *rollout.NamespacePlan, workload *inventory
 	})
 }
 
-// isShown reports whether a ready Pod of another workload was injected after the injector's last change,
+// isShown reports whether a ready Pod was injected after the injector's last change,
 // and one that was restarted for it has soaked.
 func (s *simulation) isShown(policy *v1alpha1.MeshPolicy, namespace *rollout.NamespacePlan, workload *inventory.Workload) bool {
 	changed := s.inventory.Snapshot().InjectorChanged
 	return slices.ContainsFunc(namespace.Workloads, func(other *inventory.Workload) bool {
 		record := other.Record
 		switch {
-		case other == workload || other.Expectation.Revision != workload.Expectation.Revision || other.NewestInjected <= changed.Unix():
+		case other.Expectation.Revision != workload.Expectation.Revision || other.NewestInjected <= changed.Unix():
 			return false
 		case record == nil || record.Start.Before(changed):
 			return true

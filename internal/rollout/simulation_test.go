@@ -911,13 +911,13 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start}
 		if verdict.Method == v1alpha1.MethodEviction {
 			s.note("begin to evict Pods of %s", a)
-			a.disturbed = verdict.Workload.Pods.Ready == 0
+			a.disturbed = wasDown(a, verdict.Workload)
 			a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 			s.inventory.SetObject(s.changed(a))
 			return true
 		}
 		s.note("restart %s", a)
-		a.disturbed = verdict.Workload.Pods.Ready == 0
+		a.disturbed = wasDown(a, verdict.Workload)
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 		if verdict.Method == v1alpha1.MethodRestartAt {
 			a.setRestartAt(verdict.RestartAt)
@@ -941,6 +941,12 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		s.inventory.SetObject(s.changed(a))
 	}
 	return true
+}
+
+// wasDown reports whether a workload was down when its restart began, or Pods of it that nobody has
+// learned of yet.
+func wasDown(a *app, known *inventory.Workload) bool {
+	return known.Pods.Ready == 0 || a.count(ready) < known.Pods.Ready
 }
 
 // evict does as the API server does, which asks the disruption budgets, until it refuses.
