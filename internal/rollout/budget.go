@@ -28,11 +28,11 @@ func (u *usage) add(workload *inventory.Workload, pods int) {
 	}
 }
 
-// usedUp is the hold of a workload for which the restarts in flight leave no room. It ends by itself:
-// one that has failed gives up its place in time.
-func (u *usage) usedUp(scope v1alpha1.BudgetScope) *hold {
+// noRoom is the hold of a workload for which the restarts in flight leave no room. It ends by itself: one
+// that has failed gives up its place in time.
+func (u *usage) noRoom(budget string) *hold {
 	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) are as many as the budget of scope %s allows.", u.workloads, u.pods, scope)}
+		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) leave no room in the budget of %s.", u.workloads, u.pods, budget)}
 	if len(u.failed) > 0 {
 		answer.message += fmt.Sprintf(" Failed, and in their place until as many of their Pods are ready as before or nothing has moved for a while: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
 	}
@@ -69,8 +69,8 @@ type ledger struct {
 type account struct {
 	used usage
 	base base
-	// waiting is the namespace whose workload was the first to find no room. Those that have more in
-	// flight wait for it, however few Pods theirs take: it would have its turn when they are done.
+	// waiting is the namespace whose workload was the first to find no room. Those that do not have fewer
+	// in flight wait for it, however few Pods theirs take: it would have its turn when they are done.
 	waiting string
 }
 
@@ -171,9 +171,9 @@ func (l *ledger) leavesNoRoom(s *situation) *hold {
 		policy.waiting = cmp.Or(policy.waiting, s.namespace.Name)
 		return full
 	}
-	if first := l.namespaces[policy.waiting]; first != nil && first.used.workloads < namespace.used.workloads {
+	if first := l.namespaces[policy.waiting]; first != nil && first != namespace && first.used.workloads <= namespace.used.workloads {
 		return &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("Waiting for its turn: namespace %s has fewer restarts in flight (%d) than this one (%d), and waits for more room in the budget of scope %s.", policy.waiting, first.used.workloads, namespace.used.workloads, v1alpha1.BudgetScopePolicy)}
+			message: fmt.Sprintf("Waiting for its turn: a workload of namespace %s is next, and waits for more room in the budget of scope %s.", policy.waiting, v1alpha1.BudgetScopePolicy)}
 	}
 	return nil
 }
@@ -205,9 +205,9 @@ func (a *account) isFull(s *situation, scope v1alpha1.BudgetScope, cost int) *ho
 		workloads, pods := resolve(budget.Workloads, a.base.workloads), resolve(budget.Pods, a.base.pods)
 		switch {
 		case workloads > 0 && a.used.workloads >= workloads:
-			return a.used.usedUp(scope)
+			return a.used.noRoom(fmt.Sprintf("scope %s (workloads: %d)", scope, workloads))
 		case pods >= 0 && a.used.pods+cost > pods:
-			return a.used.usedUp(scope)
+			return a.used.noRoom(fmt.Sprintf("scope %s (pods: %d) for what it takes at once (Pods: %d)", scope, pods, cost))
 		}
 	}
 	return nil

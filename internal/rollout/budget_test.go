@@ -142,7 +142,7 @@ func TestBudgetHoldsSayWhy(t *testing.T) {
 	}
 	for name, test := range map[string]speaks{
 		"used up": {newScene(builder.Enforcing("mesh").Budget(perPolicy, 1, nil), many("shop", 1), inFlightIn("shop", "z")),
-			rollout.ReasonBudgetUsedUp, byCluster, "the restarts in flight (workloads: 1, Pods: 1) are as many as the budget of scope Policy allows"},
+			rollout.ReasonBudgetUsedUp, byCluster, "the restarts in flight (workloads: 1, Pods: 1) leave no room in the budget of scope Policy (workloads: 1)"},
 		"used up by a restart that has failed": {newScene(builder.Enforcing("mesh").Budget(perPolicy, 1, nil), many("shop", 1), failed()),
 			rollout.ReasonBudgetUsedUp, byCluster, "until as many of their Pods are ready as before or nothing has moved for a while: Deployment shop/z"},
 		"used up by a restart that has failed and one that goes on": {newScene(builder.Enforcing("mesh").Budget(perPolicy, 2, nil), many("shop", 1), failed(), inFlightIn("shop", "y")),

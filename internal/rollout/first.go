@@ -77,7 +77,9 @@ func (t *trial) take(s *situation) {
 		t.failed = append(t.failed, workload)
 	case record.Result != v1alpha1.ResultSucceeded || record.End == nil || record.End.After(s.in.Now.Add(longestSkew)) || workload.Pods.Running == 0:
 	default:
-		soaked := record.End.Add(s.policy.soak)
+		// Pods of an autoscaler may come up all the time.
+		since := max(record.End.Unix(), min(workload.NewestReady, record.End.Add(s.policy.soak).Unix()))
+		soaked := time.Unix(since, 0).UTC().Add(s.policy.soak)
 		well := isWell(s)
 		switch {
 		case well && !soaked.After(s.in.Now):
@@ -97,7 +99,7 @@ func (s *situation) failedFirst() bool {
 	case v1alpha1.ResultFailed, v1alpha1.ResultIneffective:
 		return record.Decided == s.decided() && !s.askedAgain()
 	case v1alpha1.ResultSucceeded:
-		return s.workload.Failing != nil
+		return s.workload.Failing != nil && !s.askedAgain()
 	default:
 		return false
 	}
@@ -143,9 +145,17 @@ func firstWorkloadsFailed(s *situation) *hold {
 	for _, workload := range t.failed {
 		names = append(names, workload.Key.String())
 	}
-	return &hold{reason: ReasonFirstWorkloadsFailed, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%d workloads were restarted alone, one after the other, and are not well in the mesh (%s). Nothing else is restarted in this namespace until one of them is: see their messages and mend one, or ask for another try: kubectl annotate namespace/%s %s=\"$(date)\" --overwrite",
+	answer := &hold{reason: ReasonFirstWorkloadsFailed, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("%d workloads have been brought into the mesh and are not well there (%s), and none is that shows that injection works. Nothing else is restarted in this namespace before: see their messages and mend one, or ask for another try: kubectl annotate namespace/%s %s=\"$(date)\" --overwrite",
 			len(names), strings.Join(names[:min(len(names), 3)], ", "), s.namespace.Name, v1alpha1.RetryAnnotation)}
+	if breaker := s.in.breakers.namespaces[s.namespace.Name]; breaker.open {
+		spoken := breaker.holds(s.in.Now)
+		if spoken == nil {
+			return nil // one more is tried
+		}
+		answer.until = spoken.until
+	}
+	return answer
 }
 
 // firstWorkloadIsNotWell speaks where one workload goes alone to show that injection works here.

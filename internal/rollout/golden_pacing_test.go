@@ -45,15 +45,38 @@ var pacingStories = map[string]func(*simulation){
 		s.label("shop", "istio-injection", "enabled")
 		s.runUntilQuiet()
 	},
-	"first workloads that fail, until the owner mends one": func(s *simulation) {
+	"first workloads that fail, and a third one that goes well": func(s *simulation) {
 		s.setPolicy(failing())
 		apps := unshown(s, "shop")
 		apps["pay"].crashes, apps["cart"].crashes = inMesh, inMesh
 		s.label("shop", "istio-injection", "enabled")
 		s.runUntilQuiet()
-		s.say("The owner mends the first.")
-		apps["pay"].crashes = nil
-		s.setTemplate(apps["pay"], "proxy.istio.io/config", "holdApplicationUntilProxyStarts: true")
+		s.say("After the cool-down.")
+		s.wait(9 * time.Minute)
+		s.runUntilQuiet()
+	},
+	"first workloads that crash later, until the owner asks": func(s *simulation) {
+		s.setPolicy(failing().Soaking(60))
+		apps := unshown(s, "shop")
+		s.label("shop", "istio-injection", "enabled")
+		s.run(9)
+		s.say("The first begins to crash.")
+		apps["pay"].crashes = inMesh
+		s.run(9)
+		s.say("The second begins to crash.")
+		apps["cart"].crashes = inMesh
+		s.runUntilQuiet()
+		s.say("The owner asks for another try.")
+		s.ask(s.namespace("shop"), "once")
+		s.runUntilQuiet()
+	},
+	"a first workload that is unready for a moment while it soaks": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").Soaking(120))
+		apps := unshown(s, "shop")
+		s.label("shop", "istio-injection", "enabled")
+		s.run(9)
+		s.say("A Pod of it goes.")
+		apps["pay"].remove(s, apps["pay"].pods[0])
 		s.runUntilQuiet()
 	},
 	"a first workload that is scaled to zero": func(s *simulation) {
@@ -193,14 +216,16 @@ var pacingStories = map[string]func(*simulation){
 	},
 	"a large workload that waits for its turn": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 4, 4))
-		s.addNamespace("bank")
-		s.addNamespace("shop")
-		for n := range 8 {
-			add(s, deployment("bank", fmt.Sprintf("small-%d", n))).startup = time.Duration(n%3+1) * stepTime
+		for i, name := range []string{"a", "b", "c", "d"} {
+			s.addNamespace(name)
+			for n := range 3 {
+				add(s, deployment(name, fmt.Sprintf("small-%d", n))).startup = time.Duration(i+1) * stepTime
+			}
+			s.label(name, "istio-injection", "enabled")
 		}
-		add(s, deployment("shop", "large").Replicas(8).Surge(4))
-		s.label("bank", "istio-injection", "enabled")
 		s.run(6)
+		s.addNamespace("shop")
+		add(s, deployment("shop", "large").Replicas(8).Surge(4))
 		s.label("shop", "istio-injection", "enabled")
 		s.runUntilQuiet()
 	},

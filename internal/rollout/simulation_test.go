@@ -850,6 +850,7 @@ func recent(before *v1alpha1.MeshReportStatus, namespace *rollout.NamespacePlan)
 			rows = append(slices.Clone(rows), v1alpha1.RecentRestart{
 				WorkloadReference: v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name},
 				Cause:             workload.Record.Cause,
+				StartTime:         metav1.NewTime(workload.Record.Start),
 			})
 		}
 	}

@@ -5,13 +5,15 @@ import (
 	"container/heap"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
 
 // turns hands out restarts in a fair order: the namespace that has the fewest in flight is next; among
-// those the one whose next workload takes the most Pods, as room for it is the rarest, and then the first
-// by name. One gets more than half of what its policy allows at once only when no other one can use it.
+// those the one that has waited for the longest, by what its report says, and then the first by name. One
+// gets more than half of what its policy allows at once only when no other one can use it.
 type turns struct {
 	ledger *ledger
 	queues []*queue
@@ -21,17 +23,8 @@ type turns struct {
 type queue struct {
 	namespace  string
 	candidates []candidate
-	// takes is how many Pods the first of them takes down or adds at once.
-	takes int
-}
-
-// moveUp looks at the candidate that is the first now.
-func (q *queue) moveUp() {
-	q.takes = 0
-	if len(q.candidates) > 0 {
-		s := q.candidates[0].situation
-		q.takes = s.atOnce(s.method().name)
-	}
+	// served is when it had its last turn.
+	served time.Time
 }
 
 // newTurns puts the candidates of each namespace in order.
@@ -41,7 +34,7 @@ func newTurns(candidates []candidate, ledger *ledger) *turns {
 	for _, c := range candidates {
 		q, found := byName[c.plan.Name]
 		if !found {
-			q = &queue{namespace: c.plan.Name}
+			q = &queue{namespace: c.plan.Name, served: lastTurn(c.situation.in.reported(c.plan.Name))}
 			byName[c.plan.Name] = q
 			t.queues = append(t.queues, q)
 		}
@@ -49,10 +42,24 @@ func newTurns(candidates []candidate, ledger *ledger) *turns {
 	}
 	for _, q := range t.queues {
 		slices.SortStableFunc(q.candidates, inOrder)
-		q.moveUp()
 	}
 	heap.Init(t)
 	return t
+}
+
+// lastTurn is when the newest restart began of which a report tells: the records on the workloads could be
+// their owners' own.
+func lastTurn(report *v1alpha1.MeshReportStatus) time.Time {
+	var last time.Time
+	if report == nil {
+		return last
+	}
+	for i := range report.Recent {
+		if started := report.Recent[i].StartTime.Time; started.After(last) {
+			last = started
+		}
+	}
+	return last
 }
 
 // next is the candidate whose turn it is. What has been decided about those before it counts.
@@ -66,7 +73,6 @@ func (t *turns) next() (candidate, bool) {
 		}
 		next := first.candidates[0]
 		first.candidates = first.candidates[1:]
-		first.moveUp()
 		return next, true
 	}
 	return candidate{}, false
@@ -109,7 +115,7 @@ func (t *turns) Len() int { return len(t.queues) }
 // Less is documented at Len.
 func (t *turns) Less(i, j int) bool {
 	a, b := t.queues[i], t.queues[j]
-	return cmp.Or(cmp.Compare(t.used(i), t.used(j)), cmp.Compare(b.takes, a.takes), strings.Compare(a.namespace, b.namespace)) < 0
+	return cmp.Or(cmp.Compare(t.used(i), t.used(j)), a.served.Compare(b.served), strings.Compare(a.namespace, b.namespace)) < 0
 }
 
 // Swap is documented at Len.
