@@ -54,10 +54,12 @@ type Namespace struct {
 	Succeeded map[string]time.Time
 	// Tried are those of the recorded that were restarted since the injector's last change; of every
 	// other one that has a ready Pod which was injected since then, Shown has the revision.
-	Tried   []*Workload
-	Shown   sets.Set[string]
-	Totals  Totals
+	Tried  []*Workload
+	Shown  sets.Set[string]
+	Totals Totals
+	// Budgets are the disruption budgets, by name.
 	Budgets []DisruptionBudget
+	budgets budgetIndex
 }
 
 // Totals counts a namespace's running Pods and their workloads.
@@ -194,6 +196,7 @@ func (n *namespace) look(injectorChanged time.Time) *Namespace {
 		Shown:       sets.New[string](),
 		Budgets:     slices.SortedFunc(maps.Values(n.budgets), func(a, b DisruptionBudget) int { return strings.Compare(a.Name, b.Name) }),
 	}
+	view.budgets = indexBudgets(view.Budgets)
 	view.Workloads = make([]*Workload, 0, len(n.workloads))
 	for _, known := range n.workloads {
 		w := known.judged

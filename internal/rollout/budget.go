@@ -142,11 +142,7 @@ func (l *ledger) checks() []check {
 // sharesDisruptionBudget speaks where a workload that is in flight counts against the same
 // PodDisruptionBudget: rolling updates do not ask them.
 func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
-	for i := range s.namespace.Budgets {
-		budget := &s.namespace.Budgets[i]
-		if !budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) {
-			continue
-		}
+	for _, budget := range s.disruptionBudgets() {
 		for _, other := range l.inFlight[s.namespace.Name] {
 			if budget.Selector.Matches(other) {
 				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,

@@ -3,8 +3,6 @@ package rollout
 import (
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
@@ -105,13 +103,7 @@ func isBetterEvicted(s *situation) string {
 
 // disruptionBudgets are those that cover the workload's Pods.
 func (s *situation) disruptionBudgets() []*inventory.DisruptionBudget {
-	var covering []*inventory.DisruptionBudget
-	for i := range s.namespace.Budgets {
-		if budget := &s.namespace.Budgets[i]; budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) {
-			covering = append(covering, budget)
-		}
-	}
-	return covering
+	return s.namespace.BudgetsOver(s.workload.Template.Labels)
 }
 
 // atOnce is how many Pods of the workload a method takes down or adds at once.

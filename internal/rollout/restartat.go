@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
@@ -66,12 +64,7 @@ func argoWaitsForItsPods(s *situation) *hold {
 // argoMayEvictNone speaks where the API server would refuse every eviction that Argo's controller asks
 // for. It asks for one after the other, so that head-room for one is enough.
 func argoMayEvictNone(s *situation) *hold {
-	var covering []*inventory.DisruptionBudget
-	for i := range s.namespace.Budgets {
-		if budget := &s.namespace.Budgets[i]; budget.Selector.Matches(labels.Set(s.workload.Template.Labels)) {
-			covering = append(covering, budget)
-		}
-	}
+	covering := s.disruptionBudgets()
 	if len(covering) > 1 {
 		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
