@@ -288,7 +288,8 @@ type FailurePolicy struct {
 	ProgressTimeoutSeconds *int32 `json:"progressTimeoutSeconds,omitempty"`
 
 	// stopAfter is how many distinct workloads must have failed for the policy to start nothing more:
-	// its breaker opens. A namespace stops alone after two. When unset: 3.
+	// its breaker opens. A namespace stops alone after two, and no more of one namespace count. When
+	// unset: 3.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000

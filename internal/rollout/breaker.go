@@ -37,6 +37,8 @@ type breaker struct {
 	what     string
 	limit    int
 	coolDown time.Duration
+	// shared says that it stops other namespaces as well as those in which something has failed.
+	shared bool
 	// before is what the status says.
 	before *v1alpha1.BreakerStatus
 	// asked is when the last request for another try was taken in: what was before it is over.
@@ -71,6 +73,9 @@ func (b *breaker) settle(now time.Time) {
 	slices.SortFunc(b.failures, func(x, y failedRestart) int {
 		return cmp.Or(x.end.Compare(y.end), strings.Compare(x.workload.Key.String(), y.workload.Key.String()))
 	})
+	if b.shared {
+		b.failures = newestOfEach(b.failures)
+	}
 	if len(b.failures) < b.limit {
 		return
 	}
@@ -81,6 +86,21 @@ func (b *breaker) settle(now time.Time) {
 	b.last = b.failures[len(b.failures)-1].end
 	b.remember(now)
 	b.retry = b.last.Add(b.coolDown << min(b.probesFailed, probesAtMost))
+}
+
+// newestOfEach leaves of the failures in one namespace as many as stop that namespace: it stops alone then,
+// and whatever else fails there, or is written there, is no reason to stop the others.
+func newestOfEach(failures []failedRestart) []failedRestart {
+	counted := map[string]int{}
+	var newest []failedRestart
+	for _, f := range slices.Backward(failures) {
+		if counted[f.workload.Key.Namespace] < namespaceStopAfter {
+			counted[f.workload.Key.Namespace]++
+			newest = append(newest, f)
+		}
+	}
+	slices.Reverse(newest)
+	return newest
 }
 
 // remember takes over from the status what the records no longer tell: since when the breaker is open,
@@ -209,6 +229,8 @@ type breakers struct {
 	// injectors by policy and revision: what has failed is the same for all policies, how long it is
 	// waited is not.
 	injectors map[*Policy]map[string]*breaker
+	// within are those of injectors in one namespace: what is in vain there stops it, however often.
+	within map[injection]*breaker
 	// vain are restarts that brought no sidecar, and well the newest that did, by revision.
 	vain map[string][]failedRestart
 	well map[string]time.Time
@@ -219,7 +241,7 @@ type breakers struct {
 
 func newBreakers() *breakers {
 	return &breakers{
-		policies: map[*Policy]*breaker{}, namespaces: map[string]*breaker{}, injectors: map[*Policy]map[string]*breaker{},
+		policies: map[*Policy]*breaker{}, namespaces: map[string]*breaker{}, injectors: map[*Policy]map[string]*breaker{}, within: map[injection]*breaker{},
 		vain: map[string][]failedRestart{}, well: map[string]time.Time{}, flying: map[string]int{}, probing: map[string]*inventory.Workload{},
 	}
 }
@@ -228,7 +250,7 @@ func newBreakers() *breakers {
 func (b *breakers) watch(in *Input, policy *Policy, namespace *inventory.Namespace) {
 	if b.policies[policy] == nil {
 		b.policies[policy] = &breaker{
-			name: "under MeshPolicy " + policy.Name, reason: ReasonBreakerOpen, what: "have failed", limit: policy.stopAfter, coolDown: policy.coolDown, before: policy.breaker, asked: servedAt(policy.retryServed),
+			name: "under MeshPolicy " + policy.Name, reason: ReasonBreakerOpen, what: "have failed", limit: policy.stopAfter, coolDown: policy.coolDown, shared: true, before: policy.breaker, asked: servedAt(policy.retryServed),
 			cure: fmt.Sprintf(`kubectl annotate meshpolicy/%s %s="$(date)" --overwrite`, policy.Name, v1alpha1.RetryAnnotation),
 		}
 	}
@@ -277,6 +299,7 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 	case record.InFlight():
 		policy.fly(s.workload, record.Probe.Policy)
 		namespace.fly(s.workload, record.Probe.Namespace)
+		b.inNamespace(s, cause.Revision).fly(s.workload, record.Probe.Injector)
 		b.flying[cause.Revision]++
 		if record.Probe.Injector > 0 {
 			b.probing[cause.Revision] = s.workload
@@ -285,10 +308,14 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 		b.cameWell(s, record)
 	case record.End == nil || record.End.After(s.in.Now.Add(longestSkew)) || s.askedAgain():
 	case record.Failed() && record.Decided == s.decided() && s.policy.Selects(s.workload):
-		policy.failures = append(policy.failures, failedRestart{s.workload, *record.End, record.Probe.Policy})
+		if record.Probe.Policy > 0 || record.Probe.Namespace == 0 { // a namespace that is tried again has stopped alone
+			policy.failures = append(policy.failures, failedRestart{s.workload, *record.End, record.Probe.Policy})
+		}
 		namespace.failures = append(namespace.failures, failedRestart{s.workload, *record.End, record.Probe.Namespace})
 	case record.Result == v1alpha1.ResultIneffective && s.wasInVain(record):
-		b.vain[cause.Revision] = append(b.vain[cause.Revision], failedRestart{s.workload, *record.End, record.Probe.Injector})
+		inVain, within := failedRestart{s.workload, *record.End, record.Probe.Injector}, b.inNamespace(s, cause.Revision)
+		b.vain[cause.Revision] = append(b.vain[cause.Revision], inVain)
+		within.failures = append(within.failures, inVain)
 	}
 }
 
@@ -300,9 +327,10 @@ func (b *breaker) fly(workload *inventory.Workload, probe int) {
 }
 
 // wasInVain reports whether a restart that brought no sidecar is held against the injector: it was made
-// when all had known of the last change for a while, and nothing has changed since.
+// when all had known of the last change for a while, and nothing has changed since. Where the workload is
+// excused, what decided is left out.
 func (s *situation) wasInVain(record *inventory.Record) bool {
-	return !s.workload.Complete() &&
+	return !s.workload.Complete() && (record.Decided == "" || record.Decided == s.decided()) &&
 		!record.Start.Before(s.namespace.Changed.Add(graceAfterChange)) &&
 		!record.Start.Before(s.in.Snapshot.InjectorChanged.Add(graceAfterChange))
 }
@@ -321,22 +349,41 @@ func (b *breakers) settle(now time.Time) {
 	for _, own := range b.namespaces {
 		own.settle(now)
 	}
+	for _, own := range b.within {
+		own.settle(now)
+	}
 }
 
 func (b *breakers) injector(policy *Policy, revision string) *breaker {
 	return &breaker{
 		name: fmt.Sprintf("under injector revision %q", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
-		limit: injectorStopAfter, coolDown: policy.coolDown, cleared: b.well[revision], failures: slices.Clone(b.vain[revision]),
+		limit: injectorStopAfter, coolDown: policy.coolDown, shared: true, cleared: b.well[revision], failures: slices.Clone(b.vain[revision]),
 		inFlight: b.flying[revision], probe: b.probing[revision],
 		cure: fmt.Sprintf(`kubectl annotate meshpolicy/%s %s="$(date)" --overwrite`, policy.Name, v1alpha1.RetryAnnotation),
 	}
 }
 
+// inNamespace is the breaker of an injector revision in the namespace of a workload.
+func (b *breakers) inNamespace(s *situation, revision string) *breaker {
+	key := injection{s.namespace.Name, revision}
+	if b.within[key] == nil {
+		b.within[key] = &breaker{
+			name: fmt.Sprintf("under injector revision %q in this namespace", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
+			limit: injectorStopAfter, coolDown: s.policy.coolDown, cure: b.namespaces[s.namespace.Name].cure,
+		}
+		b.within[key].clear(s.namespace.Succeeded[revision], s.in.Now)
+	}
+	return b.within[key]
+}
+
 // of are the breakers that a workload's restart depends on.
 func (b *breakers) of(s *situation) []*breaker {
 	all := []*breaker{b.policies[s.policy], b.namespaces[s.namespace.Name]}
-	if injector := b.injectors[s.policy][s.workload.Expectation.Revision]; injector != nil {
-		all = append(all, injector)
+	revision := s.workload.Expectation.Revision
+	for _, injector := range []*breaker{b.injectors[s.policy][revision], b.within[injection{s.namespace.Name, revision}]} {
+		if injector != nil {
+			all = append(all, injector)
+		}
 	}
 	return all
 }
@@ -347,11 +394,15 @@ func (b *breakers) begin(s *situation) inventory.Probe {
 		Policy:    b.policies[s.policy].begin(s.workload),
 		Namespace: b.namespaces[s.namespace.Name].begin(s.workload),
 	}
+	revision := s.workload.Expectation.Revision
+	if within := b.within[injection{s.namespace.Name, revision}]; within != nil {
+		probe.Injector = within.begin(s.workload)
+	}
 	for policy, injectors := range b.injectors {
-		if injector := injectors[s.workload.Expectation.Revision]; injector != nil {
+		if injector := injectors[revision]; injector != nil {
 			number := injector.begin(s.workload)
 			if policy == s.policy {
-				probe.Injector = number
+				probe.Injector = max(probe.Injector, number)
 			}
 		}
 	}

@@ -80,6 +80,19 @@ var failureStories = map[string]func(*simulation){
 		s.ask(s.namespace("shop"), "now")
 		s.runUntilQuiet()
 	},
+	"a namespace in which everything crashes, and the others go on": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		addCrashing(s, "shop", "a", "b", "c", "d", "e")
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("bank is labelled.")
+		add(s, deployment("bank", "cart"))
+		add(s, deployment("bank", "pay"))
+		s.label("bank", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
 	"a workload whose owner asks for another try": func(s *simulation) {
 		s.setPolicy(failing())
 		s.addNamespace("shop")

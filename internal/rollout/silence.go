@@ -33,21 +33,22 @@ type silences struct {
 	// this process has restarted, and so had shown by a dry run that they would be injected.
 	everywhere map[string]int64
 	// within is the newest of all of one namespace.
-	within map[silentIn]int64
+	within map[injection]int64
 }
 
-type silentIn struct{ namespace, revision string }
+// injection is by one revision, in one namespace.
+type injection struct{ namespace, revision string }
 
 // listen finds the silences of a picture.
 func listen(in *Input) *silences {
-	heard := &silences{everywhere: map[string]int64{}, within: map[silentIn]int64{}}
+	heard := &silences{everywhere: map[string]int64{}, within: map[injection]int64{}}
 	for _, namespace := range in.Snapshot.Namespaces {
 		for _, workload := range namespace.Open {
 			if !cameUpSilently(in.Snapshot, namespace, workload) {
 				continue
 			}
 			revision, newest := workload.Expectation.Revision, workload.NewestToReplace
-			own := silentIn{namespace.Name, revision}
+			own := injection{namespace.Name, revision}
 			heard.within[own] = max(heard.within[own], newest)
 			if until := in.heardUntil(workload); until > 0 {
 				heard.everywhere[revision] = max(heard.everywhere[revision], min(newest, until))
@@ -79,7 +80,7 @@ func (in *Input) heardUntil(workload *inventory.Workload) int64 {
 // since is when the newest Pod came up silently that counts for a workload.
 func (h *silences) since(s *situation) int64 {
 	revision := s.workload.Expectation.Revision
-	return max(h.everywhere[revision], h.within[silentIn{s.namespace.Name, revision}])
+	return max(h.everywhere[revision], h.within[injection{s.namespace.Name, revision}])
 }
 
 // started is the restart of a workload that this process began last; its zero value where it began none.
