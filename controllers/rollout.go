@@ -38,6 +38,7 @@ type Reconciler struct {
 	guard     *guard
 	sight     *sight
 	announcer announcer
+	events    lastEvents
 	reporter  *reporter
 	started   starts
 	evictions pastEvictions
@@ -250,6 +251,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 }
 
 func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
+	verdict = r.events.Tell(ctx, verdict)
 	became, err := r.actor.finish(ctx, verdict)
 	if err != nil || became != writtenDone {
 		return became, err

@@ -113,6 +113,7 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 		sight:   newSight(time.Now, func() {}),
 	}
 	s.announcer = announcer{recorder: s.events}
+	s.Reconciler.events = lastEvents{reader: c}
 	s.reporter = newReporter(c, time.Now, s.announcer)
 	return s
 }

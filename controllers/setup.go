@@ -93,6 +93,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
 		sight:     sight,
 		announcer: announcer,
+		events:    lastEvents{reader: manager.GetAPIReader()},
 		reporter:  newReporter(reads, time.Now, announcer),
 
 		evictionDisabled: options.EvictionDisabled,

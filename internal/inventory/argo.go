@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -57,6 +58,11 @@ type argoRollout struct {
 		// ObservedGeneration is a number in a string, and before Argo Rollouts 1.0 a hash.
 		ObservedGeneration         string `json:"observedGeneration"`
 		WorkloadObservedGeneration string `json:"workloadObservedGeneration"`
+		Conditions                 []struct {
+			Type    string                 `json:"type"`
+			Status  corev1.ConditionStatus `json:"status"`
+			Message string                 `json:"message"`
+		} `json:"conditions"`
 	} `json:"status"`
 }
 
@@ -94,6 +100,11 @@ func FromRollout(object *unstructured.Unstructured) *Object {
 	kept.Paused = read.Spec.Paused || len(status.PauseConditions) > 0
 	kept.Updating = status.CurrentPodHash != status.StableRS
 	kept.Stuck = status.Abort || status.Phase == "Degraded"
+	for _, condition := range status.Conditions {
+		if condition.Type == string(appsv1.DeploymentReplicaFailure) && condition.Status == corev1.ConditionTrue {
+			kept.ReplicaFailure = condition.Message
+		}
+	}
 	switch ref := read.Spec.WorkloadRef; {
 	case err != nil:
 		kept.TemplateUnknown = fmt.Sprintf("The Rollout cannot be read: %v.", err)

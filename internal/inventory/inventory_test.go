@@ -50,7 +50,7 @@ func TestWorkloadIsSummedUp(t *testing.T) {
 	if got.Finding != "Missing" || got.Reason != mesh.ReasonSidecarMissing || got.OldestToReplace != noon.Unix() || got.NewestToReplace != noon.Unix() || got.NewestMeshed != noon.Add(time.Hour).Unix() || got.NewestMeshedReady != noon.Add(time.Minute).Unix() {
 		t.Errorf("finding %s (%s), newest to replace %d, newest ready %d", got.Finding, got.Reason, got.NewestToReplace, got.NewestMeshedReady)
 	}
-	failing := &inventory.FailingPod{Name: "newer", Trouble: mesh.Trouble{Container: "app", Reason: "CrashLoopBackOff", ExitCode: 3, Restarts: 3}}
+	failing := &inventory.FailingPod{Name: "newer", UID: "pod-shop-newer", Trouble: mesh.Trouble{Container: "app", Reason: "CrashLoopBackOff", ExitCode: 3, Restarts: 3}}
 	if diff := cmp.Diff(failing, got.Failing); diff != "" {
 		t.Errorf("failing (-want +got):\n%s", diff)
 	}

@@ -61,6 +61,9 @@ type Object struct {
 	// Stuck says that the kind's own controller has given up on progress
 	// (ProgressDeadlineExceeded).
 	Stuck bool
+	// ReplicaFailure is why the kind's controller cannot create or delete a Pod, in its words; empty where
+	// it can, or does not say. Those of StatefulSets and DaemonSets say it in Events alone.
+	ReplicaFailure string
 	// MinReadySeconds is how long a Pod must be ready before it serves.
 	MinReadySeconds int32
 
@@ -114,6 +117,9 @@ func FromDeployment(d *appsv1.Deployment) *Object {
 		condition := &d.Status.Conditions[i]
 		if condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse {
 			object.Stuck = true
+		}
+		if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue {
+			object.ReplicaFailure = condition.Message
 		}
 	}
 	object.Strategy = deploymentStrategy(d, object.Replicas)
@@ -190,6 +196,11 @@ func FromReplicaSet(r *appsv1.ReplicaSet) *Object {
 	object.ObservedGeneration = r.Status.ObservedGeneration
 	object.Current, object.Available = int(r.Status.Replicas), int(r.Status.AvailableReplicas)
 	object.Updated = object.Current
+	for i := range r.Status.Conditions {
+		if condition := &r.Status.Conditions[i]; condition.Type == appsv1.ReplicaSetReplicaFailure && condition.Status == corev1.ConditionTrue {
+			object.ReplicaFailure = condition.Message
+		}
+	}
 	return object
 }
 

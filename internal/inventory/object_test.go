@@ -268,3 +268,32 @@ func TestNewerComparesResourceVersionsAsNumbers(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyNoPodIsCreatedIsKept(t *testing.T) {
+	const why = `pods "cart-1-x" is forbidden: exceeded quota`
+	for name, kept := range map[string]func(status corev1.ConditionStatus) *inventory.Object{
+		"Deployment": func(status corev1.ConditionStatus) *inventory.Object {
+			return inventory.FromDeployment(builder.Deployment("shop", "cart").With(func(d *appsv1.Deployment) {
+				d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: status, Message: why}, {Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue}}
+			}).Build())
+		},
+		"ReplicaSet": func(status corev1.ConditionStatus) *inventory.Object {
+			return inventory.FromReplicaSet(builder.ReplicaSet("shop", "cart").With(func(r *appsv1.ReplicaSet) {
+				r.Status.Conditions = []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: status, Message: why}}
+			}).Build())
+		},
+		"Argo Rollout": func(status corev1.ConditionStatus) *inventory.Object {
+			conditions := []any{map[string]any{"type": "ReplicaFailure", "status": string(status), "message": why}, map[string]any{"type": "Available", "status": "True"}}
+			return inventory.FromRollout(builder.Rollout("shop", "cart").Set(conditions, "status", "conditions").Build())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := kept(corev1.ConditionTrue).ReplicaFailure; got != why {
+				t.Errorf("while it is so: %q", got)
+			}
+			if got := kept(corev1.ConditionFalse).ReplicaFailure; got != "" {
+				t.Errorf("when it is over: %q", got)
+			}
+		})
+	}
+}

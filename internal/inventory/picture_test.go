@@ -278,12 +278,13 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 				}
 			}
 			if pod.Trouble != nil && workload.Failing == nil {
-				workload.Failing = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
+				workload.Failing = &inventory.FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}
 			}
 		} else if pod.Trouble != nil && workload.FailingOutside == nil {
-			workload.FailingOutside = &inventory.FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
+			workload.FailingOutside = &inventory.FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}
 		}
 	}
+	workload.Unready = broughtAndNotReady(workload, judgements)
 	workload.Notes = append(workload.Notes, workload.Expectation.Notes...)
 	slices.SortFunc(workload.Notes, func(a, b mesh.Note) int {
 		return cmp.Or(strings.Compare(string(a.Reason), string(b.Reason)), strings.Compare(a.Message, b.Message))
@@ -315,6 +316,21 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		workload.Finding, workload.Reason, workload.Message = v1alpha1.FindingNotExpected, workload.Expectation.Reason, workload.Expectation.Message
 	}
 	return workload
+}
+
+// broughtAndNotReady is, of the Pods that the restart in flight has brought, the first that is not ready.
+func broughtAndNotReady(workload *inventory.Workload, pods map[*mesh.Pod]mesh.Judgement) *mesh.Pod {
+	if !workload.Record.InFlight() {
+		return nil
+	}
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
+	var unready *mesh.Pod
+	for pod := range pods {
+		if !pod.Ready() && pod.Created > cause.Newest && (unready == nil || pod.Name < unready.Name) {
+			unready = pod
+		}
+	}
+	return unready
 }
 
 // strand notes that a node is missing for a Pod, unless it is so of one whose name comes first.

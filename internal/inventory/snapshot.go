@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -125,6 +126,9 @@ type Workload struct {
 	// Failing is a Pod in the mesh that cannot become ready, and FailingOutside one that is not in the
 	// mesh; nil where there is none.
 	Failing, FailingOutside *FailingPod
+	// Unready is a Pod that the restart in flight has brought and that is not ready, the first by name;
+	// nil where there is none.
+	Unready *mesh.Pod
 	// Unschedulable is a Pod for which the scheduler finds no node, and OnCordonedNode one whose node
 	// takes nothing new; nil where there is none.
 	Unschedulable, OnCordonedNode *Stranded
@@ -152,6 +156,7 @@ type Pods struct {
 // FailingPod is a Pod that cannot become ready.
 type FailingPod struct {
 	Name    string
+	UID     types.UID
 	Trouble mesh.Trouble
 }
 
@@ -307,8 +312,11 @@ func (i *Inventory) judge(w *workload) *Workload {
 	if judged.Finding == "" {
 		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
 	}
-	if record := judged.Record; record.InFlight() && record.Method == v1alpha1.MethodEviction && !judged.Complete() {
-		judged.Evictable = w.evictable(judged)
+	if record := judged.Record; record.InFlight() {
+		judged.Unready = w.unready(judged)
+		if record.Method == v1alpha1.MethodEviction && !judged.Complete() {
+			judged.Evictable = w.evictable(judged)
+		}
 	}
 	judged.Notes = append(judged.Notes, judged.Expectation.Notes...)
 	slices.SortFunc(judged.Notes, func(a, b mesh.Note) int {
@@ -438,6 +446,21 @@ func (w *workload) evictable(judged *Workload) []*mesh.Pod {
 	return pods
 }
 
+// unready is, of the Pods that were created since those that the restart is to replace, the first by name
+// that runs and is not ready.
+func (w *workload) unready(judged *Workload) *mesh.Pod {
+	cause, _ := ParseCause(judged.Record.Cause)
+	var first *mesh.Pod
+	for g := range w.groups {
+		for _, pod := range g.pods {
+			if pod.Running() && !pod.Ready() && pod.Created > cause.Newest && (first == nil || pod.Name < first.Name) {
+				first = pod
+			}
+		}
+	}
+	return first
+}
+
 // worsen takes on a class's finding where it is worse than the workload's so far.
 func (w *Workload) worsen(judgement mesh.Judgement, c *class) {
 	if w.Finding == "" || severity[judgement.Finding] > severity[w.Finding] {
@@ -467,7 +490,7 @@ func (g *group) observations() []unique.Handle[mesh.Observation] {
 func (g *group) failing(observed unique.Handle[mesh.Observation]) *FailingPod {
 	for _, pod := range g.podsByName() {
 		if pod.Running() && pod.Observed == observed && pod.Trouble != nil {
-			return &FailingPod{Name: pod.Name, Trouble: *pod.Trouble}
+			return &FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}
 		}
 	}
 	return nil

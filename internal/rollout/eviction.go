@@ -162,7 +162,7 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	case moving && overdue && isNoWorse(workload):
 		return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
 	case moving && overdue:
-		return s.finish(v1alpha1.ResultFailed, failure(workload, timeout))
+		return s.fail(timeout)
 	}
 	verdict := Verdict{
 		Workload: workload,

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
@@ -70,7 +72,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		if isNoWorse(workload) {
 			return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before the restart.", workload.Pods.Ready, workload.Object.Replicas))
 		}
-		return s.finish(v1alpha1.ResultFailed, failure(workload, progressTimeout))
+		return s.fail(progressTimeout)
 	}
 	return Verdict{
 		Workload: workload,
@@ -222,17 +224,43 @@ func isNoWorse(workload *inventory.Workload) bool {
 	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
 }
 
-// failure says what kept a restart from going on.
+// fail ends a restart that makes no progress, and says what keeps it from going on.
+func (s *situation) fail(progressTimeout time.Duration) Verdict {
+	culprit, eventsOf := whatFails(s.workload)
+	verdict := s.finish(v1alpha1.ResultFailed, failure(s.workload, progressTimeout)+culprit+".")
+	verdict.EventsOf = eventsOf
+	return verdict
+}
+
+// failure says for how long a restart has made no progress.
 func failure(workload *inventory.Workload, progressTimeout time.Duration) string {
 	patience := progressTimeout + workload.Object.Patience()
 	text := fmt.Sprintf("The restart has failed: no further Pod became ready for %s (%s)", seconds(patience), progress(workload))
 	if longest(workload, patience).Before(lastProgress(workload).Add(patience)) {
 		text = fmt.Sprintf("The restart has failed: its Pods become ready and unready again, and no further one stayed ready for %s (%s)", seconds(patience), progress(workload))
 	}
-	if workload.Failing != nil {
-		return text + "; " + describeInMesh(workload.Failing) + "."
+	return text
+}
+
+// whatFails names what keeps a restart from going on, as far as the picture tells, and whose Events tell
+// more; nobody's where it has been told already.
+func whatFails(workload *inventory.Workload) (culprit string, eventsOf types.UID) {
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
+	inMesh := cause.Finding != v1alpha1.FindingLeftover
+	switch object := workload.Object; {
+	case inMesh && workload.Failing != nil:
+		return "; " + describeInMesh(workload.Failing), workload.Failing.UID
+	case !inMesh && workload.FailingOutside != nil:
+		return "; " + describe(workload.FailingOutside), workload.FailingOutside.UID
+	case object.ReplicaFailure != "":
+		return "; no further Pod is created: " + inShort(object.ReplicaFailure), ""
+	case workload.Unschedulable != nil:
+		return fmt.Sprintf("; the scheduler finds no node for Pod %s: %s", workload.Unschedulable.Pod, inShort(workload.Unschedulable.Scheduler)), ""
+	case workload.Unready != nil:
+		return fmt.Sprintf("; Pod %s is not ready", workload.Unready.Name), workload.Unready.UID
+	default:
+		return "", object.UID
 	}
-	return text + "."
 }
 
 // mayBeInFlight reports whether a workload whose record cannot be read (a newer version wrote it) looks

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -32,6 +33,20 @@ func rolledOut() *builder.Workload[*appsv1.Deployment] { return restarting().Rol
 
 func readyInMeshAt(at time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(began).Injected("default").Ready(at) }
+}
+
+// notReadySince is a Pod in the mesh that runs and is not ready.
+func notReadySince(created time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(created).Injected("default") }
+}
+
+// refusing has a Deployment say why its controller can create no Pod.
+func refusing(why string) func(*appsv1.Deployment) {
+	return func(d *appsv1.Deployment) {
+		d.Status.Conditions = append(d.Status.Conditions, appsv1.DeploymentCondition{
+			Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: why,
+		})
+	}
 }
 
 func uninjectedAt(at time.Time) func(*builder.PodBuilder) {
@@ -122,6 +137,21 @@ func TestRestartInFlight(t *testing.T) {
 		"has failed when nothing became ready for too long": {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, uninjected, crashing)),
 			v1alpha1.ResultFailed, "for 10m30s (0 of 3 Pods are ready in the mesh); Pod cart-3, container app: CrashLoopBackOff, last exit code 1, 3 restarts", false},
+		"has failed, and says what the scheduler says": {
+			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, uninjected, func(b *builder.PodBuilder) {
+				b.CreatedAt(began).Injected("default").Unschedulable("0/3 nodes are available: 3 Insufficient cpu. preemption: none.")
+			})),
+			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh); the scheduler finds no node for Pod cart-3: 0/3 nodes are available: 3 Insufficient cpu.", false},
+		"has failed, and names the Pod that is never ready": {
+			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, notReadySince(yesterday), notReadySince(began))),
+			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh); Pod cart-3 is not ready.", false},
+		"has failed, and says why no Pod is created": {
+			newScene(runs(begunBefore(restarting(), longAgo).With(refusing(`pods "cart-1-x" is forbidden: exceeded quota: pods`)).Build(), three(uninjected)...)),
+			v1alpha1.ResultFailed, `(0 of 3 Pods are ready in the mesh); no further Pod is created: pods "cart-1-x" is forbidden: exceeded quota: pods.`, false},
+		"that takes sidecars away has failed, and names the Pod without one that crashes": {
+			newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), builder.Enforcing("mesh").ProgressTimeout(60),
+				runs(restartedFor(v1alpha1.FindingLeftover).With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }).Build(), notReadySince(yesterday), notReadySince(yesterday), broken)),
+			v1alpha1.ResultFailed, "Pod cart-2, container app: CrashLoopBackOff", false},
 		"goes on where a Pod became ready meanwhile": {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), readyInMeshAt(noon.Add(-5*time.Minute)), uninjected, uninjected)), "", "1 of 3", false},
 		"goes on where its Pods take longer by their own account": {
@@ -312,5 +342,29 @@ func TestRestartWhoseRecordWasTakenAwayIsNotRepeated(t *testing.T) {
 	verdict := only(t, s.decide())
 	if verdict.Action != v1alpha1.ActionHold || verdict.Reason != rollout.ReasonRestartReverted || verdict.ClearsBy != v1alpha1.ClearedByOwner {
 		t.Errorf("verdict %s %s, cleared by %s: %s", verdict.Action, verdict.Reason, verdict.ClearsBy, verdict.Message)
+	}
+}
+
+// The last Event is that of the Pod which fails, or of the workload where there is none, and is not asked
+// for where it has been told.
+func TestWhoseEventsTellWhyARestartHasFailed(t *testing.T) {
+	going := func(b *builder.PodBuilder) { notReadySince(began)(b); b.Terminating(noon) }
+	for name, test := range map[string]struct {
+		workload *builder.Workload[*appsv1.Deployment]
+		pods     []func(*builder.PodBuilder)
+		want     types.UID
+	}{
+		"of a Pod that crashes":           {restarting(), []func(*builder.PodBuilder){uninjected, notReadySince(began), crashing}, "pod-shop-cart-2"},
+		"of a Pod that is not ready":      {restarting(), []func(*builder.PodBuilder){uninjected, notReadySince(began), notReadySince(began)}, "pod-shop-cart-1"},
+		"of the workload without such":    {restarting(), []func(*builder.PodBuilder){uninjected, going, notReadySince(yesterday)}, "deployment-shop-cart"},
+		"of nobody where none is created": {restarting().With(refusing("exceeded quota")), []func(*builder.PodBuilder){uninjected, notReadySince(began)}, ""},
+		"of nobody where none has a node": {restarting(), []func(*builder.PodBuilder){uninjected, unschedulable("no room")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, newScene(builder.Enforcing("mesh").ProgressTimeout(60), runs(test.workload.Build(), test.pods...)).decide())
+			if verdict.Record.Result != v1alpha1.ResultFailed || verdict.EventsOf != test.want {
+				t.Errorf("ended as %q, Events of %q, want %q", verdict.Record.Result, verdict.EventsOf, test.want)
+			}
+		})
 	}
 }

@@ -3,6 +3,8 @@ package rollout
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -119,6 +121,9 @@ type Verdict struct {
 	Step Step
 	// Record is what a restart or its end is written down as.
 	Record inventory.Record
+	// EventsOf is the Pod or workload whose last Event tells more of why a restart has failed; empty where
+	// none does.
+	EventsOf types.UID
 	// RestartAt is the time to be set as spec.restartAt, where that is the method.
 	RestartAt time.Time
 	// Evict are the Pods that are to be evicted now.

@@ -98,6 +98,18 @@ func testReads(t *testing.T, w *world) {
 		read(&corev1.ConfigMapList{}, namespace)
 	}
 	read(&corev1.ServiceList{}, injectorNamespace)
+	t.Run("Events of a Pod", func(t *testing.T) { testEvents(t, reader) })
+}
+
+// testEvents reads the Events of one object, wherever it is, and watches none.
+func testEvents(t *testing.T, reader client.WithWatch) {
+	ofOne := client.MatchingFields{"involvedObject.uid": "any", "type": corev1.EventTypeWarning}
+	if err := reader.List(t.Context(), &corev1.EventList{}, client.InNamespace(shop), ofOne); err != nil {
+		t.Error(err)
+	}
+	if _, err := reader.Watch(t.Context(), &corev1.EventList{}, client.InNamespace(shop)); !apierrors.IsForbidden(err) {
+		t.Errorf("watching Events: %v", err)
+	}
 }
 
 // testDefinitions reads what says whether the kinds are served that not every cluster has.
