@@ -211,10 +211,11 @@ func (n *NamespacePlan) judge() []candidate {
 	return candidates
 }
 
-// keepsItsPlace reports whether a restart that has failed still counts against the budgets.
+// keepsItsPlace reports whether a restart that has failed still counts against the budgets. One that would
+// do so for longer than any that ends now was not written down by Fullmesh.
 func (n *NamespacePlan) keepsItsPlace(in *Input, workload *inventory.Workload, record *inventory.Record, timeout time.Duration) bool {
 	frees := freesItsPlace(workload, record, timeout)
-	keeps := frees.IsZero() || frees.After(in.Now)
+	keeps := frees.After(in.Now) && !frees.After(in.Now.Add(longestSkew+timeout+workload.Object.Patience()))
 	if keeps {
 		n.looks = append(n.looks, frees)
 	}

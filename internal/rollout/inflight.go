@@ -271,23 +271,27 @@ func mayBeInFlight(workload *inventory.Workload) bool {
 }
 
 // freesItsPlace is when a restart that has failed no longer takes up what the budgets allow: at once
-// where as many Pods are ready as before it, and otherwise when nothing has moved for as long again and
-// the workload's own controller takes down no more. It is zero where only a change can bring that.
+// where as many Pods are ready as before it, and otherwise when nothing has moved for as long again.
+// Pods that become ready over and over put it off no further than each by itself may have taken.
 func freesItsPlace(workload *inventory.Workload, record *inventory.Record, timeout time.Duration) time.Time {
 	object, pods := workload.Object, workload.Pods
 	goesOn := object.RollingOut() && !object.Paused && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause
 	if record.Method == v1alpha1.MethodRestartAt {
 		goesOn = !object.RestartAt.Equal(object.RestartedAt)
 	}
-	switch {
-	case !goesOn && pods.Ready >= min(record.Ready, object.Replicas):
+	if !goesOn && pods.Ready >= min(record.Ready, object.Replicas) {
 		return record.Start
-	case goesOn && object.Replicas-pods.Ready < object.Strategy.MaxUnavailable:
-		return time.Time{}
 	}
-	last := lastProgress(workload)
-	if record.End != nil && record.End.After(last) {
-		last = *record.End
+	last, ended, patience := lastProgress(workload), record.Start, timeout+object.Patience()
+	if record.End != nil {
+		ended = *record.End
 	}
-	return last.Add(timeout + object.Patience())
+	if ended.After(last) {
+		last = ended
+	}
+	frees, bound := last.Add(patience), ended.Add(time.Duration(replaced(workload)+1)*patience)
+	if bound.Before(frees) {
+		return bound
+	}
+	return frees
 }
