@@ -215,11 +215,12 @@ func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 	past := s.evictions()
 	served := time.Unix(s.workload.NewestMeshedReady, 0).Add(time.Duration(s.workload.Object.MinReadySeconds) * time.Second)
 	_, checked := s.answer()
+	givenUp := past.RefusedSince.Add(timeout)
 	switch {
-	case past.Refused != "" && s.in.Now.After(past.RefusedSince.Add(timeout)):
+	case past.Refused != "" && !s.in.Now.Before(givenUp):
 		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("The API server has refused every eviction for %s: %s", seconds(timeout), past.Refused))
 	case past.Until.After(s.in.Now):
-		verdict.Until = past.Until
+		verdict.Until = earlier(past.Until, givenUp)
 		verdict.Message += fmt.Sprintf(" The API server refused the next eviction, and is asked again: %s", past.Refused)
 	case served.After(s.in.Now):
 		verdict.Until = served
