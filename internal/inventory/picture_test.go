@@ -128,7 +128,7 @@ func (o *objects) controlPlanes(snapshot *inventory.Snapshot) map[string][]*inve
 	for _, namespace := range snapshot.Namespaces {
 		for _, workload := range namespace.Workloads {
 			for _, revision := range o.injector.Revisions() {
-				if object := workload.Object; namespace.Name == "shop" && object != nil && slices.Contains([]string{"Deployment", "StatefulSet"}, object.Kind) &&
+				if object := workload.Object; namespace.Name == "shop" && object != nil && slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}, object.Kind) &&
 					mesh.IsControlPlane(revision, o.service, object.Template.Labels) {
 					planes[revision] = append(planes[revision], workload)
 				}
