@@ -303,6 +303,7 @@ func controllerOf(object *inventory.Object) metav1.OwnerReference {
 	}
 }
 
+// versionOf is the API version of a workload's object.
 func versionOf(object *inventory.Object) string {
 	if object.IsRollout() {
 		return object.Group + "/v1alpha1"

@@ -26,11 +26,19 @@ func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy
 // Ended says how a restart ended.
 func (a announcer) Ended(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
 	record := verdict.Record
+	cause, _ := inventory.ParseCause(record.Cause)
+	kind, reason, message := corev1.EventTypeWarning, "Restart"+string(record.Result), record.Message
 	if record.Result == v1alpha1.ResultSucceeded {
-		a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "InMesh", "Every Pod is ready in the mesh.")
-		return
+		kind = corev1.EventTypeNormal
+		switch {
+		case message != "": // it has a reservation
+		case cause.Finding == v1alpha1.FindingLeftover:
+			message = "Every Pod is ready without a sidecar."
+		default:
+			reason, message = "InMesh", "Every Pod is ready in the mesh."
+		}
 	}
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "Restart"+string(record.Result), record.Message)
+	a.both(verdict.Workload.Object, policy, kind, reason, message)
 }
 
 // Refused says that admission refused a restart.
@@ -74,7 +82,7 @@ func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, k
 
 func referenceTo(object *inventory.Object) *corev1.ObjectReference {
 	return &corev1.ObjectReference{
-		APIVersion:      object.Group + "/v1",
+		APIVersion:      versionOf(object),
 		Kind:            object.Kind,
 		Namespace:       object.Namespace,
 		Name:            object.Name,
