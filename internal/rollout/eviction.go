@@ -101,7 +101,7 @@ func updateIsPending(s *situation) *hold {
 		if object.TemplateChanged.Unix() <= s.workload.OldestToReplace {
 			return nil
 		}
-		why = "its template has changed since Pods that are to be replaced were created"
+		why = "its template was written after Pods were created that are to be replaced, and may have changed"
 	case object.Strategy.Type == inventory.StrategyNone:
 		if object.Updated >= object.Current {
 			return nil

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -250,8 +251,13 @@ func (w *world) remake(s step) (string, error) {
 		return "", err
 	}
 	again := object.DeepCopyObject().(client.Object)
+	// It is made again when its Pods are gone. Kubernetes' garbage collector forgets those of an owner that
+	// was gone and back, by name, while the API server could not be watched.
 	err = w.insist(func(ctx context.Context) error {
-		return gone(w.admin.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+		if err := w.admin.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
+			return gone(err)
+		}
+		return errors.New("its Pods are not gone yet")
 	})
 	if err != nil {
 		return "", err
@@ -259,6 +265,7 @@ func (w *world) remake(s step) (string, error) {
 	again.SetUID("")
 	again.SetResourceVersion("")
 	again.SetManagedFields(nil)
+	again.SetFinalizers(nil)
 	return "a user deletes " + called(again) + " and makes it again", w.make(again)
 }
 

@@ -140,14 +140,15 @@ func (w *world) insist(do func(context.Context) error) error {
 	return nil
 }
 
-// change changes an object in the cluster.
+// change changes an object in the cluster, as another than who made it: what is said of fields that it
+// leaves alone stays true.
 func change[T client.Object](w *world, object T, how func(T)) error {
 	return w.insist(func(ctx context.Context) error {
 		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
 			return err
 		}
 		how(object)
-		return w.admin.Update(ctx, object)
+		return w.admin.Update(ctx, object, client.FieldOwner("kubectl-edit"))
 	})
 }
 
