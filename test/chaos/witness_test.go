@@ -191,6 +191,10 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 		known.disturbed = true
 	}
 	known.generation = object.GetGeneration()
+	if object.GetDeletionTimestamp() != nil {
+		known.disturbed = true // its Pods go before it does
+		return
+	}
 	if known.disturbed && s.observed == known.generation && s.updated == s.replicas && s.current == s.replicas && s.ready == s.replicas {
 		ready, all := w.pods.Count(write.Namespace, labels.SelectorFromSet(labels.Set{"app": template.Labels["app"]}))
 		known.disturbed = ready != int(s.replicas) || all != ready
