@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait. It is generous, because a loaded machine is no reason to fail.
-const patience = 10 * time.Minute
+const patience = 6 * time.Minute
 
 // world is what chaos befalls.
 type world struct {
@@ -119,8 +119,11 @@ func (w *world) eventually(what string, condition func(context.Context) error) {
 	w.t.Helper()
 	var last error
 	err := wait.PollUntilContextTimeout(w.t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		last = condition(ctx)
-		return last == nil, nil
+		now := condition(ctx)
+		if ctx.Err() == nil || last == nil {
+			last = now
+		}
+		return now == nil, nil
 	})
 	if err != nil {
 		w.t.Fatalf("waiting until %s: %v", what, last)
@@ -204,25 +207,38 @@ func (w *world) restore(workload client.Object) error {
 // awaitFullMesh waits until every namespace of the fleet says that it is in the mesh and that nothing
 // is left to do, and checks that it is so.
 func (w *world) awaitFullMesh() {
-	for _, namespace := range w.fleet.namespaces {
-		conditions := []string{v1alpha1.ConditionSettled, v1alpha1.ConditionFullMesh}
-		if namespace.Name == strays {
-			conditions = conditions[:1]
+	w.eventually("everything is in the mesh and settled", func(ctx context.Context) error {
+		var errs []error
+		for _, namespace := range w.fleet.namespaces {
+			conditions := []string{v1alpha1.ConditionSettled, v1alpha1.ConditionFullMesh}
+			if namespace.Name == strays {
+				conditions = conditions[:1]
+			}
+			errs = append(errs, w.says(ctx, namespace.Name, conditions))
 		}
-		w.eventually(namespace.Name+" is in the mesh and settled", func(ctx context.Context) error {
-			report := &v1alpha1.MeshReport{}
-			if err := w.admin.Get(ctx, client.ObjectKey{Namespace: namespace.Name, Name: v1alpha1.ReportName}, report); err != nil {
-				return err
-			}
-			for _, condition := range conditions {
-				if !meta.IsStatusConditionTrue(report.Status.Conditions, condition) {
-					return fmt.Errorf("conditions %+v, workloads %+v", report.Status.Conditions, report.Status.Workloads)
-				}
-			}
-			return nil
-		})
-	}
+		return errors.Join(errs...)
+	})
 	w.awaitReady()
+}
+
+// says tells what the report of a namespace has left where its conditions are not all true.
+func (w *world) says(ctx context.Context, namespace string, conditions []string) error {
+	report := &v1alpha1.MeshReport{}
+	if err := w.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
+		return err
+	}
+	var errs []error
+	for _, condition := range conditions {
+		if !meta.IsStatusConditionTrue(report.Status.Conditions, condition) {
+			errs = append(errs, fmt.Errorf("the report of %s is not %s", namespace, condition))
+		}
+	}
+	if len(errs) > 0 {
+		for _, left := range report.Status.Workloads {
+			errs = append(errs, fmt.Errorf("%s %s/%s: %s %s: %s", left.Kind, namespace, left.Name, left.Action, left.Reason, left.Message))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // uninjected names the Pods of the fleet that have no sidecar.
