@@ -22,8 +22,10 @@ import (
 type Inventory struct {
 	mu sync.Mutex
 
-	injector        *mesh.Injector
+	injector *mesh.Injector
+	// injectorChanged is when it did last; revisionChanged, when what injects by a revision did.
 	injectorChanged time.Time
+	revisionChanged map[string]time.Time
 
 	namespaces map[string]*namespace
 	workloads  map[mesh.Key]*workload
@@ -130,7 +132,10 @@ type expectedUnder struct {
 // New makes an empty picture, in which no injector is known.
 func New() *Inventory {
 	return &Inventory{
-		injector:   mesh.NewInjector(nil, nil, mesh.Options{}),
+		injector: mesh.NewInjector(nil, nil, mesh.Options{}),
+
+		revisionChanged: map[string]time.Time{},
+
 		namespaces: map[string]*namespace{},
 		workloads:  map[mesh.Key]*workload{},
 		groups:     map[groupKey]*group{},
@@ -154,6 +159,13 @@ func (i *Inventory) SetInjector(injector *mesh.Injector, changed time.Time) {
 	defer i.mu.Unlock()
 	if injector.Equal(i.injector) {
 		return
+	}
+	// A snapshot may have the former one.
+	i.revisionChanged = maps.Clone(i.revisionChanged)
+	for _, revision := range slices.Concat(i.injector.Revisions(), injector.Revisions()) {
+		if i.injector.Fingerprint(revision) != injector.Fingerprint(revision) {
+			i.revisionChanged[revision] = changed
+		}
 	}
 	i.injector, i.injectorChanged = injector, changed
 	for _, w := range i.workloads {

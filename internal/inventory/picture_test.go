@@ -26,6 +26,7 @@ import (
 type objects struct {
 	injector        *mesh.Injector
 	injectorChanged time.Time
+	revisionChanged map[string]time.Time
 	namespaces      map[string]*corev1.Namespace
 	changed         map[string]time.Time
 	pods            map[types.UID]*mesh.Pod
@@ -48,7 +49,29 @@ func noObjects() *objects {
 		links:      map[types.UID]*inventory.Link{},
 		budgets:    map[types.UID]*policyv1.PodDisruptionBudget{},
 		nodes:      map[string]bool{},
+
+		revisionChanged: map[string]time.Time{},
 	}
+}
+
+// setInjector has another injector decide. What it decides for a revision may be as before.
+func (o *objects) setInjector(injector *mesh.Injector, now time.Time) {
+	if injector.Equal(o.injector) {
+		return
+	}
+	for _, revision := range []string{"default", "canary"} {
+		if injector.Fingerprint(revision) != o.injector.Fingerprint(revision) {
+			o.revisionChanged[revision] = now
+		}
+	}
+	o.injector, o.injectorChanged = injector, now
+}
+
+func (o *objects) changedFor(expected mesh.Expectation) time.Time {
+	if expected.Inject {
+		return o.revisionChanged[expected.Revision]
+	}
+	return o.injectorChanged
 }
 
 // picture is what Snapshot has to say of the objects.
@@ -94,9 +117,9 @@ func (o *objects) picture() *inventory.Snapshot {
 				}
 			}
 			switch {
-			case record != nil && !record.Start.Before(o.injectorChanged):
+			case record != nil && !record.Start.Before(o.changedFor(workload.Expectation)):
 				view.Tried = append(view.Tried, workload)
-			case workload.Expectation.Inject && time.Unix(workload.NewestInjected, 0).After(o.injectorChanged):
+			case workload.Expectation.Inject && time.Unix(workload.NewestInjected, 0).After(o.changedFor(workload.Expectation)):
 				view.Shown.Insert(workload.Expectation.Revision)
 			}
 		}

@@ -223,9 +223,7 @@ func injectorOf(webhooks ...*admissionregistrationv1.MutatingWebhookConfiguratio
 func (c *cluster) setInjector(t *rapid.T) {
 	c.tick()
 	injector := injectors[rapid.IntRange(0, len(injectors)-1).Draw(t, "injector")]
-	if !injector.Equal(c.injector) {
-		c.injector, c.injectorChanged = injector, c.now
-	}
+	c.objects.setInjector(injector, c.now)
 	c.inventory.SetInjector(injector, c.now)
 }
 

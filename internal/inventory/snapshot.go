@@ -19,8 +19,10 @@ import (
 // Snapshot is the picture at one moment. It is never changed.
 type Snapshot struct {
 	Injector *mesh.Injector
-	// InjectorChanged is when the injector became what it is.
+	// InjectorChanged is when the injector became what it is, of whatever revision; ChangedFor says it of
+	// one.
 	InjectorChanged time.Time
+	revisionChanged map[string]time.Time
 	// ControlPlanes are the workloads that run the injector of each revision, by name. Of one that is
 	// not here nothing is known: it is called by URL, or runs elsewhere.
 	ControlPlanes map[string][]*Workload
@@ -32,6 +34,15 @@ type Snapshot struct {
 	PeerAuthentications *mesh.PeerAuthentications
 	// Namespaces by name.
 	Namespaces []*Namespace
+}
+
+// ChangedFor is when what injects as is expected became what it is. Where nothing is to be injected, any
+// change of the injector may have brought that about.
+func (s *Snapshot) ChangedFor(expected mesh.Expectation) time.Time {
+	if changed, known := s.revisionChanged[expected.Revision]; known && expected.Inject {
+		return changed
+	}
+	return s.InjectorChanged
 }
 
 // Namespace is the picture of one namespace.
@@ -172,6 +183,7 @@ func (i *Inventory) Snapshot() *Snapshot {
 	snapshot := &Snapshot{
 		Injector:            i.injector,
 		InjectorChanged:     i.injectorChanged,
+		revisionChanged:     i.revisionChanged,
 		ControlPlanes:       i.controlPlanes(),
 		PeerAuthentications: i.peerAuthentications(),
 		Nodes:               Nodes{Known: len(i.nodes), Cordoned: i.cordoned},
@@ -183,14 +195,14 @@ func (i *Inventory) Snapshot() *Snapshot {
 			continue
 		}
 		if n.view == nil {
-			n.view = n.look(i.injectorChanged)
+			n.view = n.look(snapshot)
 		}
 		snapshot.Namespaces = append(snapshot.Namespaces, n.view)
 	}
 	return snapshot
 }
 
-func (n *namespace) look(injectorChanged time.Time) *Namespace {
+func (n *namespace) look(snapshot *Snapshot) *Namespace {
 	view := &Namespace{
 		Name:        n.name,
 		Labels:      n.labels,
@@ -228,7 +240,7 @@ func (n *namespace) look(injectorChanged time.Time) *Namespace {
 		if w.Record != nil {
 			view.record(w)
 		}
-		switch {
+		switch injectorChanged := snapshot.ChangedFor(w.Expectation); {
 		case w.Record != nil && !w.Record.Start.Before(injectorChanged):
 			view.Tried = append(view.Tried, w)
 		case w.Expectation.Inject && time.Unix(w.NewestInjected, 0).After(injectorChanged):

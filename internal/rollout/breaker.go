@@ -332,7 +332,7 @@ func (b *breaker) fly(workload *inventory.Workload, probe int) {
 func (s *situation) wasInVain(record *inventory.Record) bool {
 	return !s.workload.Complete() && (record.Decided == "" || record.Decided == s.decided()) &&
 		!record.Start.Before(s.namespace.Changed.Add(graceAfterChange)) &&
-		!record.Start.Before(s.in.Snapshot.InjectorChanged.Add(graceAfterChange))
+		!record.Start.Before(s.in.Snapshot.ChangedFor(s.workload.Expectation).Add(graceAfterChange))
 }
 
 // settle finds out which breakers are open.

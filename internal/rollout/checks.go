@@ -429,7 +429,7 @@ func clusterHasNotBeenRead(s *situation) *hold {
 
 func isSettling(s *situation) *hold {
 	last, what := s.namespace.Changed, "the namespace's labels"
-	if changed := s.in.Snapshot.InjectorChanged; changed.After(last) {
+	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(last) {
 		last, what = changed, "the injector"
 	}
 	if object := s.workload.Object; object != nil && object.TemplateChanged.After(last) {

@@ -697,8 +697,8 @@ func TestChecks(t *testing.T) {
 				"a partition that was raised in an update": {newScene(outside(db().Partition(2).With(func(s *appsv1.StatefulSet) {
 					s.Status.UpdatedReplicas, s.Status.CurrentRevision, s.Status.UpdateRevision = 2, "db-1", "db-2"
 				}), 3)), rollout.ReasonUpdatePending, byOwner, "below partition 2 run a newer template"},
-				"a ReplicaSet whose template has changed": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday.Add(time.Hour)), 3)),
-					rollout.ReasonUpdatePending, byOwner, "its template has changed since"},
+				"a ReplicaSet whose template was written since": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday.Add(time.Hour)), 3)),
+					rollout.ReasonUpdatePending, byOwner, "was written after Pods were created"},
 			},
 			map[string]*scene{
 				"a StatefulSet that is updated on deletion": newScene(outside(db().OnDelete(), 3)),

@@ -108,7 +108,7 @@ func (s *situation) failedFirst() bool {
 // isWell reports whether every Pod is ready, and one was injected since the injector's last change.
 func isWell(s *situation) bool {
 	pods := s.workload.Pods
-	return pods.Ready >= pods.Running && time.Unix(s.workload.NewestInjected, 0).After(s.in.Snapshot.InjectorChanged)
+	return pods.Ready >= pods.Running && time.Unix(s.workload.NewestInjected, 0).After(s.in.Snapshot.ChangedFor(s.workload.Expectation))
 }
 
 // begin lets the workload go first, where somebody must.

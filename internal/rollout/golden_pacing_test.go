@@ -118,6 +118,23 @@ var pacingStories = map[string]func(*simulation){
 		s.setWebhooks(lettingPass)
 		s.runUntilQuiet()
 	},
+	"an injector of another revision that changes all the time": func(s *simulation) {
+		blue := builder.RevisionWebhooks("blue")
+		s.setWebhooks(blue, builder.RevisionWebhooks("green"))
+		s.setPolicy(builder.Enforcing("mesh").Soaking(60))
+		s.addNewNamespace("shop")
+		add(s, deployment("shop", "cart").Replicas(2))
+		add(s, deployment("shop", "pay"))
+		s.label("shop", "istio.io/rev", "blue")
+		for range 10 {
+			s.run(2)
+			s.say("The injector of revision green changes.")
+			s.setWebhooks(blue, builder.LettingPass(builder.RevisionWebhooks("green")))
+			s.run(1)
+			s.setWebhooks(blue, builder.RevisionWebhooks("green"))
+		}
+		s.runUntilQuiet()
+	},
 	"twelve brokers of five minutes each": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
 		s.addNamespace("shop")

@@ -143,8 +143,8 @@ func (s *situation) finishIneffective() Verdict {
 	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s, although a dry run showed otherwise.", s.workload.Finding))
 	created := time.Unix(s.workload.NewestToReplace, 0)
 	changedLast := s.namespace.Changed
-	if s.in.Snapshot.InjectorChanged.After(changedLast) {
-		changedLast = s.in.Snapshot.InjectorChanged
+	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(changedLast) {
+		changedLast = changed
 	}
 	record := &verdict.Record
 	switch {

@@ -37,7 +37,7 @@ func (s *simulation) begun(namespace *rollout.NamespacePlan, workload *inventory
 // isShown reports whether a ready Pod was injected after the injector's last change,
 // and one that was restarted for it has soaked.
 func (s *simulation) isShown(policy *v1alpha1.MeshPolicy, namespace *rollout.NamespacePlan, workload *inventory.Workload) bool {
-	changed := s.inventory.Snapshot().InjectorChanged
+	changed := s.inventory.Snapshot().ChangedFor(workload.Expectation)
 	return slices.ContainsFunc(namespace.Workloads, func(other *inventory.Workload) bool {
 		record := other.Record
 		switch {

@@ -64,7 +64,7 @@ func cameUpSilently(snapshot *inventory.Snapshot, namespace *inventory.Namespace
 	}
 	created := time.Unix(workload.NewestToReplace, 0)
 	return created.After(namespace.Changed.Add(graceAfterChange)) &&
-		created.After(snapshot.InjectorChanged.Add(graceAfterChange)) &&
+		created.After(snapshot.ChangedFor(workload.Expectation).Add(graceAfterChange)) &&
 		created.After(workload.Object.TemplateChanged)
 }
 
