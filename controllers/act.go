@@ -63,7 +63,9 @@ func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written,
 	case v1alpha1.MethodRestartAt:
 		patch = append(patch, operation{"add", "/spec/restartAt", verdict.RestartAt.Format(time.RFC3339)})
 	case v1alpha1.MethodEviction:
-		// The record is all: it must be there before the first Pod goes.
+		// The record is all: it must be there before the first Pod goes. It moves no generation, so that
+		// it is told by itself whether another has been written since.
+		patch = append(patch, formerRecord(object)...)
 	default:
 		return writtenStale, fmt.Errorf("restarting %s: this version does not know the method %s", object.Key(), verdict.Method)
 	}
@@ -88,6 +90,16 @@ func (a *actor) finish(ctx context.Context, verdict *rollout.Verdict) (written, 
 		{"test", path, object.Annotations[v1alpha1.LastRestartAnnotation]},
 		{"replace", path, verdict.Record.String()},
 	})
+}
+
+// formerRecord tests that the object has the record that was read. A patch cannot test that there is none:
+// then the object must be as it was read.
+func formerRecord(object *inventory.Object) []operation {
+	former, written := object.Annotations[v1alpha1.LastRestartAnnotation]
+	if !written {
+		return []operation{{"test", "/metadata/resourceVersion", object.ResourceVersion}}
+	}
+	return []operation{{"test", "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation), former}}
 }
 
 // recordOperations set the record. Where the object has no annotation yet the map is made first,

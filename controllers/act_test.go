@@ -196,6 +196,52 @@ func TestRestartIsNotMadeTwice(t *testing.T) {
 	}
 }
 
+// The beginning of an eviction moves no generation: a record that another process has written since tells
+// that it has begun, or ended, already.
+func TestEvictionBeginsOnlyOnTheRecordThatWasRead(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	records := func(record string) map[string]any {
+		return map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.LastRestartAnnotation: record}}}
+	}
+	for _, test := range []struct {
+		name   string
+		before []string
+		then   map[string]any
+		want   written
+	}{
+		{"another was written since", []string{v1alpha1.LastRestartAnnotation, "former"}, records("other"), writtenStale},
+		{"a first one was written since", []string{"team/own", "er"}, records("other"), writtenStale},
+		{"it was taken away since", []string{v1alpha1.LastRestartAnnotation, "former"}, map[string]any{"metadata": map[string]any{"annotations": nil}}, writtenStale},
+		{"it is the one that was read, whatever else has changed", []string{v1alpha1.LastRestartAnnotation, "former"}, map[string]any{"metadata": map[string]any{"labels": map[string]any{"team": "a"}}}, writtenDone},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			object := builder.StatefulSet(shop, strings.NewReplacer(" ", "-", ",", "").Replace(test.name)).Annotated(test.before...).Build()
+			w.create(t, object)
+			verdict := restartOf(known(t, object))
+			verdict.Method = v1alpha1.MethodEviction
+			a := &actor{client: w.operator, inventory: pictureOf(t, builder.Namespace(shop).Build(), object)}
+			patch, err := json.Marshal(test.then)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.patch(t, object, string(patch))
+			before := get(t, w, object).DeepCopy()
+			if became, err := a.restart(t.Context(), verdict); became != test.want || err != nil {
+				t.Fatalf("it became %d, %v; want %d", became, err, test.want)
+			}
+			got := get(t, w, object).Annotations[v1alpha1.LastRestartAnnotation]
+			want := verdict.Record.String()
+			if test.want == writtenStale {
+				want = before.Annotations[v1alpha1.LastRestartAnnotation]
+			}
+			if got != want {
+				t.Errorf("the record is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // A workload that is gone is no error, and the picture does not keep it, whichever comes first: the
 // answer or the informer's news.
 func TestWhatIsGoneLeavesThePicture(t *testing.T) {

@@ -44,7 +44,7 @@ type Options struct {
 // everything that a former leader wrote, so that nothing is decided from a picture in which a
 // restart is missing. (That holds where the API server streams lists, since Kubernetes 1.32; an older
 // one may answer from a cache that is a moment behind, and then the test on the generation refuses a
-// restart that was made already.) A standby costs next to nothing, and taking over costs the time of
+// restart that was made already, and that on the record evictions that were begun.) A standby costs next to nothing, and taking over costs the time of
 // the lists.
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	wake := &waker{}
