@@ -80,9 +80,16 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 }
 
 // Where every workload waits for the others, that is said: nobody must think that it ends by itself. Where
-// some are on their way into the mesh, it is not.
+// all are on their way into the mesh, that is said, too: nobody must think that it waits for them.
 func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
 	const allWait, nothingComes = "All of them belong to workloads that are held for the same reason", "Nothing is about to bring the others in"
+	const allCome, notByItself = "All of them are on their way into the mesh, and it follows them by itself. To have it restarted before, accept it with", "does not end by itself"
+	web := func() *builder.Workload[*appsv1.Deployment] { return deployment("shop", "web") }
+	onItsWay := func(b *builder.Workload[*appsv1.Deployment]) *builder.Workload[*appsv1.Deployment] {
+		cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: b.Build().UID, Newest: yesterday.Unix()}
+		record := inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon)
+		return b.Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause)
+	}
 	workloadIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
 	if err := unstructured.SetNestedStringMap(workloadIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
 		t.Fatal(err)
@@ -90,19 +97,24 @@ func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
 	for name, test := range map[string]struct {
 		scene        *scene
 		says, not    string
+		clearsBy     v1alpha1.ClearedBy
 		otherIsStuck bool
 	}{
-		"each waits for the other":                  {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web"), 3)), allWait, nothingComes, true},
-		"the other goes first":                      {newScene(workloadIsStrict, outside(cart(), 3), outside(deployment("shop", "web"), 3)), "There are such in its namespace.", "end by itself", false},
-		"the other goes first, by its owner's word": {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web").Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), "There are such in its namespace.", "end by itself", false},
-		"the other is never brought in":             {newScene(strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, false},
-		"one other waits, one is never brought in":  {newScene(strictIn("shop"), outside(cart(), 3), outside(deployment("shop", "web"), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, true},
+		"each waits for the other":                  {newScene(strictIn("shop"), outside(cart(), 3), outside(web(), 3)), allWait, nothingComes, byAdmin, true},
+		"the other goes first":                      {newScene(workloadIsStrict, outside(cart(), 3), outside(web(), 3)), allCome, notByItself, byCluster, false},
+		"the other goes first, by its owner's word": {newScene(strictIn("shop"), outside(cart(), 3), outside(web().Annotated(v1alpha1.AcceptAnnotation, "StrictMTLS"), 3)), allCome, notByItself, byCluster, false},
+		"the other is on its way already":           {newScene(workloadIsStrict, outside(cart(), 3), outside(onItsWay(web()), 3)), allCome, notByItself, byCluster, false},
+		"the other has opted out":                   {newScene(workloadIsStrict, outside(cart(), 3), outside(web().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled), 3)), nothingComes, allCome, byAdmin, false},
+		"the other would lose its only Pod":         {newScene(workloadIsStrict, outside(cart(), 3), outside(web().Recreate(), 3)), nothingComes, allCome, byAdmin, false},
+		"the other is never brought in":             {newScene(strictIn("shop"), outside(cart(), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, byAdmin, false},
+		"one other comes, one is never brought in":  {newScene(workloadIsStrict, outside(cart(), 3), outside(web(), 3), runs(plain("old").Build(), uninjected)), "There are such in its namespace.", allCome, byAdmin, false},
+		"one other waits, one is never brought in":  {newScene(strictIn("shop"), outside(cart(), 3), outside(web(), 3), runs(plain("old").Build(), uninjected)), nothingComes, allWait, byAdmin, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			given := verdicts(test.scene.decide())
 			cart := given["Deployment shop/cart"]
-			if cart.Reason != rollout.ReasonStrictMTLS || !strings.Contains(cart.Message, test.says) || strings.Contains(cart.Message, test.not) {
-				t.Errorf("verdict %s: %s", cart.Reason, cart.Message)
+			if cart.Reason != rollout.ReasonStrictMTLS || cart.ClearsBy != test.clearsBy || !strings.Contains(cart.Message, test.says) || strings.Contains(cart.Message, test.not) {
+				t.Errorf("verdict %s, cleared by %s: %s", cart.Reason, cart.ClearsBy, cart.Message)
 			}
 			if other, there := given["Deployment shop/web"]; there && (other.Reason == rollout.ReasonStrictMTLS) != test.otherIsStuck {
 				t.Errorf("the other's verdict is %s: %s", other.Reason, other.Message)

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -20,7 +21,7 @@ func wouldRefuseItsCallers(s *situation) *hold {
 	if !strict.Strict {
 		return nil
 	}
-	callers := s.in.callersUnder(s.policy)
+	callers := s.callers()
 	others := callers.outside - s.workload.Pods.Outside
 	if others <= 0 {
 		return nil
@@ -28,14 +29,20 @@ func wouldRefuseItsCallers(s *situation) *hold {
 	near := s.namespace.Totals.Outside - s.workload.Pods.Outside
 	message := fmt.Sprintf("%s makes it take mutual TLS only%s: once it is in the mesh it refuses Pods that are outside of it. There are such %s.",
 		strict.By, onPorts(strict.Ports), s.where(near > 0, others > near))
+	answer := &hold{reason: ReasonStrictMTLS, clearsBy: v1alpha1.ClearedByAdmin}
+	accept := "Accept it"
 	switch {
+	case callers.coming >= others:
+		answer.clearsBy = v1alpha1.ClearedByCluster
+		message += " All of them are on their way into the mesh, and it follows them by itself."
+		accept = "To have it restarted before, accept it"
 	case callers.held >= callers.outside:
 		message += " All of them belong to workloads that are held for the same reason, so that this does not end by itself."
 	case callers.coming == 0:
 		message += " Nothing is about to bring the others in, so that this does not end by itself."
 	}
-	return &hold{reason: ReasonStrictMTLS, clearsBy: v1alpha1.ClearedByAdmin,
-		message: message + fmt.Sprintf(" Accept it with accept: [StrictMTLS] in MeshPolicy %s, or for this workload alone with the annotation %s=StrictMTLS; or set the mode PERMISSIVE until everything is in the mesh.", s.policy.Name, v1alpha1.AcceptAnnotation)}
+	answer.message = message + fmt.Sprintf(" %s with accept: [StrictMTLS] in MeshPolicy %s, or for this workload alone with the annotation %s=StrictMTLS; or set the mode PERMISSIVE until everything is in the mesh.", accept, s.policy.Name, v1alpha1.AcceptAnnotation)
+	return answer
 }
 
 // where says where Pods are, without their number: that changes all the time.
@@ -71,12 +78,51 @@ func (in *Input) wouldRefuse(namespace *inventory.Namespace, workload *inventory
 type callers struct {
 	outside int
 	// held are those of workloads that would refuse their own callers, unaccepted; coming those of
-	// others that are to be brought in.
+	// others that are brought in without anybody doing anything.
 	held, coming int
 }
 
-// callersUnder counts them once for each policy, and only where somebody would refuse them.
-func (in *Input) callersUnder(policy *Policy) *callers {
+// keepsOut are asked about a caller: what its owner or an administrator must end keeps it out of the mesh,
+// and whoever would refuse it waits for nothing.
+var keepsOut = []check{
+	{"RecordIsUnknown", recordIsUnknown},
+	{"LastRestartFailed", lastRestartFailed},
+	{"IsNotSelected", isNotSelected},
+	{"IsOptedOut", isOptedOut},
+	{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk},
+	{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid},
+	{"FindingIsNotRemediated", findingIsNotRemediated},
+	{"NobodyRecreatesIt", nobodyRecreatesIt},
+	{"TemplateIsUnknown", templateIsUnknown},
+	{"IsPaused", isPaused},
+	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
+	{"NoPodCanBeCreated", noPodCanBeCreated},
+	{"EvictionIsDisabled", evictionIsDisabled},
+	{"TemplateIsLent", templateIsLent},
+	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
+	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
+	{"ArgoWaitsForItsPods", argoWaitsForItsPods},
+	{"OwnerRolledItBack", ownerRolledItBack},
+	{"CauseWasTriedAlready", causeWasTriedAlready},
+	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"IsOwnedByOperator", isOwnedByOperator},
+	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
+	{"InjectedPodsAreFailing", injectedPodsAreFailing},
+	{"UpdateIsPending", updateIsPending},
+	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+}
+
+// isKeptOut reports whether somebody must do something before the workload is brought into the mesh.
+func (s *situation) isKeptOut() bool {
+	return !s.workload.Record.InFlight() && slices.ContainsFunc(keepsOut, func(check check) bool {
+		spoken := check.ask(s)
+		return spoken != nil && (spoken.clearsBy == v1alpha1.ClearedByOwner || spoken.clearsBy == v1alpha1.ClearedByAdmin)
+	})
+}
+
+// callers counts those under the workload's policy once, and only where somebody would refuse them.
+func (s *situation) callers() *callers {
+	in, policy := s.in, s.policy
 	if known := in.callers[policy]; known != nil {
 		return known
 	}
@@ -88,11 +134,14 @@ func (in *Input) callersUnder(policy *Policy) *callers {
 		}
 		counted.outside += namespace.Totals.Outside
 		for _, workload := range namespace.Open {
+			if workload.Finding != v1alpha1.FindingMissing {
+				continue
+			}
+			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: s.podLimit}
 			switch {
-			case workload.Finding != v1alpha1.FindingMissing:
 			case in.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
 				counted.held += workload.Pods.Outside
-			default:
+			case !caller.isKeptOut():
 				counted.coming += workload.Pods.Outside
 			}
 		}
