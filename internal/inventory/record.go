@@ -137,12 +137,21 @@ func recordOf(object *Object) (*Record, error) {
 	if !set || !object.Restartable() {
 		return nil, nil
 	}
-	var record Record
-	if err := json.Unmarshal([]byte(text), &record); err != nil {
+	format := struct {
+		Version int `json:"version"`
+	}{}
+	if err := json.Unmarshal([]byte(text), &format); err != nil {
 		return nil, fmt.Errorf("annotation %s is not a record: %w", v1alpha1.LastRestartAnnotation, err)
 	}
-	if record.Version != recordVersion {
-		return nil, fmt.Errorf("annotation %s has format %d and this version knows %d", v1alpha1.LastRestartAnnotation, record.Version, recordVersion)
+	var record Record
+	err := json.Unmarshal([]byte(text), &record)
+	switch {
+	case format.Version > recordVersion:
+		return nil, &NewerRecordError{Version: format.Version, Start: record.Start}
+	case format.Version < recordVersion:
+		return nil, fmt.Errorf("annotation %s has format %d, which no version writes", v1alpha1.LastRestartAnnotation, format.Version)
+	case err != nil:
+		return nil, fmt.Errorf("annotation %s is not a record: %w", v1alpha1.LastRestartAnnotation, err)
 	}
 	cause, err := ParseCause(record.Cause)
 	if err != nil {
@@ -155,6 +164,17 @@ func recordOf(object *Object) (*Record, error) {
 		return nil, fmt.Errorf("annotation %s is not as this version writes it", v1alpha1.LastRestartAnnotation)
 	}
 	return &record, nil
+}
+
+// NewerRecordError says that a newer version wrote a record. Start is when that restart began; zero where
+// this version does not understand it.
+type NewerRecordError struct {
+	Version int
+	Start   time.Time
+}
+
+func (e *NewerRecordError) Error() string {
+	return fmt.Sprintf("annotation %s has format %d and this version knows %d", v1alpha1.LastRestartAnnotation, e.Version, recordVersion)
 }
 
 // plausible reports whether this version may have made the cause.

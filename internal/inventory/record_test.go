@@ -89,12 +89,15 @@ func TestRecordIsReadFromItsObject(t *testing.T) {
 		want       *inventory.Record
 		wantError  string
 	}{
-		"one that is in flight":              {began.String(), &began, ""},
-		"one that has ended":                 {ended.String(), &ended, ""},
-		"none where there is none":           {"", nil, ""},
-		"none where it is another object's":  {strings.ReplaceAll(began.String(), "u-1", "u-2"), nil, ""},
-		"an error where it is no record":     {"yes", nil, "is not a record"},
-		"an error where its format is newer": {strings.Replace(began.String(), `"version":1`, `"version":2`, 1), nil, "has format 2 and this version knows 1"},
+		"one that is in flight":                              {began.String(), &began, ""},
+		"one that has ended":                                 {ended.String(), &ended, ""},
+		"none where there is none":                           {"", nil, ""},
+		"none where it is another object's":                  {strings.ReplaceAll(began.String(), "u-1", "u-2"), nil, ""},
+		"an error where it is no record":                     {"yes", nil, "is not a record"},
+		"an error where its format is newer":                 {strings.Replace(began.String(), `"version":1`, `"version":2`, 1), nil, "has format 2 and this version knows 1"},
+		"an error where its format is newer and another one": {`{"version":2,"cause":{},"start":1764000000}`, nil, "has format 2 and this version knows 1"},
+		"an error where it has no format":                    {`{}`, nil, "which no version writes"},
+		"an error where its format is another one":           {`{"version":1,"cause":{}}`, nil, "is not a record"},
 		"an error where its cause is unknown": {strings.Replace(began.String(), "1/Missing", "2/Missing", 1), nil,
 			"not a cause that this version knows"},
 	} {

@@ -181,8 +181,9 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
-		if workload.RecordError != nil && mayBeInFlight(workload) {
+		if until := mayBeInFlight(workload, in.Now, timeout); until.After(in.Now) {
 			ledger.take(s, v1alpha1.MethodRolloutRestart)
+			n.looks = append(n.looks, until)
 		}
 		if workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)

@@ -1,11 +1,13 @@
 package rollout_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -66,6 +68,60 @@ func TestFailedRestartKeepsItsPlaceForAWhile(t *testing.T) {
 			}
 			if test.until != 0 && !plan.NextLook.Equal(noon.Add(test.until)) {
 				t.Errorf("looked at again at %s", plan.NextLook)
+			}
+		})
+	}
+}
+
+// A record that a newer version wrote holds a place while it looks as if its restart went on, for as long as
+// that may take. What anybody else wrote holds none.
+func TestRecordsThatCannotBeReadHoldNoPlaceForLong(t *testing.T) {
+	const minute, patience = time.Minute, 10*time.Minute + 30*time.Second
+	written := func(record string, changes ...func(*appsv1.Deployment)) []any {
+		b := cart().Annotated(v1alpha1.LastRestartAnnotation, record)
+		for _, change := range append(changes, goesOn) {
+			b.With(change)
+		}
+		return outside(b, 3)
+	}
+	begun := func(ago time.Duration) string {
+		return fmt.Sprintf(`{"version":2,"start":%q}`, noon.Add(-ago).Format(time.RFC3339))
+	}
+	changed := func(ago time.Duration) func(*appsv1.Deployment) {
+		return func(d *appsv1.Deployment) {
+			d.CreationTimestamp = metav1.NewTime(noon.Add(-ago))
+		}
+	}
+	whole := func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 3 }
+	for name, test := range map[string]struct {
+		cart []any
+		want rollout.Reason
+		// until is when the place is free by itself.
+		until time.Duration
+	}{
+		"one of a newer version":                              {written(begun(minute)), rollout.ReasonBudgetUsedUp, patience - minute},
+		"one of a newer version that began long ago":          {written(begun(patience)), rollout.ReasonRestartDue, 0},
+		"one of a newer version by a clock that is ahead":     {written(begun(-9 * minute)), rollout.ReasonBudgetUsedUp, patience + 9*minute},
+		"one of a newer version that begins in the future":    {written(begun(-11 * minute)), rollout.ReasonRestartDue, 0},
+		"one that does not tell when, of a template just now": {written(`{"version":2}`, changed(minute)), rollout.ReasonBudgetUsedUp, patience - minute},
+		"one that does not tell when":                         {written(`{"version":2}`), rollout.ReasonRestartDue, 0},
+		"each Pod that came in may take as long": {
+			runs(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(patience)).With(goesOn).Build(), uninjected, uninjected, injected), rollout.ReasonBudgetUsedUp, patience},
+		"fewer Pods are ready than are asked for": {
+			runs(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(minute)).Build(), uninjected, uninjected, broken), rollout.ReasonBudgetUsedUp, patience - minute},
+		"one of a newer version whose Pods are all there": {outside(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(minute)).With(whole), 3), rollout.ReasonRestartDue, 0},
+		"one that is none":                          {written("yes", changed(minute)), rollout.ReasonRestartDue, 0},
+		"one of no version":                         {written("{}", changed(minute)), rollout.ReasonRestartDue, 0},
+		"one of this version that it did not write": {written(`{"version":1,"cause":"x"}`, changed(minute)), rollout.ReasonRestartDue, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
+			plan := newScene(policy, test.cart, outside(deployment("shop", "pay"), 3)).decide()
+			if got := verdicts(plan)["Deployment shop/pay"]; got.Reason != test.want {
+				t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
+			}
+			if test.until != 0 && !plan.NextLook.Equal(noon.Add(test.until)) {
+				t.Errorf("looked at again in %s", plan.NextLook.Sub(noon))
 			}
 		})
 	}
