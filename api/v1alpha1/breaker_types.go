@@ -38,6 +38,12 @@ type BreakerStatus struct {
 	// fullmesh.dev/retry-requested.
 	// +optional
 	RetryTime *metav1.Time `json:"retryTime,omitempty"`
+	// probe names the workload that is tried alone, for instance "Deployment shop/cart"; unset unless
+	// state is Probing. What becomes of another one is no probe.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=640
+	Probe string `json:"probe,omitempty"`
 	// lastFailureTime is when the newest failure was; unset while the breaker is closed.
 	// +optional
 	LastFailureTime *metav1.Time `json:"lastFailureTime,omitempty"`

@@ -81,7 +81,7 @@ func (b *breaker) settle(now time.Time) {
 	}
 	b.open, b.since = true, b.failures[b.limit-1].end
 	for _, f := range b.failures {
-		b.probesFailed = max(b.probesFailed, f.probe)
+		b.probesFailed = max(b.probesFailed, b.probesWith(f))
 	}
 	b.last = b.failures[len(b.failures)-1].end
 	b.remember(now)
@@ -125,6 +125,32 @@ func (b *breaker) clear(at, now time.Time) {
 	if at.After(b.cleared) && !at.After(now.Add(longestSkew)) {
 		b.cleared = at
 	}
+}
+
+// probesWith is how many probes have failed with this one, 0 where it was none. Whoever may write on a
+// workload may write a number there, so where others depend on it the status is believed.
+func (b *breaker) probesWith(f failedRestart) int {
+	switch {
+	case !b.shared || f.probe == 0:
+		return f.probe
+	case !tries(b.before, f.workload):
+		return 0
+	case b.before.ProbesFailed == nil:
+		return 1
+	default:
+		return int(*b.before.ProbesFailed) + 1
+	}
+}
+
+// tries reports whether a workload is the probe by what the status of a breaker says.
+func tries(status *v1alpha1.BreakerStatus, workload *inventory.Workload) bool {
+	return status != nil && status.State == v1alpha1.BreakerProbing && status.Probe == workload.Key.String()
+}
+
+// isProbe reports whether a restart in flight is the probe that it says it is: by what the status of the
+// breaker says, or because this process has begun it.
+func (s *situation) isProbe(status *v1alpha1.BreakerStatus, record *inventory.Record, number int) bool {
+	return number > 0 && (tries(status, s.workload) || s.in.started(s.workload.Object.UID).Cause == record.Cause)
 }
 
 func (b *breaker) needsAdmin() bool { return b.open && b.probesFailed >= probesAtMost }
@@ -202,7 +228,7 @@ func (b *breaker) status() *v1alpha1.BreakerStatus {
 	if b.open {
 		status.State = v1alpha1.BreakerOpen
 		if b.probe != nil {
-			status.State = v1alpha1.BreakerProbing
+			status.State, status.Probe = v1alpha1.BreakerProbing, b.probe.Key.String()
 		} else if !b.needsAdmin() {
 			status.RetryTime = inSeconds(b.retry)
 		}
@@ -234,6 +260,8 @@ type breakers struct {
 	// vain are restarts that brought no sidecar, and well the newest that did, by revision.
 	vain map[string][]failedRestart
 	well map[string]time.Time
+	// tried are the probes that ended well, by revision.
+	tried map[string][]failedRestart
 	// flying and probing are what is in flight, and the probe among it, by revision.
 	flying  map[string]int
 	probing map[string]*inventory.Workload
@@ -242,7 +270,7 @@ type breakers struct {
 func newBreakers() *breakers {
 	return &breakers{
 		policies: map[*Policy]*breaker{}, namespaces: map[string]*breaker{}, injectors: map[*Policy]map[string]*breaker{}, within: map[injection]*breaker{},
-		vain: map[string][]failedRestart{}, well: map[string]time.Time{}, flying: map[string]int{}, probing: map[string]*inventory.Workload{},
+		vain: map[string][]failedRestart{}, well: map[string]time.Time{}, tried: map[string][]failedRestart{}, flying: map[string]int{}, probing: map[string]*inventory.Workload{},
 	}
 }
 
@@ -280,8 +308,12 @@ func (b *breakers) cameWell(s *situation, record *inventory.Record) {
 	if record.End == nil {
 		return
 	}
-	if record.Probe.Policy > 0 && s.policy.Selects(s.workload) {
+	if record.Probe.Policy > 0 && tries(s.policy.breaker, s.workload) && s.policy.Selects(s.workload) {
 		b.policies[s.policy].clear(*record.End, s.in.Now)
+	}
+	if record.Probe.Injector > 0 {
+		cause, _ := inventory.ParseCause(record.Cause)
+		b.tried[cause.Revision] = append(b.tried[cause.Revision], failedRestart{s.workload, *record.End, record.Probe.Injector})
 	}
 	if record.Probe.Namespace > 0 {
 		b.namespaces[s.namespace.Name].clear(*record.End, s.in.Now)
@@ -297,11 +329,11 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 	cause, _ := inventory.ParseCause(record.Cause)
 	switch {
 	case record.InFlight():
-		policy.fly(s.workload, record.Probe.Policy)
-		namespace.fly(s.workload, record.Probe.Namespace)
-		b.inNamespace(s, cause.Revision).fly(s.workload, record.Probe.Injector)
+		policy.fly(s.workload, s.isProbe(policy.before, record, record.Probe.Policy))
+		namespace.fly(s.workload, record.Probe.Namespace > 0)
+		b.inNamespace(s, cause.Revision).fly(s.workload, record.Probe.Injector > 0)
 		b.flying[cause.Revision]++
-		if record.Probe.Injector > 0 {
+		if s.isProbe(s.policy.injectors[cause.Revision], record, record.Probe.Injector) {
 			b.probing[cause.Revision] = s.workload
 		}
 	case record.Result == v1alpha1.ResultSucceeded:
@@ -319,9 +351,9 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 	}
 }
 
-func (b *breaker) fly(workload *inventory.Workload, probe int) {
+func (b *breaker) fly(workload *inventory.Workload, isProbe bool) {
 	b.inFlight++
-	if probe > 0 {
+	if isProbe {
 		b.probe = workload
 	}
 }
@@ -341,7 +373,7 @@ func (b *breakers) settle(now time.Time) {
 		own.settle(now)
 		b.injectors[policy] = map[string]*breaker{}
 		for revision := range b.vain {
-			injector := b.injector(policy, revision)
+			injector := b.injector(policy, revision, now)
 			injector.settle(now)
 			b.injectors[policy][revision] = injector
 		}
@@ -354,13 +386,24 @@ func (b *breakers) settle(now time.Time) {
 	}
 }
 
-func (b *breakers) injector(policy *Policy, revision string) *breaker {
-	return &breaker{
+// injector is the breaker of a revision. Any restart that came well keeps it from opening, and only the
+// one that it was tried by closes it.
+func (b *breakers) injector(policy *Policy, revision string, now time.Time) *breaker {
+	own := &breaker{
 		name: fmt.Sprintf("under injector revision %q", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
-		limit: injectorStopAfter, coolDown: policy.coolDown, shared: true, cleared: b.well[revision], failures: slices.Clone(b.vain[revision]),
-		inFlight: b.flying[revision], probe: b.probing[revision],
+		limit: injectorStopAfter, coolDown: policy.coolDown, shared: true, before: policy.injectors[revision], asked: servedAt(policy.retryServed),
+		failures: slices.Clone(b.vain[revision]), inFlight: b.flying[revision], probe: b.probing[revision],
 		cure: fmt.Sprintf(`kubectl annotate meshpolicy/%s %s="$(date)" --overwrite`, policy.Name, v1alpha1.RetryAnnotation),
 	}
+	if own.before == nil {
+		own.clear(b.well[revision], now)
+	}
+	for _, probe := range b.tried[revision] {
+		if tries(own.before, probe.workload) {
+			own.clear(probe.end, now)
+		}
+	}
+	return own
 }
 
 // inNamespace is the breaker of an injector revision in the namespace of a workload.

@@ -95,6 +95,15 @@ func TestBreakers(t *testing.T) {
 		object.Status.Breaker = &breaker
 		return object
 	}
+	// trying is the status while a workload is tried alone, after so many that failed.
+	trying := func(key string, failed int32) *v1alpha1.MeshPolicy {
+		return status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerProbing, Probe: key, ProbesFailed: &failed})
+	}
+	injecting := func(breaker v1alpha1.BreakerStatus) *v1alpha1.MeshPolicy {
+		object := policy().Build()
+		object.Status.InjectorBreakers = []v1alpha1.InjectorBreaker{{Revision: "default", Breaker: breaker}}
+		return object
+	}
 	at := func(ago time.Duration) *metav1.Time { return new(metav1.NewTime(noon.Add(-ago))) }
 	for name, test := range map[string]breaks{
 		"two failed workloads do not stop a policy": {
@@ -122,17 +131,29 @@ func TestBreakers(t *testing.T) {
 		"one by a clock that is ahead does": {
 			newScene(target, three(-9*minute)), rollout.ReasonBreakerOpen, byTime, "", 69 * minute},
 		"while a probe is in flight nothing else is": {
-			newScene(target, three(61*minute), meshed("d"), tried("d", "x", "", minute, probe(1))), rollout.ReasonBreakerOpen, byCluster, "Deployment d/x is restarted alone, to see whether it goes well now.", 0},
+			newScene(trying("Deployment d/x", 0), target, three(61*minute), meshed("d"), tried("d", "x", "", minute, probe(1))), rollout.ReasonBreakerOpen, byCluster, "Deployment d/x is restarted alone, to see whether it goes well now.", 0},
+		"nor while this process has begun it, and that is not yet written down": {
+			newScene(target, three(61*minute), meshed("d"), tried("d", "x", "", minute, probe(1))).hasBegun("d", "x"), rollout.ReasonBreakerOpen, byCluster, "Deployment d/x is restarted alone", 0},
+		"one in flight that says so of itself is no probe": {
+			newScene(trying("Deployment d/y", 0), target, three(61*minute), meshed("d"), tried("d", "x", "", minute, probe(1))), rollout.ReasonBreakerOpen, byCluster, "One more is tried alone when those in flight have ended.", 0},
 		"a probe waits for what was in flight before": {
 			newScene(target, three(61*minute), meshed("d"), tried("d", "x", "", minute)), rollout.ReasonBreakerOpen, byCluster, "One more is tried alone when those in flight have ended.", 0},
 		"a probe that failed doubles the wait": {
-			newScene(target, three(minute, probe(1))), rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+			newScene(trying("Deployment c/x", 0), target, three(minute, probe(1))), rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
 		"another one doubles it again": {
-			newScene(target, three(minute, probe(2))), rollout.ReasonBreakerOpen, byTime, "", 239 * minute},
+			newScene(trying("Deployment c/x", 1), target, three(minute, probe(2))), rollout.ReasonBreakerOpen, byTime, "", 239 * minute},
+		"whatever number is written on it, it is one": {
+			newScene(trying("Deployment c/x", 0), target, three(minute, probe(3))), rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+		"one that is no probe by the status is none": {
+			newScene(trying("Deployment d/x", 0), target, three(minute, probe(3))), rollout.ReasonBreakerOpen, byTime, "", 59 * minute},
+		"nor is the one that was a probe once": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Probe: "Deployment c/x"}), target, three(minute, probe(3))), rollout.ReasonBreakerOpen, byTime, "", 59 * minute},
 		"after three somebody must ask": {
-			newScene(target, three(1000*minute, probe(3))), rollout.ReasonBreakerOpen, byAdmin, "Each of 3 more that were tried alone failed as well. Mend what is wrong and run: kubectl annotate meshpolicy/mesh", 0},
+			newScene(trying("Deployment c/x", 2), target, three(1000*minute, probe(3))), rollout.ReasonBreakerOpen, byAdmin, "Each of 3 more that were tried alone failed as well. Mend what is wrong and run: kubectl annotate meshpolicy/mesh", 0},
 		"a probe that came well closes it": {
-			newScene(target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute, probe(1))), rollout.ReasonRestartDue, "", "", 0},
+			newScene(trying("Deployment d/x", 0), target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute, probe(1))), rollout.ReasonRestartDue, "", "", 0},
+		"one that came well and says of itself that it is a probe does not": {
+			newScene(trying("Deployment d/y", 0), target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute, probe(1))), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
 		"a restart that came well and was no probe does not": {
 			newScene(target, three(10*minute), meshed("d"), tried("d", "x", v1alpha1.ResultSucceeded, minute)), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
 		"a probe that came well is remembered by the status": {
@@ -188,6 +209,21 @@ func TestBreakers(t *testing.T) {
 		"nor do three where one came well since": {
 			newScene(target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
 				tried("bank", "well", v1alpha1.ResultSucceeded, minute)).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"one that came well does not close it": {
+			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
+				tried("bank", "well", v1alpha1.ResultSucceeded, minute, ofInjector(1))).checkedSince(), rollout.ReasonInjectorBreakerOpen, byTime, "", 58 * minute},
+		"the one by which it was tried does": {
+			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerProbing, Probe: "Deployment bank/well"}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
+				tried("bank", "well", v1alpha1.ResultSucceeded, minute, ofInjector(1))).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"while it is tried nothing else is": {
+			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerProbing, Probe: "Deployment bank/well"}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 62*minute), inVain("bank", "y", 62*minute), inVain("desk", "z", 62*minute),
+				tried("bank", "well", "", minute, ofInjector(1))).checkedSince(), rollout.ReasonInjectorBreakerOpen, byCluster, "Deployment bank/well is restarted alone", 0},
+		"unless what is in flight only says so of itself": {
+			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 62*minute), inVain("bank", "y", 62*minute), inVain("desk", "z", 62*minute),
+				tried("bank", "well", "", minute, ofInjector(1))).checkedSince(), rollout.ReasonInjectorBreakerOpen, byCluster, "when those in flight have ended", 0},
+		"when it failed again it waits longer": {
+			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerProbing, Probe: "Deployment desk/z", ProbesFailed: new(int32(1))}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", minute, ofInjector(2))).checkedSince(),
+			rollout.ReasonInjectorBreakerOpen, byTime, "", 239 * minute},
 		"nor do three by which the injector has changed since": {
 			newScene(target, inNamespaces("bank", "desk"), inVain("bank", "x", 10*minute), inVain("bank", "y", 10*minute), inVain("desk", "z", 10*minute)).injectorChangedAt(noon.Add(-5 * minute)).checkedSince(),
 			rollout.ReasonRestartDue, "", "", 0},
@@ -216,6 +252,18 @@ func inVain(namespace, name string, ago time.Duration, changes ...func(*inventor
 	return tried(namespace, name, v1alpha1.ResultIneffective, ago, changes...)
 }
 
+// hasBegun says that this process has begun the restart of a Deployment.
+func (s *scene) hasBegun(namespace, name string) *scene {
+	uid := types.UID("deployment-" + namespace + "-" + name)
+	s.Started = func(of types.UID) rollout.Start {
+		if of != uid {
+			return rollout.Start{}
+		}
+		return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-time.Minute)}
+	}
+	return s
+}
+
 // checkedSince answers every dry run after all that has happened.
 func (s *scene) checkedSince() *scene {
 	return s.answer(rollout.Check{Observed: sidecar("default"), At: noon.Add(time.Second), Received: noon})
@@ -223,7 +271,9 @@ func (s *scene) checkedSince() *scene {
 
 // What a restart that begins as a probe writes down says so.
 func TestProbeIsWrittenDown(t *testing.T) {
-	s := newScene(builder.Enforcing("mesh").Unbounded().CoolDown(60), outside(cart(), 3), outside(deployment("shop", "pay"), 3),
+	object := builder.Enforcing("mesh").Unbounded().CoolDown(60).Build()
+	object.Status.Breaker = &v1alpha1.BreakerStatus{State: v1alpha1.BreakerProbing, Probe: "Deployment c/x"}
+	s := newScene(object, outside(cart(), 3), outside(deployment("shop", "pay"), 3),
 		inNamespaces("a", "b", "c"), failedAgo("a", "x", time.Hour), failedAgo("b", "x", time.Hour), failedAgo("c", "x", time.Hour, probe(1)),
 		failedAgo("shop", "x", time.Hour), failedAgo("shop", "y", time.Hour))
 	plan := s.decide()
@@ -235,7 +285,7 @@ func TestProbeIsWrittenDown(t *testing.T) {
 		t.Errorf("the other one: %s: %s", got.Reason, got.Message)
 	}
 	for _, standing := range plan.Policies {
-		if breaker := standing.Breaker; breaker.State != v1alpha1.BreakerProbing || *breaker.ProbesFailed != 1 || *breaker.FailedWorkloads != 5 || breaker.RetryTime != nil || len(breaker.Failed) != 5 {
+		if breaker := standing.Breaker; breaker.State != v1alpha1.BreakerProbing || breaker.Probe != "Deployment shop/cart" || *breaker.ProbesFailed != 1 || *breaker.FailedWorkloads != 5 || breaker.RetryTime != nil || len(breaker.Failed) != 5 {
 			t.Errorf("the policy's breaker is told as %+v", breaker)
 		}
 	}

@@ -42,9 +42,10 @@ type Policy struct {
 	stopAfter int
 	coolDown  time.Duration
 
-	// breaker and retryServed are what its status says, retryRequested what its annotation does. new
+	// breaker, injectors (by revision) and retryServed are what its status says, retryRequested what its annotation does. new
 	// says that nothing has been written about it yet.
 	breaker        *v1alpha1.BreakerStatus
+	injectors      map[string]*v1alpha1.BreakerStatus
 	retryServed    *v1alpha1.ServedRetry
 	retryRequested string
 	isNew          bool
@@ -68,9 +69,13 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 		stopAfter:       defaultStopAfter,
 		coolDown:        defaultCoolDown,
 		breaker:         object.Status.Breaker,
+		injectors:       map[string]*v1alpha1.BreakerStatus{},
 		retryServed:     object.Status.RetryServed,
 		retryRequested:  requested(object.Annotations),
 		isNew:           object.Status.ObservedGeneration == nil,
+	}
+	for i := range object.Status.InjectorBreakers {
+		policy.injectors[object.Status.InjectorBreakers[i].Revision] = &object.Status.InjectorBreakers[i].Breaker
 	}
 	var err error
 	if spec.NamespaceSelector != nil {
