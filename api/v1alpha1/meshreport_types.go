@@ -218,8 +218,9 @@ const (
 	ResultReverted RestartResult = "Reverted"
 	// ResultRolledBack: its owner rolled the restart back (kubectl rollout undo).
 	ResultRolledBack RestartResult = "RolledBack"
-	// ResultInterrupted: somebody or something kept the last Pods from being evicted for long. When it
-	// no longer does, they are.
+	// ResultInterrupted: somebody or something kept the last Pods from being evicted for long; when it
+	// no longer does, they are. Or a rollout of the workload's owner overtook the restart, and makes no
+	// progress by itself.
 	ResultInterrupted RestartResult = "Interrupted"
 )
 

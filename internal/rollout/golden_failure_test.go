@@ -177,6 +177,7 @@ var failureStories = map[string]func(*simulation){
 		s.run(5)
 		s.say("The owner of cart rolls out another version, which crashes.")
 		cart.crashes = func(p *pod) bool { return p.revision == 3 }
+		s.writtenBy(cart, "helm", metav1.ManagedFieldsOperationUpdate)
 		s.setTemplate(cart, "version", "2")
 		s.runUntilQuiet()
 		s.say("The owner rolls out a version that does not.")

@@ -225,9 +225,14 @@ func isNoWorse(workload *inventory.Workload) bool {
 	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
 }
 
-// fail ends a restart that makes no progress, and says what keeps it from going on.
+// fail ends a restart that makes no progress, and says what keeps it from going on. Where the owner has
+// begun a rollout of another template since, that is what makes none.
 func (s *situation) fail(progressTimeout time.Duration) Verdict {
 	culprit, eventsOf := whatFails(s.workload)
+	writer := s.workload.Object.TemplateWriter
+	if s.workload.Record.Decided != s.decided() && writer.Time.After(s.workload.Record.Start) {
+		return s.finish(v1alpha1.ResultInterrupted, fmt.Sprintf("A rollout of its own%s overtook the restart and makes no progress (%s)%s.", begunBy(writer), progress(s.workload), culprit))
+	}
 	verdict := s.finish(v1alpha1.ResultFailed, failure(s.workload, progressTimeout)+culprit+".")
 	verdict.EventsOf = eventsOf
 	return verdict

@@ -12,6 +12,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/test/builder"
 )
 
 // writtenBy names who wrote a Deployment a minute ago.
@@ -74,4 +75,35 @@ func TestRestartThatWasTakenBackIsNotRepeated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an owner rolls out while a restart goes on is not held against the restart.
+func TestRolloutThatOvertakesARestartIsNamed(t *testing.T) {
+	otherVersion := func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "app:2" }
+	soon := builder.Enforcing("mesh").ProgressTimeout(60)
+	for name, test := range map[string]struct {
+		scene   *scene
+		result  v1alpha1.RestartResult
+		message string
+	}{
+		"the owner has rolled out another template since": {
+			newScene(soon, runs(restarting().With(otherVersion).With(writtenBy("helm")).Build(), uninjected, uninjected, crashing)), v1alpha1.ResultInterrupted,
+			`A rollout of its own, begun by field manager "helm" at 2026-11-23T11:59:00Z, overtook the restart and makes no progress (0 of 3 Pods are ready in the mesh); Pod cart-2, container app: CrashLoopBackOff`},
+		"the owner had rolled it out before": {
+			newScene(soon, runs(restarting().With(otherVersion).With(writtenBy("helm")).With(before).Build(), uninjected, uninjected, crashing)), v1alpha1.ResultFailed, "The restart has failed"},
+		"the owner has written the same template again": {
+			newScene(soon, runs(restarting().With(writtenBy("helm")).Build(), uninjected, uninjected, crashing)), v1alpha1.ResultFailed, "The restart has failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict := only(t, test.scene.decide())
+			if verdict.Record.Result != test.result || !strings.HasPrefix(verdict.Record.Message, test.message) {
+				t.Errorf("it ended as %s: %s", verdict.Record.Result, verdict.Record.Message)
+			}
+		})
+	}
+}
+
+// before puts what was written before the restarts of these tests.
+func before(d *appsv1.Deployment) {
+	d.ManagedFields[0].Time = new(metav1.NewTime(began.Add(-time.Minute)))
 }
