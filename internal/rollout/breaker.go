@@ -431,6 +431,21 @@ func (b *breakers) of(s *situation) []*breaker {
 	return all
 }
 
+// tryOne reports whether one workload is to be tried under an open breaker, or under one that stops other
+// namespaces as well.
+func (b *breakers) tryOne(s *situation, shared bool) bool {
+	return slices.ContainsFunc(b.of(s), func(own *breaker) bool { return own.open && (own.shared || !shared) })
+}
+
+// failedIn is how many restarts have failed, or were in vain, in the namespace of a workload.
+func (b *breakers) failedIn(s *situation) int {
+	failed := len(b.namespaces[s.namespace.Name].failures)
+	if within := b.within[injection{s.namespace.Name, s.workload.Expectation.Revision}]; within != nil {
+		failed += len(within.failures)
+	}
+	return failed
+}
+
 // begin counts a restart that begins now, and says which breakers it tries.
 func (b *breakers) begin(s *situation) inventory.Probe {
 	probe := inventory.Probe{

@@ -291,6 +291,43 @@ func TestProbeIsWrittenDown(t *testing.T) {
 	}
 }
 
+// What is tried under an open breaker is what costs the least where it fails.
+func TestTheSmallestIsTried(t *testing.T) {
+	const ago = 6 * time.Minute
+	huge := func(namespace string) []any { return outside(deployment(namespace, "huge").Replicas(9).RolledOut(), 9) }
+	small := func(namespace string) []any {
+		return outside(deployment(namespace, "small").Replicas(2).RolledOut(), 2)
+	}
+	three := append(append(failedAgo("a", "x", ago), failedAgo("b", "x", ago)...), failedAgo("c", "x", ago)...)
+	vain := append(append(inVain("a", "x", ago), inVain("b", "x", ago)...), inVain("c", "x", ago)...)
+	for name, test := range map[string]struct {
+		objects []any
+		want    string
+	}{
+		"of a large one and a small one, the small one":                {[]any{three, huge("aa"), small("shop")}, "Deployment shop/small"},
+		"nothing of a namespace in which something has failed":         {[]any{three, small("a"), huge("shop")}, "Deployment shop/huge"},
+		"nor of one in which something was in vain":                    {[]any{vain, small("a"), huge("shop")}, "Deployment shop/huge"},
+		"unless there is no other":                                     {[]any{three, small("a"), huge("a")}, "Deployment a/small"},
+		"a healthy one before one that is not":                         {[]any{three, runs(deployment("aa", "ill").Replicas(2).RolledOut().Build(), uninjected, broken), huge("shop")}, "Deployment shop/huge"},
+		"whatever an owner wants to be first":                          {[]any{three, runs(deployment("aa", "loud").Annotated(v1alpha1.FirstAnnotation, "true").Build(), uninjected, uninjected, uninjected), small("shop")}, "Deployment shop/small"},
+		"the small one of a namespace, though another serves nothing":  {[]any{three, runs(deployment("shop", "down").Build(), broken, broken, broken), small("shop")}, "Deployment shop/small"},
+		"of a namespace that has stopped alone as well, the small one": {[]any{failedAgo("shop", "x", ago), failedAgo("shop", "y", ago), runs(deployment("shop", "down").Build(), broken, broken, broken), small("shop")}, "Deployment shop/small"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(builder.Enforcing("mesh").Unbounded().CoolDown(300), inNamespaces("a", "aa", "b", "c"), test.objects).checkedSince()
+			var begun []string
+			for key, verdict := range verdicts(s.decide()) {
+				if verdict.Step == rollout.StepRestart {
+					begun = append(begun, key)
+				}
+			}
+			if len(begun) != 1 || begun[0] != test.want {
+				t.Errorf("restarted are %v", begun)
+			}
+		})
+	}
+}
+
 // However everything crashes, no more workloads are hurt than it takes to see that, and those that were
 // in flight then.
 func TestFewAreHurtWhereEverythingCrashes(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 
 // turns hands out restarts in a fair order: the namespace that has the fewest in flight is next; among
 // those the one that has waited for the longest, by what its report says, and then the first by name. One
-// gets more than half of what its policy allows at once only when no other one can use it.
+// gets more than half of what its policy allows at once only when no other one can use it. While an open
+// breaker lets one be tried, that is the one whose failure would cost the least, of a namespace in which
+// nothing has failed.
 type turns struct {
 	ledger *ledger
 	queues []*queue
@@ -25,6 +27,21 @@ type queue struct {
 	candidates []candidate
 	// served is when it had its last turn.
 	served time.Time
+	// failed, rank and size say what the first of the candidates would cost as the one that is tried; 0
+	// while everything goes on.
+	failed, rank, size int
+}
+
+// moveUp looks at the candidate that is the first now.
+func (q *queue) moveUp() {
+	q.failed, q.rank, q.size = 0, 0, 0
+	if len(q.candidates) == 0 {
+		return
+	}
+	if s := q.candidates[0].situation; s.in.breakers.tryOne(s, true) {
+		// The owner's word is about the namespace alone.
+		q.failed, q.rank, q.size = s.in.breakers.failedIn(s), max(1, rankAsFirst(s.workload)), s.workload.Pods.Running
+	}
 }
 
 // newTurns puts the candidates of each namespace in order.
@@ -42,6 +59,7 @@ func newTurns(candidates []candidate, ledger *ledger) *turns {
 	}
 	for _, q := range t.queues {
 		slices.SortStableFunc(q.candidates, inOrder)
+		q.moveUp()
 	}
 	heap.Init(t)
 	return t
@@ -73,13 +91,14 @@ func (t *turns) next() (candidate, bool) {
 		}
 		next := first.candidates[0]
 		first.candidates = first.candidates[1:]
+		first.moveUp()
 		return next, true
 	}
 	return candidate{}, false
 }
 
-// inOrder compares candidates of a namespace. Where it is to be shown that injection works, the one that
-// is to go first comes first. Otherwise those that serve nothing now do; StatefulSets are the last, and
+// inOrder compares candidates of a namespace. Where it is to be shown that injection works, or that
+// restarts go well again, the one that is to go first comes first. Otherwise those that serve nothing now do; StatefulSets are the last, and
 // the small come before the large.
 func inOrder(a, b candidate) int {
 	return cmp.Or(
@@ -90,7 +109,7 @@ func inOrder(a, b candidate) int {
 }
 
 func (c *candidate) turn() int {
-	if c.situation.trial().open() {
+	if c.situation.trial().open() || c.situation.in.breakers.tryOne(c.situation, false) {
 		return rankAsFirst(c.situation.workload)
 	}
 	return turn(c.situation.workload)
@@ -115,7 +134,8 @@ func (t *turns) Len() int { return len(t.queues) }
 // Less is documented at Len.
 func (t *turns) Less(i, j int) bool {
 	a, b := t.queues[i], t.queues[j]
-	return cmp.Or(cmp.Compare(t.used(i), t.used(j)), a.served.Compare(b.served), strings.Compare(a.namespace, b.namespace)) < 0
+	return cmp.Or(cmp.Compare(a.failed, b.failed), cmp.Compare(a.rank, b.rank), cmp.Compare(a.size, b.size),
+		cmp.Compare(t.used(i), t.used(j)), a.served.Compare(b.served), strings.Compare(a.namespace, b.namespace)) < 0
 }
 
 // Swap is documented at Len.
