@@ -35,10 +35,10 @@ func capacityIsMissing(s *situation) *hold {
 // longestQuote is how much of what others say is repeated.
 const longestQuote = 200
 
-// inShort is what the scheduler says of the nodes, without what it says of preemption.
+// inShort is what the scheduler or a controller says, in one line and without what is said of preemption.
 func inShort(message string) string {
 	message, _, _ = strings.Cut(message, " preemption:")
-	message = strings.TrimSuffix(strings.TrimSpace(message), ".")
+	message = strings.TrimSuffix(strings.Join(strings.Fields(message), " "), ".")
 	if message == "" {
 		return "it does not say why"
 	}

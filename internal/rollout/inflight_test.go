@@ -146,7 +146,7 @@ func TestRestartInFlight(t *testing.T) {
 			newScene(runs(begunBefore(restarting(), longAgo).Build(), uninjected, uninjected, notReadySince(yesterday), notReadySince(began))),
 			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh); Pod cart-3 is not ready.", false},
 		"has failed, and says why no Pod is created": {
-			newScene(runs(begunBefore(restarting(), longAgo).With(refusing(`pods "cart-1-x" is forbidden: exceeded quota: pods`)).Build(), three(uninjected)...)),
+			newScene(runs(begunBefore(restarting(), longAgo).With(refusing("pods \"cart-1-x\" is forbidden:\n  exceeded quota: pods\n")).Build(), three(uninjected)...)),
 			v1alpha1.ResultFailed, `(0 of 3 Pods are ready in the mesh); no further Pod is created: pods "cart-1-x" is forbidden: exceeded quota: pods.`, false},
 		"that takes sidecars away has failed, and names the Pod without one that crashes": {
 			newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), builder.Enforcing("mesh").ProgressTimeout(60),
