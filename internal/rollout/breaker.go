@@ -362,7 +362,7 @@ func (b *breaker) fly(workload *inventory.Workload, isProbe bool) {
 // when all had known of the last change for a while, and nothing has changed since. Where the workload is
 // excused, what decided is left out.
 func (s *situation) wasInVain(record *inventory.Record) bool {
-	return !s.workload.Complete() && (record.Decided == "" || record.Decided == s.decided()) &&
+	return (record.Decided == "" || record.Decided == s.decided()) &&
 		!record.Start.Before(s.namespace.Changed.Add(graceAfterChange)) &&
 		!record.Start.Before(s.in.Snapshot.ChangedFor(s.workload.Expectation).Add(graceAfterChange))
 }

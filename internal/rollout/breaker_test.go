@@ -167,6 +167,23 @@ func TestBreakers(t *testing.T) {
 		"failed probes are remembered by the status when their workloads are gone": {
 			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), LastFailureTime: at(minute), ProbesFailed: new(int32(1))}), target, three(10*minute)),
 			rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+		"not those before an administrator asked": {
+			newScene(asked(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), LastFailureTime: at(minute), ProbesFailed: new(int32(1))})), target, three(minute)),
+			rollout.ReasonBreakerOpen, byTime, "", 59 * minute},
+		"nor those of a breaker that opened in the future": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(-11 * minute), ProbesFailed: new(int32(1))}), target, three(minute)), rollout.ReasonBreakerOpen, byTime, "", 59 * minute},
+		"one that failed in the future puts nothing off": {
+			newScene(status(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), LastFailureTime: at(-11 * minute), ProbesFailed: new(int32(1))}), target, three(minute)), rollout.ReasonBreakerOpen, byTime, "", 119 * minute},
+		"those that the policy leaves out do not count": {
+			newScene(policy().Selecting("tier", "web"), outside(cart().Labelled("tier", "web"), 3), three(minute)), rollout.ReasonRestartDue, "", "", 0},
+		"nor does one that it leaves out close it": {
+			newScene(leavingOut(trying("Deployment d/x", 0)), target, three(10*minute), meshed("d"), leftOut(tried("d", "x", v1alpha1.ResultSucceeded, minute, probe(1)))), rollout.ReasonBreakerOpen, byTime, "", 50 * minute},
+		"an administrator who asked has a namespace forget its probes as well": {
+			newScene(asked(policy().Build()), target, failedAgo("shop", "x", minute), failedAgo("shop", "y", minute)).
+				when(reporting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), ProbesFailed: new(int32(1))})), rollout.ReasonNamespaceBreakerOpen, byTime, "", 59 * minute},
+		"and otherwise it remembers them": {
+			newScene(target, failedAgo("shop", "x", minute), failedAgo("shop", "y", minute)).
+				when(reporting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: at(9 * minute), ProbesFailed: new(int32(1))})), rollout.ReasonNamespaceBreakerOpen, byTime, "", 119 * minute},
 		"two failed workloads stop their namespace": {
 			newScene(target, failedAgo("shop", "x", minute), failedAgo("shop", "y", minute)), rollout.ReasonNamespaceBreakerOpen, byTime,
 			`Nothing more is restarted in this namespace: the restarts of 2 workloads have failed (Deployment shop/y, Deployment shop/x). At 2026-11-23T12:59:00Z one more is tried alone. To go on before that, mend what is wrong and run: kubectl annotate namespace/shop fullmesh.dev/retry-requested="$(date)" --overwrite`, 59 * minute},
@@ -209,6 +226,12 @@ func TestBreakers(t *testing.T) {
 		"nor do three where one came well since": {
 			newScene(target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
 				tried("bank", "well", v1alpha1.ResultSucceeded, minute)).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"whatever says that it comes well in the future": {
+			newScene(target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
+				tried("bank", "ahead", v1alpha1.ResultSucceeded, -11*minute), tried("desk", "well", v1alpha1.ResultSucceeded, minute)).checkedSince(), rollout.ReasonRestartDue, "", "", 0},
+		"which alone is nothing": {
+			newScene(target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
+				tried("bank", "ahead", v1alpha1.ResultSucceeded, -11*minute)).checkedSince(), rollout.ReasonInjectorBreakerOpen, byTime, "", 58 * minute},
 		"one that came well does not close it": {
 			newScene(injecting(v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen}), target, inNamespaces("bank", "desk"), inVain("bank", "x", 2*minute), inVain("bank", "y", 2*minute), inVain("desk", "z", 2*minute),
 				tried("bank", "well", v1alpha1.ResultSucceeded, minute, ofInjector(1))).checkedSince(), rollout.ReasonInjectorBreakerOpen, byTime, "", 58 * minute},
@@ -238,6 +261,49 @@ func TestBreakers(t *testing.T) {
 				t.Errorf("it is tried in %s and looked at in %s", until, plan.NextLook.Sub(noon))
 			}
 		})
+	}
+}
+
+// asked is a policy that was asked five minutes ago to try again.
+func asked(policy *v1alpha1.MeshPolicy) *v1alpha1.MeshPolicy {
+	policy.Status.RetryServed = &v1alpha1.ServedRetry{Value: "then", Time: metav1.NewTime(noon.Add(-5 * time.Minute))}
+	return policy
+}
+
+// leavingOut has a policy govern no workload with the label tier, which leftOut adds.
+func leavingOut(policy *v1alpha1.MeshPolicy) *v1alpha1.MeshPolicy {
+	policy.Spec.WorkloadSelector = &v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "tier", Operator: metav1.LabelSelectorOpDoesNotExist}}}
+	return policy
+}
+
+func leftOut(objects []any) []any {
+	template := &objects[0].(*appsv1.Deployment).Spec.Template
+	template.Labels = with(template.Labels, "tier", "legacy")
+	return objects
+}
+
+// reporting has every report say how the breaker of its namespace stands.
+func reporting(breaker v1alpha1.BreakerStatus) func(*rollout.Input) {
+	return func(in *rollout.Input) {
+		in.Reported = func(string) *v1alpha1.MeshReportStatus { return &v1alpha1.MeshReportStatus{Breaker: &breaker} }
+	}
+}
+
+// A policy tells of no more injectors than its status has room for.
+func TestOpenBreakersOfManyInjectors(t *testing.T) {
+	s := newScene(inNamespaces("a", "b"))
+	for revision := range v1alpha1.MaxInjectorBreakers + 1 {
+		of := func(record *inventory.Record) {
+			cause, _ := inventory.ParseCause(record.Cause)
+			cause.Revision, record.Decided = fmt.Sprintf("r%02d", revision), ""
+			record.Cause = cause.String()
+		}
+		s.with(inVain("a", fmt.Sprintf("x%d", revision), time.Minute, of), inVain("a", fmt.Sprintf("y%d", revision), time.Minute, of), inVain("b", fmt.Sprintf("x%d", revision), time.Minute, of))
+	}
+	for _, standing := range s.decide().Policies {
+		if got := len(standing.Injectors); got != v1alpha1.MaxInjectorBreakers {
+			t.Errorf("%d injectors are told of", got)
+		}
 	}
 }
 

@@ -237,11 +237,12 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 		scene *scene
 		want  rollout.Step
 	}{
-		"a check after the last such Pod is good":     {newScene(outside(cart(), 3), silent(noon.Add(-2*time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
-		"a check before it is not":                    {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepCheck},
-		"a check in the same second is not":           {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepCheck},
-		"a Pod made just after a change says nothing": {newScene(labelledAt(noon.Add(-80*time.Second)), outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepRestart},
-		"Pods in another namespace say nothing":       {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
+		"a check after the last such Pod is good":                 {newScene(outside(cart(), 3), silent(noon.Add(-2*time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
+		"a check before it is not":                                {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepCheck},
+		"a check in the same second is not":                       {newScene(outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepCheck},
+		"a Pod made just after a change says nothing":             {newScene(labelledAt(noon.Add(-80*time.Second)), outside(cart(), 3), silent(noon.Add(-time.Minute))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepRestart},
+		"a Pod made before its template was changed says nothing": {newScene(outside(cart(), 3), runs(deployment("shop", "silent").CreatedAt(noon.Add(-30*time.Second)).Build(), uninjectedAt(noon.Add(-time.Minute)))).answer(checkedAt(noon.Add(-2 * time.Minute))), rollout.StepRestart},
+		"Pods in another namespace say nothing":                   {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).answer(checkedAt(noon.Add(-time.Minute))), rollout.StepRestart},
 		"Pods in another namespace that Fullmesh restarted do": {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).
 			when(restartedElsewhere(noon.Add(-50 * time.Second))).answer(checkedAt(noon.Add(-30 * time.Second))), rollout.StepCheck},
 		"Pods that are made there long after that say nothing": {newScene(outside(cart(), 3), meshed("hostile"), silentElsewhere(noon.Add(-time.Second))).

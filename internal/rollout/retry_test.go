@@ -104,6 +104,7 @@ func TestRequestIsTakenIn(t *testing.T) {
 	}{
 		"now":                                    {newScene(askedPolicy(), outside(cart(), 3)), "again", noon},
 		"after what failed by a clock ahead":     {newScene(askedPolicy(), failedAgo("shop", "cart", -5*time.Minute, ahead)), "again", noon.Add(5 * time.Minute)},
+		"not after what fails in the future":     {newScene(askedPolicy(), failedAgo("shop", "cart", -11*time.Minute, ahead)), "again", noon},
 		"not once more":                          {newScene(servedTo("now", time.Hour), outside(cart(), 3)), "now", noon.Add(-time.Hour)},
 		"for nothing, where it was there before": {newScene(unseen(askedPolicy()), outside(cart(), 3)), "again", time.Unix(0, 0)},
 	} {
