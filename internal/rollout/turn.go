@@ -65,8 +65,7 @@ func newTurns(candidates []candidate, ledger *ledger) *turns {
 	return t
 }
 
-// lastTurn is when the newest restart began of which a report tells: the records on the workloads could be
-// their owners' own.
+// lastTurn is when the newest restart began of which a report tells, also of workloads that are gone.
 func lastTurn(report *v1alpha1.MeshReportStatus) time.Time {
 	var last time.Time
 	if report == nil {
