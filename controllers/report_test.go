@@ -110,7 +110,7 @@ func restarted(plan *rollout.NamespacePlan, result v1alpha1.RestartResult) *roll
 	record := recordOf(workload, yesterday)
 	record.Result = result
 	workload.Record = &record
-	plan.Recorded = append(plan.Recorded, workload)
+	plan.Restarted = append(plan.Restarted, workload)
 	return plan
 }
 

@@ -41,6 +41,8 @@ type Reconciler struct {
 	events    lastEvents
 	reporter  *reporter
 	started   starts
+	// tookOver is when the first pass began.
+	tookOver  time.Time
 	evictions pastEvictions
 	// evictionDisabled says that no Pod is to be evicted.
 	evictionDisabled bool
@@ -71,6 +73,9 @@ type globalState struct {
 func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	begun := r.now()
 	defer func() { r.wake.passed(r.now().Sub(begun)) }()
+	if r.tookOver.IsZero() {
+		r.tookOver = begun
+	}
 	snapshot := r.inventory.Snapshot()
 	r.checker.Forget(snapshot)
 	policies, err := r.readPolicies(ctx)
@@ -102,6 +107,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Guard:    global.guard,
 		Check:    r.checker.Answer,
 		Started:  r.started.last,
+		TookOver: r.tookOver,
 		Reported: reported,
 
 		EvictionDisabled: r.evictionDisabled,

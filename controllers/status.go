@@ -259,7 +259,7 @@ var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.Re
 // that were reported before and that they tell of no more. The report is a second place in which a
 // restart is remembered, should somebody take away what is written on its workload.
 func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart, now time.Time) []v1alpha1.RecentRestart {
-	rows := recordedRestarts(plan.Recorded)
+	rows := recordedRestarts(plan.Restarted)
 	told := map[string]bool{}
 	for i := range rows {
 		told[rows[i].Cause] = true
@@ -274,8 +274,15 @@ func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart
 		}
 		rows = append(rows, row)
 	}
-	slices.SortStableFunc(rows, func(a, b v1alpha1.RecentRestart) int { return b.StartTime.Compare(a.StartTime.Time) })
+	slices.SortStableFunc(rows, func(a, b v1alpha1.RecentRestart) int {
+		return cmp.Or(compareEnded(a.Result, b.Result), b.StartTime.Compare(a.StartTime.Time))
+	})
 	return rows[:min(len(rows), v1alpha1.MaxRecentRestarts)]
+}
+
+// compareEnded puts what has not ended first: that is to be found again whatever else has been restarted.
+func compareEnded(a, b v1alpha1.RestartResult) int {
+	return cmp.Compare(min(len(a), 1), min(len(b), 1))
 }
 
 // endUntold ends a restart of which nothing is written down any more. It is false where the workload has
@@ -295,14 +302,14 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 	return true
 }
 
-// recordedRestarts are what the workloads tell of, the newest first. Records stand in annotations, which
+// recordedRestarts are what the workloads tell of, those that have not ended first, then the newest. Records stand in annotations, which
 // others can write: what the API server would not store, or not as it is, is left out or made to fit.
 func recordedRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload *inventory.Workload) bool {
 		return workload.Record.Start.IsZero() || !slices.Contains(results, workload.Record.Result)
 	})
 	newest := slices.SortedFunc(slices.Values(plausible), func(a, b *inventory.Workload) int {
-		return cmp.Or(b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
+		return cmp.Or(compareEnded(a.Record.Result, b.Record.Result), b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	var rows []v1alpha1.RecentRestart
 	for _, workload := range newest[:min(len(newest), v1alpha1.MaxRecentRestarts)] {

@@ -329,7 +329,7 @@ func TestReportListsAreBounded(t *testing.T) {
 		recorded = append(recorded, workload)
 	}
 	plan := planned(0, verdicts...)
-	plan.Recorded = recorded
+	plan.Restarted = recorded
 	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
 	if len(got.Workloads) != 64 || *got.OmittedWorkloads != 36 {
 		t.Errorf("%d rows and %d omitted", len(got.Workloads), *got.OmittedWorkloads)
@@ -368,15 +368,15 @@ func TestReportTellsTheMethod(t *testing.T) {
 
 func TestReportTellsOfEachRestart(t *testing.T) {
 	going, ended := outside("going"), outside("ended")
-	begun := recordOf(going, noon.Add(-time.Minute))
+	begun := recordOf(going, noon.Add(-2*time.Hour))
 	over := recordOf(ended, noon.Add(-time.Hour)).Ended(v1alpha1.ResultFailed, "It crashed.", noon.Add(-time.Minute))
 	going.Record, ended.Record = &begun, &over
 	plan := planned(1, rollout.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: rollout.ReasonRestartInProgress, Message: "Going on."})
-	plan.Recorded = []*inventory.Workload{ended, going}
+	plan.Restarted = []*inventory.Workload{ended, going}
 	want := []v1alpha1.RecentRestart{
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
-			Cause:             begun.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Minute)),
+			Cause:             begun.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-2 * time.Hour)),
 		},
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
@@ -435,7 +435,7 @@ func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	plan := planned(3, append([]rollout.Verdict{long, inProgress, due, settling}, verdicts...)...)
 	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3}
 	end := noon.Add(time.Nanosecond)
-	plan.Recorded = []*inventory.Workload{
+	plan.Restarted = []*inventory.Workload{
 		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
 		forged("bogus", inventory.Record{Cause: "1///uid/0", Start: noon, Result: "Bogus"}),
 		forged("without-start", inventory.Record{Cause: "1///uid/0"}),
@@ -460,7 +460,7 @@ func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	for _, row := range want.Recent {
 		names = append(names, row.Name)
 	}
-	if diff := cmp.Diff([]string{"future", "exact", "long"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"future", "long", "exact"}, names); diff != "" {
 		t.Errorf("recent restarts (-want +got):\n%s", diff)
 	}
 }

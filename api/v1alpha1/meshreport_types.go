@@ -82,7 +82,7 @@ type MeshReportStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	OmittedWorkloads *int32 `json:"omittedWorkloads,omitempty"`
 
-	// recent are the last restarts, the newest first.
+	// recent are the last restarts that Fullmesh made: those that have not ended, then the newest.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20

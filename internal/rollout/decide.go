@@ -46,6 +46,8 @@ type Input struct {
 	// remembers; the zero value where it was not. It backs up what is written on the workload, which others may take
 	// away. May be nil.
 	Started func(types.UID) Start
+	// TookOver is when this process began to decide. Zero, all restarts are taken to be Fullmesh's own.
+	TookOver time.Time
 	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
 	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
@@ -89,6 +91,8 @@ type NamespacePlan struct {
 	// Verdicts on the workloads that are not complete, the worst first.
 	Verdicts []Verdict
 	Standing Standing
+	// Restarted are the workloads that tell of a restart by Fullmesh, as far as can be told.
+	Restarted []*inventory.Workload
 
 	// rest are the workloads of which no restart goes on or has just ended.
 	rest []*situation
@@ -160,18 +164,19 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
 	}
+	n.Restarted = n.ours(in, timeout)
 	podLimit := ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
-			verdict := inFlight(s, timeout)
+			verdict, ours := inFlight(s, timeout), n.isOurs(in, workload, timeout)
 			// One that has ended makes room, whether or not that can be written down.
-			if verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout) {
+			if ours && (verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)) {
 				ledger.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
 				in.breakers.count(s, &verdict.Record)
-			} else {
+			} else if ours {
 				in.breakers.count(s, workload.Record)
 			}
 			n.Verdicts = append(n.Verdicts, verdict)
@@ -185,7 +190,7 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			ledger.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
 		}
-		if workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
+		if workload.Record.Failed() && n.isOurs(in, workload, timeout) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}
 		in.breakers.count(s, workload.Record)

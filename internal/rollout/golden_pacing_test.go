@@ -249,7 +249,7 @@ var pacingStories = map[string]func(*simulation){
 }
 
 // startAt has everything begin at another moment than noon.
-func (s *simulation) startAt(at time.Time) { s.began, s.now = at, at }
+func (s *simulation) startAt(at time.Time) { s.began, s.now, s.tookOver = at, at, at }
 
 func (s *simulation) deletePolicy(name string) {
 	s.policies = slices.DeleteFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == name })

@@ -65,6 +65,8 @@ type simulation struct {
 	evictions map[types.UID]rollout.Evictions
 	plan      *rollout.Plan
 	causes    sets.Set[string]
+	// tookOver is when the process began that decides.
+	tookOver time.Time
 	// started is what Fullmesh remembers to have restarted.
 	started map[types.UID]rollout.Start
 	// reports are what is written about namespaces.
@@ -146,6 +148,7 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 	s := &simulation{
 		t:         t,
 		began:     noon,
+		tookOver:  noon,
 		now:       noon,
 		guard:     rollout.GuardHolds,
 		inventory: inventory.New(),
@@ -390,6 +393,7 @@ func (s *simulation) learn() {
 // failOver has another process go on: it reads the cluster anew and remembers nothing.
 func (s *simulation) failOver() {
 	s.say("Another replica of Fullmesh takes over.")
+	s.tookOver = s.now
 	s.inventory, s.checks, s.started = inventory.New(), map[rollout.CheckKey]rollout.Check{}, map[types.UID]rollout.Start{}
 	for _, event := range s.past {
 		event.tell(s.inventory)
@@ -782,6 +786,7 @@ func (s *simulation) decide() *rollout.Plan {
 		Reported:  func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
 		Evictions: func(uid types.UID) rollout.Evictions { return s.evictions[uid] },
 		Started:   func(uid types.UID) rollout.Start { return s.started[uid] },
+		TookOver:  s.tookOver,
 	}
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)
@@ -845,7 +850,7 @@ func recent(before *v1alpha1.MeshReportStatus, namespace *rollout.NamespacePlan)
 	if before != nil {
 		rows = before.Recent
 	}
-	for _, workload := range namespace.Recorded {
+	for _, workload := range namespace.Restarted {
 		if !slices.ContainsFunc(rows, func(row v1alpha1.RecentRestart) bool { return row.Cause == workload.Record.Cause }) {
 			rows = append(slices.Clone(rows), v1alpha1.RecentRestart{
 				WorkloadReference: v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name},
