@@ -173,11 +173,19 @@ func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.Nam
 			if record := a.record(); record.Method == v1alpha1.MethodRolloutRestart {
 				pods += a.cut().Strategy.AtOnce()
 			} else {
-				pods += max(0, a.replicas()-a.count(ready))
+				pods += min(max(0, a.replicas()-a.count(ready)), a.evictedAtOnce())
 			}
 		}
 	}
 	return workloads, pods
+}
+
+// evictedAtOnce is how many Pods may be down because of evictions; others may be of themselves.
+func (a *app) evictedAtOnce() int {
+	if a.cut().Kind == "StatefulSet" {
+		return 1
+	}
+	return max(1, a.cut().Strategy.MaxUnavailable)
 }
 
 func (a *app) recordInFlight() bool {
@@ -253,10 +261,7 @@ func (s *simulation) downTogether(namespace *rollout.NamespacePlan, a *app) {
 	if a.disturbed || a.crashes != nil {
 		return
 	}
-	down, most := a.replicas()-a.count(ready), max(1, a.cut().Strategy.MaxUnavailable)
-	if a.cut().Kind == "StatefulSet" {
-		most = 1
-	}
+	down, most := a.replicas()-a.count(ready), a.evictedAtOnce()
 	if down > most {
 		s.t.Fatalf("%d Pods of %s are down, and it allows %d:\n%s", down, a, most, s.transcript.String())
 	}

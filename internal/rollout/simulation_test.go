@@ -957,7 +957,7 @@ func wasDown(a *app, known *inventory.Workload) bool {
 
 // evict does as the API server does, which asks the disruption budgets, until it refuses.
 func (s *simulation) evict(namespace *rollout.NamespacePlan, verdict *rollout.Verdict, a *app) bool {
-	acted := false
+	acted, unseen := false, a.count(ready) < verdict.Workload.Pods.Ready
 	for _, chosen := range verdict.Evict {
 		at := slices.IndexFunc(a.pods, func(p *pod) bool { return p.uid == chosen.UID })
 		if at < 0 || a.pods[at].going {
@@ -979,7 +979,9 @@ func (s *simulation) evict(namespace *rollout.NamespacePlan, verdict *rollout.Ve
 		s.evictions[a.object.GetUID()] = rollout.Evictions{Last: s.now}
 		a.remove(s, p)
 		s.inventory.Evicted(p.uid)
-		s.downTogether(namespace, a)
+		if !unseen { // Pods that are down already, of which nobody has learned
+			s.downTogether(namespace, a)
+		}
 		s.countBudgets()
 		acted = true
 	}
