@@ -253,14 +253,14 @@ func (w *world) remake(s step) (string, error) {
 	again := object.DeepCopyObject().(client.Object)
 	// It is made again when its Pods are gone. Kubernetes' garbage collector forgets those of an owner that
 	// was gone and back, by name, while the API server could not be watched.
-	err = w.insist(func(ctx context.Context) error {
+	err = w.insistFor(patience, func(ctx context.Context) error {
 		if err := w.admin.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
 			return gone(err)
 		}
 		return errors.New("its Pods are not gone yet")
 	})
 	if err != nil {
-		return "", err
+		return "a user deletes " + called(again), err
 	}
 	again.SetUID("")
 	again.SetResourceVersion("")

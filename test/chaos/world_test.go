@@ -131,9 +131,14 @@ func (w *world) eventually(what string, condition func(context.Context) error) {
 }
 
 // insist does something until it succeeds: users, too, try again while the API server is away.
-func (w *world) insist(do func(context.Context) error) error {
+func (w *world) insist(do func(context.Context) error) error { return w.insistFor(time.Minute, do) }
+
+func (w *world) insistFor(limit time.Duration, do func(context.Context) error) error {
 	var last error
-	err := wait.PollUntilContextTimeout(w.t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(w.t.Context(), 100*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
+		// Nobody waits for one answer for ever.
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
 		last = do(ctx)
 		return last == nil, nil
 	})
