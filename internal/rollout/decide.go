@@ -58,6 +58,8 @@ type Input struct {
 
 	silences *silences
 	breakers *breakers
+	// governed are the namespaces of each policy.
+	governed map[*Policy][]*inventory.Namespace
 	// callers are counted when a check asks for them, by policy.
 	callers map[*Policy]*callers
 	trials  trials
@@ -111,6 +113,7 @@ func Decide(in Input) *Plan {
 	in.silences = listen(&in)
 	in.breakers = newBreakers()
 	in.trials = trials{}
+	in.governed, in.callers = map[*Policy][]*inventory.Namespace{}, map[*Policy]*callers{}
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
 	for _, policy := range ranked {
@@ -122,6 +125,7 @@ func Decide(in Input) *Plan {
 	for _, namespace := range in.Snapshot.Namespaces {
 		policy := Governing(ranked, in.IsSystem(namespace.Name), namespace)
 		if policy != nil {
+			in.governed[policy] = append(in.governed[policy], namespace)
 			ledger.open(policy, namespace)
 			in.breakers.watch(&in, policy, namespace)
 		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {
@@ -164,12 +168,12 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
 	}
-	n.Restarted = n.ours(in, timeout)
+	n.findRestarted(in, timeout)
 	podLimit := ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
-			verdict, ours := inFlight(s, timeout), n.isOurs(in, workload, timeout)
+			verdict, ours := inFlight(s, timeout), slices.Contains(n.Restarted, workload)
 			// One that has ended makes room, whether or not that can be written down.
 			if ours && (verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)) {
 				ledger.take(s, workload.Record.Method)
@@ -190,7 +194,7 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			ledger.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
 		}
-		if workload.Record.Failed() && n.isOurs(in, workload, timeout) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
+		if workload.Record.Failed() && slices.Contains(n.Restarted, workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}
 		in.breakers.count(s, workload.Record)

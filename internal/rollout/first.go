@@ -173,7 +173,7 @@ func firstWorkloadIsNotWell(s *situation) *hold {
 	}
 }
 
-// rank says which workload goes first: the one that its owner names, then a Deployment that is healthy
+// rankAsFirst says which workload goes first: the one that its owner names, then a Deployment that is healthy
 // and of more than one Pod. StatefulSets are the last.
 func rankAsFirst(workload *inventory.Workload) int {
 	object := workload.Object

@@ -304,9 +304,5 @@ func freesItsPlace(workload *inventory.Workload, record *inventory.Record, timeo
 	if ended.After(last) {
 		last = ended
 	}
-	frees, bound := last.Add(patience), ended.Add(time.Duration(replaced(workload)+1)*patience)
-	if bound.Before(frees) {
-		return bound
-	}
-	return frees
+	return earlier(last.Add(patience), ended.Add(time.Duration(replaced(workload)+1)*patience))
 }

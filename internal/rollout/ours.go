@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"slices"
 	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -45,7 +44,11 @@ func (n *NamespacePlan) isReported(in *Input, record *inventory.Record) bool {
 	return unended == v1alpha1.MaxRecentRestarts
 }
 
-// ours are those of the recorded workloads that Fullmesh has restarted.
-func (n *NamespacePlan) ours(in *Input, timeout time.Duration) []*inventory.Workload {
-	return slices.DeleteFunc(slices.Clone(n.Recorded), func(workload *inventory.Workload) bool { return !n.isOurs(in, workload, timeout) })
+// findRestarted finds those of the recorded workloads that Fullmesh has restarted.
+func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
+	for _, workload := range n.Recorded {
+		if n.isOurs(in, workload, timeout) {
+			n.Restarted = append(n.Restarted, workload)
+		}
+	}
 }

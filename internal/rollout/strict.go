@@ -127,11 +127,7 @@ func (s *situation) callers() *callers {
 		return known
 	}
 	counted := &callers{}
-	ranked := Rank(in.Policies)
-	for _, namespace := range in.Snapshot.Namespaces {
-		if Governing(ranked, in.IsSystem(namespace.Name), namespace) != policy {
-			continue
-		}
+	for _, namespace := range in.governed[policy] {
 		counted.outside += namespace.Totals.Outside
 		for _, workload := range namespace.Open {
 			if workload.Finding != v1alpha1.FindingMissing {
@@ -145,9 +141,6 @@ func (s *situation) callers() *callers {
 				counted.coming += workload.Pods.Outside
 			}
 		}
-	}
-	if in.callers == nil {
-		in.callers = map[*Policy]*callers{}
 	}
 	in.callers[policy] = counted
 	return counted

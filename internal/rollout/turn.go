@@ -97,8 +97,8 @@ func (t *turns) next() (candidate, bool) {
 }
 
 // inOrder compares candidates of a namespace. Where it is to be shown that injection works, or that
-// restarts go well again, the one that is to go first comes first. Otherwise those that serve nothing now do; StatefulSets are the last, and
-// the small come before the large.
+// restarts go well again, the one that is to go first comes first. Otherwise those that serve nothing now
+// do; StatefulSets are the last, and the small come before the large.
 func inOrder(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.turn(), b.turn()),
