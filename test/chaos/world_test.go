@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -117,16 +116,8 @@ func (w *world) awaitReady() {
 // eventually waits until condition returns nil.
 func (w *world) eventually(what string, condition func(context.Context) error) {
 	w.t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(w.t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		w.t.Fatalf("waiting until %s: %v", what, last)
+	if err := cluster.Eventually(w.t.Context(), 100*time.Millisecond, patience, condition); err != nil {
+		w.t.Fatalf("waiting until %s: %v", what, err)
 	}
 }
 
@@ -134,18 +125,12 @@ func (w *world) eventually(what string, condition func(context.Context) error) {
 func (w *world) insist(do func(context.Context) error) error { return w.insistFor(time.Minute, do) }
 
 func (w *world) insistFor(limit time.Duration, do func(context.Context) error) error {
-	var last error
-	err := wait.PollUntilContextTimeout(w.t.Context(), 100*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
+	return cluster.Eventually(w.t.Context(), 100*time.Millisecond, limit, func(ctx context.Context) error {
 		// Nobody waits for one answer for ever.
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		last = do(ctx)
-		return last == nil, nil
+		return do(ctx)
 	})
-	if err != nil {
-		return errors.Join(err, last)
-	}
-	return nil
 }
 
 // change changes an object in the cluster, as another than who made it: what is said of fields that it

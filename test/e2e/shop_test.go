@@ -29,20 +29,11 @@ import (
 // patience bounds every wait. It is generous, because a loaded machine is no reason to fail.
 const patience = 4 * time.Minute
 
-// eventually waits until condition returns nil, and fails the test with its last error that is not the
-// end of the wait itself.
+// eventually waits until condition returns nil, and fails the test with its last error.
 func eventually(t *testing.T, what string, condition func(ctx context.Context) error) {
 	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("waiting until %s: %v", what, last)
+	if err := cluster.Eventually(t.Context(), 50*time.Millisecond, patience, condition); err != nil {
+		t.Fatalf("waiting until %s: %v", what, err)
 	}
 }
 
