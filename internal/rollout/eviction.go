@@ -148,9 +148,13 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	workload := s.workload
 	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	broughtIn := isBroughtIn(workload)
+	succeeded := v1alpha1.ResultSucceeded
+	if isNotExpectedAnyMore(workload) {
+		succeeded = v1alpha1.ResultInterrupted // what is left is evicted once it is expected again
+	}
 	switch {
 	case broughtIn && isWhole(workload):
-		return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
+		return s.finish(succeeded, reservation(workload))
 	case !broughtIn && workload.NewestToReplace > cause.Newest:
 		return s.finishIneffective()
 	}
@@ -160,7 +164,7 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	moving := broughtIn || isMoving(workload)
 	switch {
 	case moving && overdue && isNoWorse(workload):
-		return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
+		return s.finish(succeeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
 	case moving && overdue:
 		return s.fail(timeout)
 	}

@@ -459,6 +459,17 @@ var stories = merged(failureStories, pacingStories, map[string]func(*simulation)
 		s.down = false
 		s.runUntilQuiet()
 	},
+	"a label that is taken away while Pods are evicted, and comes back": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh"))
+		s.addNamespace("shop")
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.label("shop", "istio-injection", "enabled")
+		s.run(6)
+		s.label("shop", "istio-injection", "disabled")
+		s.run(6)
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+	},
 	"the red button while Pods are evicted": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
 		s.addNamespace("shop")

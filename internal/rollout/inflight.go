@@ -126,15 +126,20 @@ func isBroughtIn(workload *inventory.Workload) bool {
 
 // reservation says what a restart that succeeded did not bring; empty where it brought everything.
 func reservation(workload *inventory.Workload) string {
-	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	switch {
-	case !workload.Expectation.Inject && cause.Finding != v1alpha1.FindingLeftover:
+	case isNotExpectedAnyMore(workload):
 		return "No sidecar is expected any more. " + workload.Expectation.Message
 	case workload.Object.Replicas == 0:
 		return "It was scaled to zero meanwhile; its next Pods are injected."
 	default:
 		return ""
 	}
+}
+
+// isNotExpectedAnyMore reports whether the sidecar that the restart was made for is not expected now.
+func isNotExpectedAnyMore(workload *inventory.Workload) bool {
+	cause, _ := inventory.ParseCause(workload.Record.Cause)
+	return !workload.Expectation.Inject && cause.Finding != v1alpha1.FindingLeftover
 }
 
 // finishIneffective ends a restart whose new Pods came up without the sidecar. Where API servers

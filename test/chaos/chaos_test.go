@@ -125,7 +125,8 @@ func (w *world) take(next step) (string, error) {
 	panic("nothing is called " + next.happening)
 }
 
-// restartsByCause counts, for each cause, the restarts that the API server admitted.
+// restartsByCause counts, for each cause, the restarts that the API server admitted. Evictions that go on
+// are no further one; the witness knows whether they were interrupted.
 func restartsByCause(audit []cluster.AuditEvent) map[string]int {
 	restarts := map[string]int{}
 	for i := range audit {
@@ -133,8 +134,9 @@ func restartsByCause(audit []cluster.AuditEvent) map[string]int {
 		if event.Verb != "patch" || event.DryRun || event.Code != 200 {
 			continue
 		}
-		if cause := causeOf(event.Object); cause != "" {
-			restarts[cause]++
+		begun := begunBy(event.Object)
+		if begun != nil && (begun.Method != v1alpha1.MethodEviction || restarts[begun.Cause] == 0) {
+			restarts[begun.Cause]++
 		}
 	}
 	return restarts
@@ -148,14 +150,14 @@ func inWords(counts map[string]int) string {
 	return strings.Join(words, ", ")
 }
 
-// causeOf is the cause of the restart that a JSON patch begins; empty for every other patch.
-func causeOf(patch []byte) string {
+// begunBy is the record of the restart that a JSON patch begins; nil for every other patch.
+func begunBy(patch []byte) *record {
 	var operations []struct {
 		Op, Path string
 		Value    any
 	}
 	if err := json.Unmarshal(patch, &operations); err != nil {
-		return ""
+		return nil
 	}
 	for _, operation := range operations {
 		text, is := operation.Value.(string)
@@ -164,10 +166,10 @@ func causeOf(patch []byte) string {
 		}
 		var written record
 		if err := json.Unmarshal([]byte(text), &written); err == nil && written.inFlight() {
-			return written.Cause
+			return &written
 		}
 	}
-	return ""
+	return nil
 }
 
 var recordPath = "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.LastRestartAnnotation, "/", "~1")

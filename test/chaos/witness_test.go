@@ -31,8 +31,10 @@ type witness struct {
 	budgets []disruptionBudget
 
 	mu         sync.Mutex
-	workloads  map[types.NamespacedName]*sight // by namespace and resource/name
+	workloads  map[types.NamespacedName]*sight    // by namespace and resource/name
+	owners     map[types.UID]types.NamespacedName // of ReplicaSets of Deployments
 	pods       availability.Pods
+	evicted    map[types.UID]evictedFor
 	violations []string
 	restarts   int
 	most       most
@@ -67,6 +69,12 @@ type sight struct {
 	disturbed bool
 }
 
+// evictedFor is what was in flight when a Pod was evicted, by whomever; the empty cause if nothing was.
+type evictedFor struct {
+	cause   string
+	created int64
+}
+
 // record is what Fullmesh writes down about a restart, as far as it matters here.
 type record struct {
 	Cause, Result string
@@ -75,10 +83,17 @@ type record struct {
 
 func (r *record) inFlight() bool { return r != nil && r.Result == "" }
 
+// goneOnWith reports whether next brings to its end what was interrupted before all Pods were evicted.
+func (r *record) goneOnWith(next *record) bool {
+	return next.Cause == r.Cause && next.Method == v1alpha1.MethodEviction && r.Result == string(v1alpha1.ResultInterrupted)
+}
+
 func newWitness(f *fleet) *witness {
 	w := &witness{
 		teamOf:    map[string]string{},
 		workloads: map[types.NamespacedName]*sight{},
+		owners:    map[types.UID]types.NamespacedName{},
+		evicted:   map[types.UID]evictedFor{},
 	}
 	for _, namespace := range f.namespaces {
 		w.teamOf[namespace.Name] = namespace.Labels["team"]
@@ -110,6 +125,7 @@ func (w *witness) see(write *cluster.Write) {
 			w.blame(write, "%v", err)
 		}
 		w.checkAvailability(write)
+		w.seeEviction(write)
 	case "deployments":
 		see(w, write, &appsv1.Deployment{})
 	case "statefulsets":
@@ -149,6 +165,38 @@ func (w *witness) checkAvailability(write *cluster.Write) {
 	}
 }
 
+// seeEviction notes what an eviction is a part of. The API server marks a Pod before it deletes it.
+func (w *witness) seeEviction(write *cluster.Write) {
+	if write.Deleted() {
+		return
+	}
+	var pod corev1.Pod
+	if err := write.Into(&pod); err != nil {
+		w.blame(write, "it cannot be read: %v", err)
+		return
+	}
+	owner := metav1.GetControllerOf(&pod)
+	isEvicted := slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Reason == "EvictionByEvictionAPI"
+	})
+	if _, known := w.evicted[pod.UID]; known || !isEvicted || owner == nil {
+		return
+	}
+	key, ofDeployment := w.owners[owner.UID]
+	if !ofDeployment {
+		key = types.NamespacedName{Namespace: pod.Namespace, Name: strings.ToLower(owner.Kind) + "s/" + owner.Name}
+	}
+	workload := w.workloads[key]
+	if workload == nil || !ofDeployment && workload.uid != owner.UID {
+		return // it is gone
+	}
+	during := evictedFor{created: pod.CreationTimestamp.Unix()}
+	if workload.record.inFlight() {
+		during.cause = workload.record.Cause
+	}
+	w.evicted[pod.UID] = during
+}
+
 // status is what a workload's own controller says.
 type status struct {
 	observed                          int64
@@ -168,8 +216,9 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 		w.blame(write, "it cannot be read: %v", err)
 		return
 	}
-	if metav1.GetControllerOf(object) != nil {
-		return // a Deployment's
+	if owner := metav1.GetControllerOf(object); owner != nil {
+		w.owners[object.GetUID()] = types.NamespacedName{Namespace: write.Namespace, Name: strings.ToLower(owner.Kind) + "s/" + owner.Name}
+		return
 	}
 	if known == nil || known.uid != object.GetUID() {
 		known = &sight{uid: object.GetUID(), causes: map[string]bool{}, disturbed: true}
@@ -185,7 +234,7 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 	}
 	known.cost = min(known.cost, costOf(object, known.record))
 	if started {
-		w.checkStart(write, known)
+		w.checkStart(write, known, former)
 	}
 	if object.GetGeneration() != known.generation && (!started || known.record.Method != v1alpha1.MethodRolloutRestart) {
 		known.disturbed = true
@@ -250,13 +299,18 @@ func (w *witness) recordOf(write *cluster.Write, object metav1.Object) *record {
 	return read
 }
 
-// checkStart holds the start of a restart to the budgets, and to once per cause.
-func (w *witness) checkStart(write *cluster.Write, started *sight) {
-	w.restarts++
+// checkStart holds the start of a restart to the budgets, and to once per cause: evictions that were
+// interrupted may go on, of the Pods that are left.
+func (w *witness) checkStart(write *cluster.Write, started *sight, former *record) {
 	cause, err := inventory.ParseCause(started.record.Cause)
+	goesOn := former != nil && former.goneOnWith(started.record)
+	if !goesOn {
+		w.restarts++
+	}
 	switch {
 	case err != nil:
 		w.blame(write, "it was restarted for a cause that nobody can read: %v", err)
+	case goesOn:
 	case started.causes[started.record.Cause]:
 		w.blame(write, "it was restarted again for the cause %s", started.record.Cause)
 	case cause.Newest <= started.newest:
@@ -317,9 +371,28 @@ func (w *witness) checkEvictions(audit []cluster.AuditEvent) error {
 			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted without a precondition on its uid", event.Namespace, event.Name))
 		case w.pods.Injected(*body.DeleteOptions.Preconditions.UID):
 			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted, though it has a sidecar", event.Namespace, event.Name))
+		default:
+			errs = append(errs, w.checkCohort(event, *body.DeleteOptions.Preconditions.UID))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkCohort says what is wrong with an eviction by the operator: only Pods may be evicted that ran when
+// the restart's cause arose, and none of those that came in their place.
+func (w *witness) checkCohort(event *cluster.AuditEvent, uid types.UID) error {
+	during, known := w.evicted[uid]
+	cause, err := inventory.ParseCause(during.cause)
+	switch {
+	case !known:
+		return nil // its workload was gone
+	case err != nil:
+		return fmt.Errorf("Pod %s/%s was evicted, and no restart of its workload was in flight", event.Namespace, event.Name)
+	case during.created > cause.Newest:
+		return fmt.Errorf("Pod %s/%s, created at second %d, was evicted for the cause %s", event.Namespace, event.Name, during.created, during.cause)
+	default:
+		return nil
+	}
 }
 
 // inFlight names the restarts that have not ended.
