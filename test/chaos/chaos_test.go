@@ -42,6 +42,11 @@ func TestFullMeshIsReachedThroughChaos(t *testing.T) {
 		}
 	})
 	w := newWorld(t, *seed, *workloads)
+	defer func() {
+		for _, violation := range w.witness.seen() {
+			t.Error(violation)
+		}
+	}()
 	w.begin()
 	untouched := w.untouched()
 
@@ -77,9 +82,6 @@ func TestFullMeshIsReachedThroughChaos(t *testing.T) {
 	}
 	if now := w.untouched(); !maps.Equal(untouched, now) {
 		t.Errorf("Pods of %s, which nobody may restart, are %v and were %v", strays, now, untouched)
-	}
-	for _, violation := range w.witness.violations {
-		t.Error(violation)
 	}
 	audit, err := w.AuditOf(t.Context(), operator.User)
 	if err != nil {

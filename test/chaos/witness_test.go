@@ -141,6 +141,13 @@ func (w *witness) blame(write *cluster.Write, format string, args ...any) {
 	w.violations = append(w.violations, fmt.Sprintf("revision %d, %s %s/%s: ", write.Revision, write.Resource, write.Namespace, write.Name)+fmt.Sprintf(format, args...))
 }
 
+// seen is what was not as it should be so far.
+func (w *witness) seen() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.violations)
+}
+
 // checkAvailability holds every disruption budget of a namespace to what it needs, or to all that is
 // asked for where users ask for less, unless somebody else than Fullmesh disturbs what it covers.
 func (w *witness) checkAvailability(write *cluster.Write) {
