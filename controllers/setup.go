@@ -53,8 +53,12 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
+	clock := newServerClock(time.Now, func(by time.Duration) {
+		log.FromContext(ctx).Info("This machine's clock and that of the API server have moved apart; what is decided goes by the latter", "by", by)
+	})
 	watching := rest.CopyConfig(manager.GetConfig())
 	watching.Wrap(sight.Wrap)
+	watching.Wrap(clock.Wrap)
 	informers, err := newInformers(manager, watching, options, of)
 	if err != nil {
 		return err
@@ -79,22 +83,22 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace, Match: matchcondition.New().Match}, time.Now)
+	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace, Match: matchcondition.New().Match}, clock.now)
 	announcer := announcer{recorder: manager.GetEventRecorder(FieldOwner)}
 	reconciler := &Reconciler{
 		client:    reads,
 		inventory: observer.Inventory,
-		now:       time.Now,
+		now:       clock.now,
 		namespace: options.Namespace,
 		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
 		wake:      wake,
-		checker:   newChecker(reads, manager.GetAPIReader(), time.Now, wake.Wake),
+		checker:   newChecker(reads, manager.GetAPIReader(), clock.now, wake.Wake),
 		actor:     &actor{client: reads, inventory: observer.Inventory},
-		guard:     &guard{client: reads, now: time.Now, waived: options.AllowUnguarded},
+		guard:     &guard{client: reads, now: clock.now, waived: options.AllowUnguarded},
 		sight:     sight,
 		announcer: announcer,
 		events:    lastEvents{reader: manager.GetAPIReader()},
-		reporter:  newReporter(reads, time.Now, announcer),
+		reporter:  newReporter(reads, clock.now, announcer),
 
 		evictionDisabled: options.EvictionDisabled,
 	}

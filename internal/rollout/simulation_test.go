@@ -395,6 +395,7 @@ func (s *simulation) failOver() {
 	s.say("Another replica of Fullmesh takes over.")
 	s.tookOver = s.now
 	s.inventory, s.checks, s.started = inventory.New(), map[rollout.CheckKey]rollout.Check{}, map[types.UID]rollout.Start{}
+	s.evictions = map[types.UID]rollout.Evictions{}
 	for _, event := range s.past {
 		event.tell(s.inventory)
 	}

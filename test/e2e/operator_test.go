@@ -1,8 +1,17 @@
 package e2e
 
 import (
+	"encoding/json"
+	"net/http"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/operator"
 )
 
@@ -11,4 +20,56 @@ import (
 func startOperator(t *testing.T, flags ...string) *operator.Replica {
 	t.Helper()
 	return shared.fullmesh.Start(t, flags...)
+}
+
+// datedBy answers as an API server does whose clock is ahead.
+type datedBy struct {
+	http.ResponseWriter
+
+	ahead time.Duration
+}
+
+func (d datedBy) WriteHeader(status int) {
+	d.Header().Set("Date", time.Now().Add(d.ahead).UTC().Format(http.TimeFormat))
+	d.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets watches be handed on event by event.
+func (d datedBy) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// Replicas agree on the time, whatever the clocks of their machines say.
+func TestTheClockOfTheAPIServerIsWhatCounts(t *testing.T) {
+	const shop, ahead = "clocks", 24 * time.Hour
+	web := builder.Deployment(shop, "web").Replicas(2).Build()
+	startShop(t, shop, web)
+	front, err := shared.StartFront(func(apiServer http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { apiServer.ServeHTTP(datedBy{w, ahead}, r) })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := front.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	kubeconfig, err := front.Kubeconfig(shared.fullmesh.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	startOperator(t, "--kubeconfig", kubeconfig)
+	label(t, shop, "istio-injection", "enabled")
+	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
+	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+
+	if err := shared.admin.Get(t.Context(), client.ObjectKeyFromObject(web), web); err != nil {
+		t.Fatal(err)
+	}
+	var record inventory.Record
+	if err := json.Unmarshal([]byte(web.Annotations[v1alpha1.LastRestartAnnotation]), &record); err != nil {
+		t.Fatal(err)
+	}
+	if apart := time.Until(record.Start); apart < ahead/2 {
+		t.Errorf("the restart began at %s, which is %s from now on; the API server is %s ahead", record.Start, apart, ahead)
+	}
 }
