@@ -233,7 +233,7 @@ func isNoWorse(workload *inventory.Workload) bool {
 // fail ends a restart that makes no progress, and says what keeps it from going on. Where the owner has
 // begun a rollout of another template since, that is what makes none.
 func (s *situation) fail(progressTimeout time.Duration) Verdict {
-	culprit, eventsOf := whatFails(s.workload)
+	culprit, eventsOf := s.whatFails()
 	writer := s.workload.Object.TemplateWriter
 	if s.workload.Record.Decided != s.decided() && writer.Time.After(s.workload.Record.Start) {
 		return s.finish(v1alpha1.ResultInterrupted, fmt.Sprintf("A rollout of its own%s overtook the restart and makes no progress (%s)%s.", begunBy(writer), progress(s.workload), culprit))
@@ -255,7 +255,8 @@ func failure(workload *inventory.Workload, progressTimeout time.Duration) string
 
 // whatFails names what keeps a restart from going on, as far as the picture tells, and whose Events tell
 // more; nobody's where it has been told already.
-func whatFails(workload *inventory.Workload) (culprit string, eventsOf types.UID) {
+func (s *situation) whatFails() (culprit string, eventsOf types.UID) {
+	workload := s.workload
 	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	inMesh := cause.Finding != v1alpha1.FindingLeftover
 	switch object := workload.Object; {
@@ -269,9 +270,21 @@ func whatFails(workload *inventory.Workload) (culprit string, eventsOf types.UID
 		return fmt.Sprintf("; the scheduler finds no node for Pod %s: %s", workload.Unschedulable.Pod, inShort(workload.Unschedulable.Scheduler)), ""
 	case workload.Unready != nil:
 		return fmt.Sprintf("; Pod %s is not ready", workload.Unready.Name), workload.Unready.UID
+	case workload.Record.Method == v1alpha1.MethodRestartAt && s.exhausted() != nil:
+		return fmt.Sprintf("; PodDisruptionBudget %s does not let Argo Rollouts evict the next Pod", s.exhausted().Name), object.UID
 	default:
 		return "", object.UID
 	}
+}
+
+// exhausted is a disruption budget that allows no Pod of the workload to be evicted now; nil if all do.
+func (s *situation) exhausted() *inventory.DisruptionBudget {
+	for _, budget := range s.disruptionBudgets() {
+		if budget.Allowed == 0 {
+			return budget
+		}
+	}
+	return nil
 }
 
 // mayBeInFlight is until when a workload counts as being restarted whose record a newer version wrote: for as

@@ -113,11 +113,17 @@ func TestRestartOfARolloutInFlight(t *testing.T) {
 		"has succeeded though an update follows at once": {
 			newScene(runs(updating(restartingRollout().RestartedAt(afterNewest)).Build(), readyInMeshAt(noon), readyInMeshAt(noon), readyInMeshAt(noon))), "", "3 of 3"},
 		"was ineffective when the new Pods have no sidecar": {newScene(runs(restartingRollout().RestartedAt(afterNewest).Build(), uninjectedAt(noon), uninjectedAt(noon), uninjectedAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed otherwise"},
-		"was taken back when restartAt is gone":             {newScene(runs(restartingRollout().Without("spec", "restartAt").Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "took spec.restartAt away"},
-		"was taken back when restartAt is earlier":          {newScene(runs(restartingRollout().RestartAt(yesterday).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "or set an earlier one"},
-		"was dropped by an update":                          {newScene(runs(updating(restartingRollout().RestartedAt(afterNewest)).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "Argo Rollouts drops the restart then"},
-		"was dropped by Argo for another reason":            {newScene(runs(restartingRolloutSince(longAgo).RestartedAt(afterNewest).Build(), uninjected, uninjected, uninjected)), v1alpha1.ResultReverted, "counts the restart as done"},
-		"has failed when nobody restarts it":                {newScene(runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)), v1alpha1.ResultFailed, "no further Pod became ready"},
+		"has failed, and names the disruption budget that keeps Argo from evicting": {
+			newScene(builder.DisruptionBudget("shop", "canary").Healthy(3, 3, 3).Build(), runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)),
+			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh); PodDisruptionBudget canary does not let Argo Rollouts evict the next Pod."},
+		"has failed, where the disruption budget would let it": {
+			newScene(builder.DisruptionBudget("shop", "canary").Healthy(3, 2, 3).Build(), runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)),
+			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh)."},
+		"was taken back when restartAt is gone":    {newScene(runs(restartingRollout().Without("spec", "restartAt").Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "took spec.restartAt away"},
+		"was taken back when restartAt is earlier": {newScene(runs(restartingRollout().RestartAt(yesterday).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "or set an earlier one"},
+		"was dropped by an update":                 {newScene(runs(updating(restartingRollout().RestartedAt(afterNewest)).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "Argo Rollouts drops the restart then"},
+		"was dropped by Argo for another reason":   {newScene(runs(restartingRolloutSince(longAgo).RestartedAt(afterNewest).Build(), uninjected, uninjected, uninjected)), v1alpha1.ResultReverted, "counts the restart as done"},
+		"has failed when nobody restarts it":       {newScene(runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)), v1alpha1.ResultFailed, "no further Pod became ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := only(t, test.scene.decide())
