@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
@@ -228,63 +226,6 @@ func lastProgress(workload *inventory.Workload) time.Time {
 func isNoWorse(workload *inventory.Workload) bool {
 	before := min(workload.Record.Ready, workload.Object.Replicas)
 	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
-}
-
-// fail ends a restart that makes no progress, and says what keeps it from going on. Where the owner has
-// begun a rollout of another template since, that is what makes none.
-func (s *situation) fail(progressTimeout time.Duration) Verdict {
-	culprit, eventsOf := s.whatFails()
-	writer := s.workload.Object.TemplateWriter
-	if s.workload.Record.Decided != s.decided() && writer.Time.After(s.workload.Record.Start) {
-		return s.finish(v1alpha1.ResultInterrupted, fmt.Sprintf("A rollout of its own%s overtook the restart and makes no progress (%s)%s.", begunBy(writer), progress(s.workload), culprit))
-	}
-	verdict := s.finish(v1alpha1.ResultFailed, failure(s.workload, progressTimeout)+culprit+".")
-	verdict.EventsOf = eventsOf
-	return verdict
-}
-
-// failure says for how long a restart has made no progress.
-func failure(workload *inventory.Workload, progressTimeout time.Duration) string {
-	patience := progressTimeout + workload.Object.Patience()
-	text := fmt.Sprintf("The restart has failed: no further Pod became ready for %s (%s)", seconds(patience), progress(workload))
-	if longest(workload, patience).Before(lastProgress(workload).Add(patience)) {
-		text = fmt.Sprintf("The restart has failed: its Pods become ready and unready again, and no further one stayed ready for %s (%s)", seconds(patience), progress(workload))
-	}
-	return text
-}
-
-// whatFails names what keeps a restart from going on, as far as the picture tells, and whose Events tell
-// more; nobody's where it has been told already.
-func (s *situation) whatFails() (culprit string, eventsOf types.UID) {
-	workload := s.workload
-	cause, _ := inventory.ParseCause(workload.Record.Cause)
-	inMesh := cause.Finding != v1alpha1.FindingLeftover
-	switch object := workload.Object; {
-	case inMesh && workload.Failing != nil:
-		return "; " + describeInMesh(workload.Failing), workload.Failing.UID
-	case !inMesh && workload.FailingOutside != nil:
-		return "; " + describe(workload.FailingOutside), workload.FailingOutside.UID
-	case object.ReplicaFailure != "":
-		return "; no further Pod is created: " + inShort(object.ReplicaFailure), ""
-	case workload.Unschedulable != nil:
-		return fmt.Sprintf("; the scheduler finds no node for Pod %s: %s", workload.Unschedulable.Pod, inShort(workload.Unschedulable.Scheduler)), ""
-	case workload.Unready != nil:
-		return fmt.Sprintf("; Pod %s is not ready", workload.Unready.Name), workload.Unready.UID
-	case workload.Record.Method == v1alpha1.MethodRestartAt && s.exhausted() != nil:
-		return fmt.Sprintf("; PodDisruptionBudget %s does not let Argo Rollouts evict the next Pod", s.exhausted().Name), object.UID
-	default:
-		return "", object.UID
-	}
-}
-
-// exhausted is a disruption budget that allows no Pod of the workload to be evicted now; nil if all do.
-func (s *situation) exhausted() *inventory.DisruptionBudget {
-	for _, budget := range s.disruptionBudgets() {
-		if budget.Allowed == 0 {
-			return budget
-		}
-	}
-	return nil
 }
 
 // mayBeInFlight is until when a workload counts as being restarted whose record a newer version wrote: for as

@@ -101,11 +101,6 @@ func isBetterEvicted(s *situation) string {
 	return ""
 }
 
-// disruptionBudgets are those that cover the workload's Pods.
-func (s *situation) disruptionBudgets() []*inventory.DisruptionBudget {
-	return s.namespace.BudgetsOver(s.workload.Template.Labels)
-}
-
 // atOnce is how many Pods of the workload a method takes down or adds at once.
 func (s *situation) atOnce(by v1alpha1.RestartMethod) int {
 	strategy := s.workload.Object.Strategy

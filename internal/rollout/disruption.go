@@ -1,0 +1,83 @@
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
+)
+
+func exceedsDisruptionBudget(s *situation) *hold {
+	if s.method().name == v1alpha1.MethodEviction {
+		return disruptionBudgetAllowsNone(s)
+	}
+	object := s.workload.Object
+	if s.method().name == v1alpha1.MethodRestartAt {
+		return argoMayEvictNone(s)
+	}
+	if object.Strategy.MaxUnavailable == 0 || s.workload.Pods.Ready == 0 {
+		return nil
+	}
+	for _, budget := range s.disruptionBudgets() {
+		switch answer := exceeds(budget, fmt.Sprintf("Its strategy may take down %d Pods at once", object.Strategy.MaxUnavailable), object.Strategy.MaxUnavailable); {
+		case answer == nil:
+		case answer.clearsBy == v1alpha1.ClearedByOwner:
+			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
+			return answer
+		default:
+			return answer
+		}
+	}
+	return nil
+}
+
+// disruptionBudgetAllowsNone speaks where an eviction would be refused. One of a Pod that is not ready
+// may not be.
+func disruptionBudgetAllowsNone(s *situation) *hold {
+	covering := s.disruptionBudgets()
+	if len(covering) > 1 {
+		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
+	}
+	if pods := s.workload.Pods; len(covering) == 0 || pods.ToReplaceReady < pods.ToReplace {
+		return nil
+	}
+	answer := exceeds(covering[0], "Its Pods would be evicted", 1)
+	if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
+		answer.message += " It never allows any. Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge)."
+	}
+	return answer
+}
+
+// exceeds is the hold of a workload that takes down more Pods at once than a disruption budget allows.
+// Its owner clears it where the budget never allows as many.
+func exceeds(budget *inventory.DisruptionBudget, does string, takes int) *hold {
+	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster}
+	switch {
+	case !budget.Observed:
+		answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
+	case budget.Allowed >= takes:
+		return nil
+	default:
+		answer.message = fmt.Sprintf("%s and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", does, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)
+		if budget.Expected-budget.Desired < takes {
+			answer.clearsBy = v1alpha1.ClearedByOwner
+		}
+	}
+	return answer
+}
+
+// disruptionBudgets are those that cover the workload's Pods.
+func (s *situation) disruptionBudgets() []*inventory.DisruptionBudget {
+	return s.namespace.BudgetsOver(s.workload.Template.Labels)
+}
+
+// exhausted is a disruption budget that allows no Pod of the workload to be evicted now; nil if all do.
+func (s *situation) exhausted() *inventory.DisruptionBudget {
+	for _, budget := range s.disruptionBudgets() {
+		if budget.Allowed == 0 {
+			return budget
+		}
+	}
+	return nil
+}

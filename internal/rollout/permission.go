@@ -1,0 +1,87 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
+)
+
+func policyCannotBeUsed(s *situation) *hold {
+	if s.policy.invalid == nil {
+		return nil
+	}
+	return &hold{reason: ReasonInvalidPolicy, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("Nothing is restarted under MeshPolicy %s until it is corrected: %v.", s.policy.Name, s.policy.invalid)}
+}
+
+func policyOnlyReports(s *situation) *hold {
+	if s.policy.Mode == v1alpha1.ModeEnforce {
+		return nil
+	}
+	return &hold{reason: ReasonReportMode, clearsBy: v1alpha1.ClearedByAdmin,
+		message: fmt.Sprintf("%s MeshPolicy %s is in mode Report, so it is not restarted. Set mode: Enforce.", s.workload.Message, s.policy.Name)}
+}
+
+func pictureIsOld(s *situation) *hold {
+	if s.in.Blind == "" {
+		return nil
+	}
+	return &hold{reason: ReasonNotObserved, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("It is not known how things are now: %s.", s.in.Blind)}
+}
+
+func redButtonIsPressed(s *situation) *hold {
+	if !s.in.Stopped {
+		return nil
+	}
+	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "Everything is stopped. Run: fullmesh stop --clear"}
+}
+
+func guardIsNotProven(s *situation) *hold {
+	switch s.in.Guard {
+	case GuardHolds:
+		return nil
+	case GuardMissing:
+		return &hold{reason: ReasonGuardMissing, clearsBy: v1alpha1.ClearedByAdmin,
+			message: "The admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded."}
+	default:
+		return &hold{reason: ReasonGuardUnknown, clearsBy: v1alpha1.ClearedByCluster,
+			message: "It has not been shown yet that the admission guard is in force; this is tried again."}
+	}
+}
+
+// clusterHasNotBeenRead speaks where something may be in flight, or ask for care, of which nothing is
+// known yet.
+func clusterHasNotBeenRead(s *situation) *hold {
+	unread := slices.Sorted(maps.Keys(s.in.Snapshot.Unread))
+	if len(unread) == 0 {
+		return nil
+	}
+	for _, kind := range unread {
+		if why := s.in.Snapshot.Unread[kind]; why != "" {
+			return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin,
+				message: fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why)}
+		}
+	}
+	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", unread[0])}
+}
+
+func isSettling(s *situation) *hold {
+	last, what := s.namespace.Changed, "the namespace's labels"
+	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(last) {
+		last, what = changed, "the injector"
+	}
+	if object := s.workload.Object; object != nil && object.TemplateChanged.After(last) {
+		last, what = object.TemplateChanged, "the template"
+	}
+	until := last.Add(s.policy.settle)
+	if !until.After(s.in.Now) {
+		return nil
+	}
+	return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
+		message: fmt.Sprintf("Waiting until %s after the last change of %s.", s.policy.settle, what)}
+}
