@@ -38,9 +38,9 @@ type check struct {
 	ask  func(*situation) *hold
 }
 
-// checks are asked in this order, and the first that speaks gives the verdict. What the owner or
-// the cluster must end comes before what the policy says, so that mode Report tells the same as
-// Enforce would, and what changes by itself comes last.
+// checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
+// before what only waits: a window that opens next week hides no risk that has to be accepted first, and
+// mode Report tells what would be left in Enforce. What changes by itself comes last.
 var checks = []check{
 	{"NamespaceIsTerminating", namespaceIsTerminating},
 	{"RecordIsUnknown", recordIsUnknown},
@@ -67,6 +67,12 @@ var checks = []check{
 	{"OwnerRolledItBack", ownerRolledItBack},
 	{"CauseWasTriedAlready", causeWasTriedAlready},
 	{"PolicyCannotBeUsed", policyCannotBeUsed},
+	{"WouldCauseDowntime", wouldCauseDowntime},
+	{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers)},
+	{"IsOwnedByOperator", isOwnedByOperator},
+	{"InjectedPodsAreFailing", injectedPodsAreFailing},
+	{"UpdateIsPending", updateIsPending},
+	{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget)},
 	{"PolicyOnlyReports", policyOnlyReports},
 	{"PictureIsOld", pictureIsOld},
 	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
@@ -77,15 +83,21 @@ var checks = []check{
 	{"BreakerIsOpen", breakerIsOpen},
 	{"InjectorIsNotAtRest", injectorIsNotAtRest},
 	{"IsSettling", isSettling},
-	{"WouldCauseDowntime", wouldCauseDowntime},
-	{"WouldRefuseItsCallers", wouldRefuseItsCallers},
-	{"IsOwnedByOperator", isOwnedByOperator},
+	{"WaitsForItsCallers", wouldRefuseItsCallers},
 	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
-	{"InjectedPodsAreFailing", injectedPodsAreFailing},
 	{"CapacityIsMissing", capacityIsMissing},
 	{"EvictionWaitsForItsPods", evictionWaitsForItsPods},
-	{"UpdateIsPending", updateIsPending},
 	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+}
+
+// unlessItEnds asks a check about what somebody must end, and not about what ends by itself.
+func unlessItEnds(ask func(*situation) *hold) func(*situation) *hold {
+	return func(s *situation) *hold {
+		if spoken := ask(s); spoken != nil && spoken.needsSomebody() {
+			return spoken
+		}
+		return nil
+	}
 }
 
 // seconds formats a time for messages.

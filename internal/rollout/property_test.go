@@ -109,9 +109,11 @@ func reasons(plan *rollout.Plan) string {
 }
 
 // What a policy in mode Report says is what it would say in mode Enforce, up to its mode: nothing is
-// asked or done, and every hold that Enforce would put before it is put.
+// asked or done, and only where nobody would have to act for a restart does it say that the mode is why.
 func TestReportSaysWhatEnforceWould(t *testing.T) {
 	after := sets.New(rollout.ReasonReportMode, rollout.ReasonEvictionHeld)
+	ofTheWorkload := sets.New(rollout.ReasonWouldCauseDowntime, rollout.ReasonStrictMTLS, rollout.ReasonOwnedByOperator,
+		rollout.ReasonInjectedPodsFailing, rollout.ReasonUpdatePending, rollout.ReasonExceedsDisruptionBudget)
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
@@ -131,6 +133,9 @@ func TestReportSaysWhatEnforceWould(t *testing.T) {
 			}
 			if other := enforced[key]; !after.Has(verdict.Reason) && (other.Reason != verdict.Reason || other.Message != verdict.Message || other.Action != verdict.Action || other.Step != verdict.Step) {
 				t.Fatalf("%s: %s in Report and %s in Enforce", key, verdict.Reason, other.Reason)
+			}
+			if other := enforced[key]; verdict.Reason == rollout.ReasonReportMode && other.NeedsAction() && ofTheWorkload.Has(other.Reason) {
+				t.Fatalf("%s: in Report only the mode is said to hold it, and in Enforce %s %s", key, other.Reason, other.Message)
 			}
 		}
 	})

@@ -116,7 +116,7 @@ var keepsOut = []check{
 func (s *situation) isKeptOut() bool {
 	return !s.workload.Record.InFlight() && slices.ContainsFunc(keepsOut, func(check check) bool {
 		spoken := check.ask(s)
-		return spoken != nil && (spoken.clearsBy == v1alpha1.ClearedByOwner || spoken.clearsBy == v1alpha1.ClearedByAdmin)
+		return spoken != nil && spoken.needsSomebody()
 	})
 }
 

@@ -154,6 +154,11 @@ type hold struct {
 	checkDue bool
 }
 
+// needsSomebody reports whether the hold stays until its owner or an administrator does something.
+func (h *hold) needsSomebody() bool {
+	return h.clearsBy == v1alpha1.ClearedByOwner || h.clearsBy == v1alpha1.ClearedByAdmin
+}
+
 // held is the verdict on a workload of which a check has spoken.
 func (s *situation) held(h *hold) Verdict {
 	verdict := Verdict{
