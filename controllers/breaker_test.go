@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -39,7 +40,7 @@ func TestPolicyStatusTellsOfItsBreaker(t *testing.T) {
 		"it is open":      {openBreaker(v1alpha1.BreakerOpen), "False/BreakerOpen", "3 workloads have failed (Deployment shop/a, Deployment shop/b, Deployment shop/c), and nothing more is started. At 2026-11-23T13:00:00Z one more is tried alone."},
 		"one is tried":    {tried, "False/BreakerOpen", "One more is tried alone now."},
 		"somebody must ask": {asking, "False/BreakerOpen",
-			"3 more that were tried alone have failed as well. To go on, mend what is wrong and set the annotation fullmesh.dev/retry-requested on the policy."},
+			"Each of 3 more that were tried alone failed as well. To go on, mend what is wrong and run: kubectl annotate meshpolicy/production fullmesh.dev/retry-requested="},
 	} {
 		t.Run(name, func(t *testing.T) {
 			served := &v1alpha1.ServedRetry{Value: "now", Time: metav1.NewTime(noon)}
@@ -53,6 +54,15 @@ func TestPolicyStatusTellsOfItsBreaker(t *testing.T) {
 				t.Errorf("the status has breaker %v and request %v", got.Breaker, got.RetryServed)
 			}
 		})
+	}
+}
+
+func TestPolicyStatusTellsOfBreakersOfInjectors(t *testing.T) {
+	injectors := []v1alpha1.InjectorBreaker{{Revision: "canary", Breaker: *openBreaker(v1alpha1.BreakerOpen)}}
+	got := policyStatus(&policyState{enforcing: true, guard: rollout.GuardHolds, standing: rollout.Standing{Injectors: injectors}}, builder.Enforcing("production").Build(), noon)
+	condition := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionRestartsAllowed)
+	if condition.Status != metav1.ConditionTrue || !strings.Contains(condition.Message, `Under injector revision "canary": 3 workloads have failed`) {
+		t.Errorf("RestartsAllowed is %s: %s", condition.Status, condition.Message)
 	}
 }
 

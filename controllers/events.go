@@ -63,7 +63,7 @@ func (a announcer) Breaker(policy *v1alpha1.MeshPolicy, before *v1alpha1.Breaker
 	now := policy.Status.Breaker
 	switch {
 	case isOpen(now) && !isOpen(before):
-		a.recorder.Eventf(policy, nil, corev1.EventTypeWarning, "BreakerOpened", "Restart", "%s", shorten(breakerInWords(now), longestMessage))
+		a.recorder.Eventf(policy, nil, corev1.EventTypeWarning, "BreakerOpened", "Restart", "%s", shorten(breakerInWords(policy.Name, now), longestMessage))
 	case isOpen(before) && !isOpen(now):
 		a.recorder.Eventf(policy, nil, corev1.EventTypeNormal, "BreakerClosed", "Restart", "%s", "Workloads are restarted again.")
 	}

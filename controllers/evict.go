@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 // evictionTimeout bounds one eviction: where several are made under one PodDisruptionBudget at once, the
 // API server tries for ten seconds before it answers
-// (k8s.io/kubernetes/pkg/registry/core/pod/storage, EvictionsRetry).
+// (k8s.io/kubernetes/pkg/registry/core/pod/storage, EvictionsRetry), and everything else waits meanwhile.
 const evictionTimeout = 5 * time.Second
 
 // evict evicts one Pod, and only if it is the one that was looked at. The disruption budgets are asked
@@ -40,6 +41,8 @@ func (a *actor) evict(ctx context.Context, pod *mesh.Pod) (written, error) {
 		return writtenDone, nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return writtenStale, nil // it is gone, or another one has its name
+	case errors.Is(err, context.DeadlineExceeded):
+		return writtenRefused, fmt.Errorf("evicting Pod %s: there was no answer within %s", pod.Name, evictionTimeout)
 	default:
 		return writtenRefused, fmt.Errorf("evicting Pod %s: %w", pod.Name, err)
 	}

@@ -109,17 +109,17 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")
 	setProgress(set, &state.sum, state.worst)
-	setRestartsAllowed(set, state)
+	setRestartsAllowed(set, object.Name, state)
 	return status
 }
 
-func setRestartsAllowed(set setCondition, state *policyState) {
+func setRestartsAllowed(set setCondition, policy string, state *policyState) {
 	const condition = v1alpha1.ConditionRestartsAllowed
 	switch {
 	case !state.enforcing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonReportMode, "The policy is in mode Report and restarts nothing.")
 	case state.stopped:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; what is in flight ends. Run: fullmesh stop --clear")
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. Run: fullmesh stop --clear")
 	case state.guard == rollout.GuardMissing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, "Enforce is refused: the admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded.")
 	case state.guard == rollout.GuardUnknown:
@@ -129,21 +129,27 @@ func setRestartsAllowed(set setCondition, state *policyState) {
 	case state.closed != nil:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed until %s; what is in flight ends.", state.closed.Opens.UTC().Format(time.RFC3339)))
 	case state.standing.Open():
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonBreakerOpen, breakerInWords(state.standing.Breaker))
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonBreakerOpen, breakerInWords(policy, state.standing.Breaker))
 	default:
-		set(condition, metav1.ConditionTrue, v1alpha1.ReasonEnforcing, "Workloads are restarted where that helps and is safe.")
+		var text strings.Builder
+		text.WriteString("Workloads are restarted where that helps and is safe.")
+		for i := range state.standing.Injectors {
+			injector := &state.standing.Injectors[i]
+			fmt.Fprintf(&text, " Under injector revision %q: %s", injector.Revision, breakerInWords(policy, &injector.Breaker))
+		}
+		set(condition, metav1.ConditionTrue, v1alpha1.ReasonEnforcing, text.String())
 	}
 }
 
 // breakerInWords says why nothing more is started, and what comes next.
-func breakerInWords(breaker *v1alpha1.BreakerStatus) string {
+func breakerInWords(policy string, breaker *v1alpha1.BreakerStatus) string {
 	text := fmt.Sprintf("%d workloads have failed (%s), and nothing more is started.", ptr.Deref(breaker.FailedWorkloads, 0), strings.Join(breaker.Failed[:min(len(breaker.Failed), 3)], ", "))
-	cure := fmt.Sprintf("mend what is wrong and set the annotation %s on the policy.", v1alpha1.RetryAnnotation)
+	cure := "mend what is wrong and run: " + rollout.RetryCommand("meshpolicy", policy, "")
 	switch {
 	case breaker.State == v1alpha1.BreakerProbing:
 		return text + " One more is tried alone now."
 	case breaker.RetryTime == nil:
-		return fmt.Sprintf("%s %d more that were tried alone have failed as well. To go on, %s", text, ptr.Deref(breaker.ProbesFailed, 0), cure)
+		return fmt.Sprintf("%s Each of %d more that were tried alone failed as well. To go on, %s", text, ptr.Deref(breaker.ProbesFailed, 0), cure)
 	default:
 		return fmt.Sprintf("%s At %s one more is tried alone. To go on before that, %s", text, breaker.RetryTime.UTC().Format(time.RFC3339), cure)
 	}

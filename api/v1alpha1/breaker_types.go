@@ -25,7 +25,8 @@ const (
 )
 
 // BreakerStatus says how a breaker stands. What has failed is counted from the records on the
-// workloads (annotation fullmesh.dev/last-restart); nobody closes a breaker by a change of this status.
+// workloads (annotation fullmesh.dev/last-restart), so that no change of state or failed closes a breaker;
+// clearedTime, since and probesFailed are read back, and only the operator has the right to write them.
 type BreakerStatus struct {
 	// state says whether anything is started.
 	// +required

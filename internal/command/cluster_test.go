@@ -46,9 +46,9 @@ func TestWrongUseIsAnError(t *testing.T) {
 		want string
 	}{
 		{[]string{"plan", "everything"}, "unknown command"},
-		{[]string{"plan", "-o", "xml"}, "table, json and yaml are known"},
+		{[]string{"plan", "-o", "xml"}, "must be table, json or yaml"},
 		{[]string{"status", "--until", "full-mesh"}, "--until goes with --watch"},
-		{[]string{"status", "--watch", "--until", "friday"}, "full-mesh and settled are known"},
+		{[]string{"status", "--watch", "--until", "friday"}, "must be full-mesh or settled"},
 		{[]string{"status", "--watch", "-o", "json"}, "no other --output than table"},
 		{[]string{"stop", "--clear", "--reason", "over"}, "none of the others can be"},
 	} {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
@@ -223,7 +224,8 @@ func (d *dump) missingAbove(pod client.Object) string {
 	object := pod
 	for range 2 { // a ReplicaSet or Job, and what controls that
 		owner := mesh.OwnerOf(object)
-		if !owner.Exists() || (owner.Group != "apps" && owner.Group != "batch") {
+		read := owner.Group == "apps" || owner.Group == "batch" || owner.Group == inventory.ArgoGroup
+		if !owner.Exists() || !read {
 			return ""
 		}
 		next, placed := d.owned[owner.UID]

@@ -222,6 +222,7 @@ func TestWhatADumpLacksIsSaid(t *testing.T) {
 		"the Pods":               {shopNamespace + webDeployment + istio, []string{"The dump has no Pods"}},
 		"a Namespace":            {shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: elsewhere}\n", []string{"does not have every Namespace, and says nothing about what is in elsewhere."}},
 		"the ReplicaSets":        {shopNamespace + webDeployment + webPods + istio, []string{"does not have every ReplicaSet: 2 Pods are of one that is not there, and they stand under the ReplicaSet", "kubectl get replicasets -A"}},
+		"the Rollouts":           {shopNamespace + strings.ReplaceAll(webReplicaSet, "apps/v1, kind: Deployment", "argoproj.io/v1alpha1, kind: Rollout") + webPods + istio, []string{"does not have every Rollout: 2 Pods are of one that is not there, and nothing can be decided", "kubectl get rollouts -A"}},
 		"the Deployments":        {shopNamespace + webReplicaSet + webPods + istio, []string{"does not have every Deployment: 2 Pods are of one that is not there, and nothing can be decided"}},
 		"objects of known kinds": {shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\nkind: Secret\n---\nkind: Secret\n---\nkind: Pod\napiVersion: v7\n---\na: 1\n", []string{"Passed over, because it decides nothing: 1 Pod of v7, 2 Secret.", "Passed over what has no kind, first at standard input:"}},
 	} {

@@ -90,7 +90,7 @@ func TestWhatIsNotThereIsAnErrorWithNearNames(t *testing.T) {
 		{[]string{"rs/web-7d4b9c6f5d", "-n", "shop"}, "deployment/web"},
 		{[]string{"deploy/web", "-n", "shopp"}, "there is no namespace shopp in this dump"},
 		{[]string{"deploy.example.com/web"}, "there is no deployment.example.com/web"},
-		{[]string{"deploy/web", "-o", "table"}, "text, json and yaml are known"},
+		{[]string{"deploy/web", "-o", "table"}, "must be text, json or yaml"},
 		{nil, "accepts 1 arg(s)"},
 	} {
 		run(t, append([]string{"explain", "-f", "testdata/dump"}, test.args...)...).check(t, exitError, test.want)
@@ -138,8 +138,7 @@ func TestExplainWhereNoPolicyGoverns(t *testing.T) {
 	policy := "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshPolicy\nmetadata: {name: p}\nspec: {mode: Enforce, namespaceSelector: {matchLabels: {team: another}}}\n---\n"
 	dump := policy + shopNamespace + webDeployment + webReplicaSet + webPods + testdata(t, "istio.yaml")
 	got := runWith(t, dump, "explain", "deploy/web", "-f", "-")
-	got.check(t, exitNothingToDo, "No MeshPolicy governs the namespace shop", "An administrator can have a MeshPolicy govern the namespace shop",
-		"kubectl rollout restart deployment/web -n shop", "Missing (SidecarMissing)")
+	got.check(t, exitNothingToDo, "No MeshPolicy governs the namespace shop", "An administrator can have a MeshPolicy govern the namespace shop", "Missing (SidecarMissing)")
 	system := strings.ReplaceAll(dump, "shop", "kube-system")
 	runWith(t, system, "explain", "deploy/web", "-f", "-").check(t, exitNothingToDo, "are governed only with the label fullmesh.dev/include=true")
 }
@@ -182,12 +181,12 @@ func TestDistance(t *testing.T) {
 
 // A restart by hand is proposed only where nothing speaks against a restart but that nobody wanted it.
 func TestRestartByHandIsProposedWhereItHelps(t *testing.T) {
-	held := func(reason rollout.Reason) *rollout.Verdict {
+	held := func(reason rollout.Reason, risks ...rollout.Reason) *rollout.Trace {
 		p := newPicture()
 		p.SetNamespace(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(then).Build(), now)
 		p.run(builder.Deployment("shop", "web").Replicas(2).CreatedAt(then).RolledOut().Build(), 0, 2)
 		workload := p.Snapshot().Namespaces[0].Workloads[0]
-		return &rollout.Verdict{Workload: workload, Action: v1alpha1.ActionHold, Reason: reason}
+		return &rollout.Trace{Risks: risks, Verdict: rollout.Verdict{Workload: workload, Action: v1alpha1.ActionHold, Reason: reason}}
 	}
 	for reason, want := range map[rollout.Reason]bool{
 		rollout.ReasonOptedOut: true, rollout.ReasonReportMode: true, rollout.ReasonWouldCauseDowntime: true,
@@ -200,5 +199,14 @@ func TestRestartByHandIsProposedWhereItHelps(t *testing.T) {
 	}
 	if restartByHand(held(rollout.ReasonRestartDue), true) == "" {
 		t.Error("where a policy is only assumed, nobody else restarts it")
+	}
+	if restartByHand(held(rollout.ReasonOptedOut, rollout.ReasonWouldCauseDowntime), false) == "" {
+		t.Error("a moment without Pods is for its owner to choose")
+	}
+	if proposed := restartByHand(held(rollout.ReasonOptedOut, rollout.ReasonWouldCauseDowntime, rollout.ReasonStrictMTLS), false); proposed != "" {
+		t.Errorf("it would refuse its callers, and proposed is %s", proposed)
+	}
+	if proposed := restartByHand(held(""), false); proposed != "" {
+		t.Errorf("what it risks is not known where no policy governs it, and proposed is %s", proposed)
 	}
 }

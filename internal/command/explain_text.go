@@ -195,7 +195,7 @@ func whatToDo(trace *rollout.Trace, assumed bool) []string {
 	case verdict.Action == v1alpha1.ActionRestart:
 		todo = append(todo, "Nothing: it is restarted. To have it left alone, its owner sets the annotation "+v1alpha1.RestartAnnotation+"="+v1alpha1.RestartDisabled+" on it.")
 	case verdict.Waits():
-		todo = append(todo, "Nothing: this ends by itself.")
+		todo = append(todo, "Nothing, as a rule: this may end by itself. What helps where it does not is said in the verdict.")
 	case verdict.ClearsBy == v1alpha1.ClearedByOwner:
 		todo = append(todo, "Its owner ends this as the verdict says.")
 	case verdict.ClearsBy == v1alpha1.ClearedByAdmin:
@@ -207,7 +207,7 @@ func whatToDo(trace *rollout.Trace, assumed bool) []string {
 	default:
 		todo = append(todo, fmt.Sprintf("An administrator can have a MeshPolicy govern the namespace %s.", key.Namespace))
 	}
-	if command := restartByHand(verdict, assumed); command != "" {
+	if command := restartByHand(trace, assumed); command != "" {
 		todo = append(todo, "Whoever may change it can restart it at a time of their own choice: "+command)
 	}
 	return todo
@@ -218,19 +218,23 @@ func whatToDo(trace *rollout.Trace, assumed bool) []string {
 var unaided = []rollout.Reason{
 	rollout.ReasonNotSelected, rollout.ReasonOptedOut, rollout.ReasonInvalidAnnotation, rollout.ReasonNotRemediated,
 	rollout.ReasonReportMode, rollout.ReasonStopped, rollout.ReasonGuardMissing, rollout.ReasonWouldCauseDowntime,
-	rollout.ReasonExceedsBudget, "",
+	rollout.ReasonExceedsBudget,
 }
 
 // restartByHand is the command by which somebody may restart a workload instead of Fullmesh; empty
-// where it would not help, or do harm.
-func restartByHand(verdict *rollout.Verdict, assumed bool) string {
+// where it would not help, or do more harm than leave no Pod ready for a moment.
+func restartByHand(trace *rollout.Trace, assumed bool) string {
+	verdict := &trace.Verdict
 	workload, object := verdict.Workload, verdict.Workload.Object
+	harms := slices.ContainsFunc(trace.Risks, func(risk rollout.Reason) bool { return risk != rollout.ReasonWouldCauseDowntime })
 	wanted := slices.Contains(unaided, verdict.Reason) || assumed && verdict.Reason == rollout.ReasonRestartDue
 	switch {
-	case !wanted || workload.Complete() || workload.Failing != nil || object == nil:
+	case !wanted || harms || workload.Complete() || object == nil:
 		return ""
 	case verdict.Method == v1alpha1.MethodEviction || object.Paused || object.Strategy.Type == inventory.StrategyNone || object.RollingOut():
 		return ""
+	case object.IsRollout():
+		return fmt.Sprintf("kubectl argo rollouts restart %s -n %s", object.Name, object.Namespace)
 	default:
 		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(object.Kind), object.Name, object.Namespace)
 	}

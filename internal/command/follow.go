@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,7 @@ func (g *goal) Set(value string) error {
 		*g = goal(value)
 		return nil
 	default:
-		return fmt.Errorf("it is %q, and full-mesh and settled are known", value)
+		return errors.New("must be full-mesh or settled")
 	}
 }
 

@@ -80,7 +80,7 @@ func (e *eviction) Set(value string) error {
 		*e = eviction(value)
 		return nil
 	default:
-		return fmt.Errorf("it is %q, and %s and %s are known", value, evictionEnabled, evictionDisabled)
+		return fmt.Errorf("must be %s or %s", evictionEnabled, evictionDisabled)
 	}
 }
 

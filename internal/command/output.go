@@ -44,7 +44,7 @@ func (f *format) Set(value string) error {
 		*f = format(value)
 		return nil
 	default:
-		return fmt.Errorf("it is %q, and %s, json and yaml are known", value, people)
+		return fmt.Errorf("must be %s, json or yaml", people)
 	}
 }
 

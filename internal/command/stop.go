@@ -39,8 +39,8 @@ func newStop() *cobra.Command {
 		Use:   "stop",
 		Short: "Stop everything, at once: the red button",
 		Long: `Stop everything: from now on no restart starts, whatever policies say, until fullmesh stop --clear.
-Restarts that have begun are rollouts of the workloads' own controllers and go on to their end. The
-operator goes on watching and reporting.
+Rollouts that have begun go on: the workloads' own controllers make them. No further Pod is evicted; evictions
+that had begun go on after --clear. The operator goes on watching and reporting.
 
 The red button is a ConfigMap, ` + v1alpha1.StopConfigMap + `, in the operator's namespace. Without this program:
   kubectl create configmap ` + v1alpha1.StopConfigMap + ` -n ` + defaultNamespace + `
@@ -91,7 +91,7 @@ func (o *stopOptions) press(ctx context.Context, c client.Client, out screen) er
 		return fmt.Errorf("creating ConfigMap %s/%s: %w", o.namespace, v1alpha1.StopConfigMap, err)
 	}
 	out.line("Stopped. No restart starts until: fullmesh stop --clear")
-	out.line("What has begun goes on to its end; the operator goes on watching and reporting.")
+	out.line("Rollouts that have begun go on, and no further Pod is evicted; the operator goes on watching and reporting.")
 	return nil
 }
 

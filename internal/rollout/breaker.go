@@ -279,12 +279,12 @@ func (b *breakers) watch(in *Input, policy *Policy, namespace *inventory.Namespa
 	if b.policies[policy] == nil {
 		b.policies[policy] = &breaker{
 			name: "under MeshPolicy " + policy.Name, reason: ReasonBreakerOpen, what: "have failed", limit: policy.stopAfter, coolDown: policy.coolDown, shared: true, before: policy.breaker, asked: servedAt(policy.retryServed),
-			cure: fmt.Sprintf(`kubectl annotate meshpolicy/%s %s="$(date)" --overwrite`, policy.Name, v1alpha1.RetryAnnotation),
+			cure: RetryCommand("meshpolicy", policy.Name, ""),
 		}
 	}
 	own := &breaker{
 		name: "in this namespace", reason: ReasonNamespaceBreakerOpen, what: "have failed", limit: namespaceStopAfter, coolDown: policy.coolDown,
-		cure: fmt.Sprintf(`kubectl annotate namespace/%s %s="$(date)" --overwrite`, namespace.Name, v1alpha1.RetryAnnotation),
+		cure: RetryCommand("namespace", namespace.Name, ""),
 	}
 	if report := in.reported(namespace.Name); report != nil {
 		own.before, own.asked = report.Breaker, max(servedAt(policy.retryServed), servedAt(report.RetryServed))
@@ -393,7 +393,7 @@ func (b *breakers) injector(policy *Policy, revision string, now time.Time) *bre
 		name: fmt.Sprintf("under injector revision %q", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
 		limit: injectorStopAfter, coolDown: policy.coolDown, shared: true, before: policy.injectors[revision], asked: servedAt(policy.retryServed),
 		failures: slices.Clone(b.vain[revision]), inFlight: b.flying[revision], probe: b.probing[revision],
-		cure: fmt.Sprintf(`kubectl annotate meshpolicy/%s %s="$(date)" --overwrite`, policy.Name, v1alpha1.RetryAnnotation),
+		cure: RetryCommand("meshpolicy", policy.Name, ""),
 	}
 	if own.before == nil {
 		own.clear(b.well[revision], now)

@@ -34,7 +34,7 @@ func (u *usage) noRoom(budget string) *hold {
 	answer := &hold{reason: ReasonBudgetUsedUp, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Waiting for its turn: the restarts in flight (workloads: %d, Pods: %d) leave no room in the budget of %s.", u.workloads, u.pods, budget)}
 	if len(u.failed) > 0 {
-		answer.message += fmt.Sprintf(" Failed, and in their place until as many of their Pods are ready as before or nothing has moved for a while: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
+		answer.message += fmt.Sprintf(" These have failed and still count, until as many of their Pods are ready as before or nothing has moved for a while: %s.", strings.Join(u.failed[:min(len(u.failed), 3)], ", "))
 	}
 	return answer
 }

@@ -146,7 +146,7 @@ func TestBudgetHoldsSayWhy(t *testing.T) {
 		"used up by a restart that has failed": {newScene(builder.Enforcing("mesh").Budget(perPolicy, 1, nil), many("shop", 1), failed()),
 			rollout.ReasonBudgetUsedUp, byCluster, "until as many of their Pods are ready as before or nothing has moved for a while: Deployment shop/z"},
 		"used up by a restart that has failed and one that goes on": {newScene(builder.Enforcing("mesh").Budget(perPolicy, 2, nil), many("shop", 1), failed(), inFlightIn("shop", "y")),
-			rollout.ReasonBudgetUsedUp, byCluster, "Failed, and in their place"},
+			rollout.ReasonBudgetUsedUp, byCluster, "These have failed and still count"},
 		"never": {newScene(builder.Enforcing("mesh").Budget(perNamespace, 0, nil), many("shop", 1)),
 			rollout.ReasonExceedsBudget, byAdmin, "(scope Namespace, workloads: 0) allows no restart at all. Raise it."},
 		"never as many Pods": {newScene(builder.Enforcing("mesh").Budget(perPolicy, nil, "10%"), outside(deployment("shop", "a").Surge(2), 3)),

@@ -245,7 +245,7 @@ func TestChecks(t *testing.T) {
 		"AcceptsWhatIsNoRisk": {
 			map[string]speaks{
 				"a risk in lower case": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "downtime"), 3)),
-					rollout.ReasonInvalidAnnotation, byOwner, `names "downtime", and no such risk is known. Known, and set apart by commas, are: Downtime, StrictMTLS, OwnedByOperator, Unchecked.`},
+					rollout.ReasonInvalidAnnotation, byOwner, `names "downtime", and no such risk is known. Use one or more of these, separated by commas: Downtime, StrictMTLS, OwnedByOperator, Unchecked.`},
 				"a risk beside one that is known": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime, Everything"), 3)),
 					rollout.ReasonInvalidAnnotation, byOwner, `names "Everything"`},
 				"risks that are not set apart by commas": {newScene(outside(cart().Annotated(v1alpha1.AcceptAnnotation, "Downtime Unchecked"), 3)),
@@ -259,7 +259,7 @@ func TestChecks(t *testing.T) {
 		"FindingIsNotRemediated": {
 			map[string]speaks{
 				"a sidecar of another revision": {newScene(runs(cart().Build(), func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("canary").Ready(yesterday) })),
-					rollout.ReasonNotRemediated, byAdmin, "restart it yourself"},
+					rollout.ReasonNotRemediated, byAdmin, "Add that to its spec.remediate, or restart the workload yourself"},
 				"a sidecar that is not expected": {newScene(builder.Namespace("shop").CreatedAt(yesterday).Build(), runs(cart().Build(), injected)),
 					rollout.ReasonNotRemediated, byAdmin, "does not act on Leftover"},
 			},

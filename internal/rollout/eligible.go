@@ -50,7 +50,7 @@ func findingIsNotRemediated(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonNotRemediated, clearsBy: v1alpha1.ClearedByAdmin,
-		message: fmt.Sprintf("%s Policy %s does not act on %s; restart it yourself to bring it up to date.", s.workload.Message, s.policy.Name, s.workload.Finding)}
+		message: fmt.Sprintf("%s MeshPolicy %s does not act on %s. Add that to its spec.remediate, or restart the workload yourself.", s.workload.Message, s.policy.Name, s.workload.Finding)}
 }
 
 func isAJob(s *situation) *hold {

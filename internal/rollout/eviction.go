@@ -126,7 +126,7 @@ func evictionWaitsForItsPods(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonPodsNotReady, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Only %d of %d Pods are ready, and none is evicted before those are that are to stay. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are injected.", s.workload.Pods.Ready, s.workload.Object.Replicas)}
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are injected.", s.workload.Pods.Ready, s.workload.Object.Replicas)}
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions.
@@ -222,10 +222,10 @@ func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 	givenUp := past.RefusedSince.Add(timeout)
 	switch {
 	case past.Refused != "" && !s.in.Now.Before(givenUp):
-		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("The API server has refused every eviction for %s: %s", seconds(timeout), past.Refused))
+		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("No eviction has succeeded for %s: %s", seconds(timeout), past.Refused))
 	case past.Until.After(s.in.Now):
 		verdict.Until = earlier(past.Until, givenUp)
-		verdict.Message += fmt.Sprintf(" The API server refused the next eviction, and is asked again: %s", past.Refused)
+		verdict.Message += fmt.Sprintf(" The next eviction did not succeed and is tried again: %s", past.Refused)
 	case served.After(s.in.Now):
 		verdict.Until = served
 	case !checked && s.in.Check != nil:

@@ -146,8 +146,8 @@ func firstWorkloadsFailed(s *situation) *hold {
 		names = append(names, workload.Key.String())
 	}
 	answer := &hold{reason: ReasonFirstWorkloadsFailed, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%d workloads have been brought into the mesh and are not well there (%s), and none is that shows that injection works. Nothing else is restarted in this namespace before: see their messages and mend one, or ask for another try: kubectl annotate namespace/%s %s=\"$(date)\" --overwrite",
-			len(names), strings.Join(names[:min(len(names), 3)], ", "), s.namespace.Name, v1alpha1.RetryAnnotation)}
+		message: fmt.Sprintf("%d workloads have been brought into the mesh and are not well there (%s), and none is that shows that injection works. Nothing else is restarted in this namespace before: see their messages and mend one, or ask for another try: %s",
+			len(names), strings.Join(names[:min(len(names), 3)], ", "), RetryCommand("namespace", s.namespace.Name, ""))}
 	if breaker := s.in.breakers.namespaces[s.namespace.Name]; breaker.open {
 		spoken := breaker.holds(s.in.Now)
 		if spoken == nil {

@@ -144,7 +144,7 @@ func isNotExpectedAnyMore(workload *inventory.Workload) bool {
 // may not have known of a change yet, or the webhook lets Pods pass when the injector is down, it
 // is not held against the workload: what decided is left out, so that a later restart is possible.
 func (s *situation) finishIneffective() Verdict {
-	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s, although a dry run showed otherwise.", s.workload.Finding))
+	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s.", s.workload.Finding))
 	created := time.Unix(s.workload.NewestToReplace, 0)
 	changedLast := s.namespace.Changed
 	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(changedLast) {

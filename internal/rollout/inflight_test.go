@@ -109,9 +109,9 @@ func TestRestartInFlight(t *testing.T) {
 				return record
 			}).Build(), three(uninjected)...)), v1alpha1.ResultReverted, "in the future", false},
 		"was ineffective when the new Pods have no sidecar": {
-			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
+			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)), v1alpha1.ResultIneffective, "The Pods were replaced and are still Missing.", false},
 		"was ineffective though one of them has": {
-			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), uninjectedAt(noon), readyInMeshAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
+			newScene(runs(rolledOut().Build(), readyInMeshAt(noon), uninjectedAt(noon), readyInMeshAt(noon))), v1alpha1.ResultIneffective, "The Pods were replaced and are still Missing.", false},
 		"is excused where the label had changed just before": {
 			newScene(labelledAt(began.Add(-10*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
 			v1alpha1.ResultIneffective, "so soon after a change", true},
@@ -120,14 +120,14 @@ func TestRestartInFlight(t *testing.T) {
 			v1alpha1.ResultIneffective, "so soon after a change", true},
 		"is not excused half a minute after the change": {
 			newScene(labelledAt(began.Add(-20*time.Second)), runs(rolledOut().Build(), three(uninjectedAt(began.Add(10*time.Second)))...)),
-			v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
+			v1alpha1.ResultIneffective, "The Pods were replaced and are still Missing.", false},
 		"is excused where webhooks let Pods pass": {
 			newScene(runs(rolledOut().Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "failurePolicy is Ignore", true},
 		"is not excused for ever": {
 			newScene(runs(begunBefore(rolledOut(), func(record inventory.Record) inventory.Record {
 				record.Excused = 3
 				return record
-			}).Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "although a dry run showed otherwise", false},
+			}).Build(), three(uninjectedAt(noon))...)).lettingPass(), v1alpha1.ResultIneffective, "The Pods were replaced and are still Missing.", false},
 		"was taken back when the template has no cause any more": {
 			newScene(runs(restarting().With(func(d *appsv1.Deployment) { d.Spec.Template.Annotations = nil }).Build(), three(uninjected)...)),
 			v1alpha1.ResultReverted, "fullmesh.dev/restart-cause", false},

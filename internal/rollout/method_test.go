@@ -123,8 +123,8 @@ func TestEvictionInFlight(t *testing.T) {
 		"a budget allows nothing any more":                        {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Raise it"},
 		"it is held for long":                                     {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(func(in *rollout.Input) { in.Stopped = true }), result: v1alpha1.ResultInterrupted, says: "Not every Pod was evicted: Everything is stopped"},
 		"it was held for long and is no longer":                   {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)), evicts: []string{"db-0"}},
-		"the API server has just refused one":                     {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)})), says: "is asked again: a webhook says no"},
-		"the API server refuses for long":                         {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "refused every eviction for 10m0s: a webhook says no"},
+		"the API server has just refused one":                     {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)})), says: "is tried again: a webhook says no"},
+		"the API server refuses for long":                         {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "No eviction has succeeded for 10m0s: a webhook says no"},
 		"it was given up and came through":                        {scene: newScene(runs(evictedBefore(db().OnDelete(), ended(v1alpha1.ResultFailed)).Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded, says: "Late"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,7 +46,7 @@ func guardIsNotProven(s *situation) *hold {
 		return nil
 	case GuardMissing:
 		return &hold{reason: ReasonGuardMissing, clearsBy: v1alpha1.ClearedByAdmin,
-			message: "The admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded."}
+			message: "The admission guard does not hold the operator's account to restarts. Apply config/guard, whose policies must name the ServiceAccount of this operator, or start the operator with --allow-unguarded."}
 	default:
 		return &hold{reason: ReasonGuardUnknown, clearsBy: v1alpha1.ClearedByCluster,
 			message: "It has not been shown yet that the admission guard is in force; this is tried again."}
@@ -83,5 +83,5 @@ func isSettling(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
-		message: fmt.Sprintf("Waiting until %s after the last change of %s.", s.policy.settle, what)}
+		message: fmt.Sprintf("Waiting until %s, which is %s after the last change of %s.", moment(until), s.policy.settle, what)}
 }

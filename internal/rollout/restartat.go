@@ -95,7 +95,7 @@ func (s *situation) restartWasDropped() (Verdict, bool) {
 	cause, _ := inventory.ParseCause(s.workload.Record.Cause)
 	switch {
 	case object.RestartAt.Unix() <= cause.Newest:
-		return s.finish(v1alpha1.ResultReverted, "Somebody took spec.restartAt away, or set an earlier one, while the restart was going on."), true
+		return s.finish(v1alpha1.ResultReverted, "Somebody took spec.restartAt away, or set an earlier one, while the restart was going on. Have whatever manages the Rollout keep it."), true
 	case object.Updating && !isBroughtIn(s.workload):
 		return s.finish(v1alpha1.ResultReverted, "Its template was changed while the restart was going on. Argo Rollouts drops the restart then, and the Pods of the update are injected."), true
 	default:

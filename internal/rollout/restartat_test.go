@@ -112,7 +112,7 @@ func TestRestartOfARolloutInFlight(t *testing.T) {
 		"has succeeded when every Pod is ready in the mesh":      {newScene(runs(restartingRollout().RestartedAt(afterNewest).Build(), readyInMeshAt(noon), readyInMeshAt(noon), readyInMeshAt(noon))), v1alpha1.ResultSucceeded, ""},
 		"has succeeded though an update follows at once": {
 			newScene(runs(updating(restartingRollout().RestartedAt(afterNewest)).Build(), readyInMeshAt(noon), readyInMeshAt(noon), readyInMeshAt(noon))), "", "3 of 3"},
-		"was ineffective when the new Pods have no sidecar": {newScene(runs(restartingRollout().RestartedAt(afterNewest).Build(), uninjectedAt(noon), uninjectedAt(noon), uninjectedAt(noon))), v1alpha1.ResultIneffective, "although a dry run showed otherwise"},
+		"was ineffective when the new Pods have no sidecar": {newScene(runs(restartingRollout().RestartedAt(afterNewest).Build(), uninjectedAt(noon), uninjectedAt(noon), uninjectedAt(noon))), v1alpha1.ResultIneffective, "The Pods were replaced and are still Missing."},
 		"has failed, and names the disruption budget that keeps Argo from evicting": {
 			newScene(builder.DisruptionBudget("shop", "canary").Healthy(3, 3, 3).Build(), runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)),
 			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh); PodDisruptionBudget canary does not let Argo Rollouts evict the next Pod."},

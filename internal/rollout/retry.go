@@ -115,6 +115,13 @@ func (s *situation) ownRolloutIsToBeRepeated() bool {
 
 // retryCure is what to type for another try.
 func retryCure(workload *inventory.Workload) string {
-	return fmt.Sprintf(`kubectl annotate %s/%s -n %s %s="$(date)" --overwrite`,
-		strings.ToLower(workload.Key.Kind), workload.Key.Name, workload.Key.Namespace, v1alpha1.RetryAnnotation)
+	return RetryCommand(strings.ToLower(workload.Key.Kind), workload.Key.Name, workload.Key.Namespace)
+}
+
+// RetryCommand is what to type to ask for another try; namespace is empty for what is in none.
+func RetryCommand(kind, name, namespace string) string {
+	if namespace != "" {
+		namespace = " -n " + namespace
+	}
+	return fmt.Sprintf(`kubectl annotate %s/%s%s %s="$(date)" --overwrite`, kind, name, namespace, v1alpha1.RetryAnnotation)
 }

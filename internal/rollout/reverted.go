@@ -31,7 +31,7 @@ func (s *situation) finishUndone() Verdict {
 	if result == v1alpha1.ResultRolledBack {
 		return s.finish(result, fmt.Sprintf("The restart was rolled back %s while it was going on.", who))
 	}
-	return s.finish(result, fmt.Sprintf("The annotation %s was taken off the template while the restart was going on: %s.", v1alpha1.RestartCauseAnnotation, who))
+	return s.finish(result, fmt.Sprintf("The annotation %s was taken off the template while the restart was going on: %s. Have whatever manages the workload keep fullmesh.dev/ annotations.", v1alpha1.RestartCauseAnnotation, who))
 }
 
 // ownerRolledItBack speaks where the owner has had the former Pods back: that is left alone until it is
@@ -55,7 +55,7 @@ func ownerRolledItBack(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonRolledBack, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%s It is left alone until its template changes, or run: %s", says, retryCure(s.workload))}
+		message: fmt.Sprintf("%s It is left alone until its template changes. To have it restarted now, run: %s", says, retryCure(s.workload))}
 }
 
 // recordWasTakenAway reports whether the workload was restarted for its very cause, as this process or

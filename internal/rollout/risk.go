@@ -22,7 +22,7 @@ func acceptsWhatIsNoRisk(s *situation) *hold {
 		known = append(known, string(risk))
 	}
 	return &hold{reason: ReasonInvalidAnnotation, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("Annotation %s on the workload names %q, and no such risk is known. Known, and set apart by commas, are: %s.", v1alpha1.AcceptAnnotation, unknown[0], strings.Join(known, ", "))}
+		message: fmt.Sprintf("Annotation %s on the workload names %q, and no such risk is known. Use one or more of these, separated by commas: %s.", v1alpha1.AcceptAnnotation, unknown[0], strings.Join(known, ", "))}
 }
 
 // wouldCauseDowntime speaks where a restart may take down the last Pod that is ready. Where none is

@@ -47,6 +47,9 @@ type Trace struct {
 	Verdict Verdict
 	// Checks in the order in which they are asked.
 	Checks []Asked
+	// Risks are why a restart would do harm or no good whoever makes it, also where another check spoke
+	// first. Unknown where no policy governs the workload.
+	Risks []Reason
 }
 
 // Explain decides as Decide does, and says of one workload how its verdict came about. It is false
@@ -71,6 +74,7 @@ func Explain(in Input, key mesh.Key) (*Trace, bool) {
 		}
 	}
 	trace.Checks = recorder.answers(&in, &trace.Verdict)
+	trace.Risks = recorder.risks()
 	return trace, true
 }
 
@@ -92,15 +96,30 @@ func find(snapshot *inventory.Snapshot, key mesh.Key) (*inventory.Workload, *inv
 type recorder struct {
 	workload *inventory.Workload
 	spoke    map[string]bool
+	// situation is nil until a check is asked.
+	situation *situation
 }
 
 // put asks a check, and has it written down where somebody wants to know.
 func (c *check) put(s *situation) *hold {
 	answer := c.ask(s)
 	if r := s.in.recorder; r != nil && r.workload == s.workload {
-		r.spoke[c.name] = answer != nil
+		r.spoke[c.name], r.situation = answer != nil, s
 	}
 	return answer
+}
+
+func (r *recorder) risks() []Reason {
+	if r.situation == nil || r.situation.workload.Object == nil {
+		return nil
+	}
+	var risks []Reason
+	for _, ask := range []func(*situation) *hold{wouldCauseDowntime, wouldRefuseItsCallers, isOwnedByOperator, injectedPodsAreFailing, updateIsPending, exceedsDisruptionBudget} {
+		if spoken := ask(r.situation); spoken != nil {
+			risks = append(risks, spoken.reason)
+		}
+	}
+	return risks
 }
 
 // answers lists every check there is with its answer.

@@ -86,3 +86,27 @@ func TestTraceOfNothing(t *testing.T) {
 		t.Error("a workload was found that is not there")
 	}
 }
+
+// Whoever restarts by hand what Fullmesh leaves alone is told of nothing that would do harm.
+func TestTraceNamesRisksThatWereNotComeTo(t *testing.T) {
+	optedOut := func() *builder.Workload[*appsv1.Deployment] {
+		return cart().Recreate().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled)
+	}
+	for name, test := range map[string]struct {
+		scene *scene
+		want  []rollout.Reason
+	}{
+		"the downtime":              {newScene(outside(optedOut(), 3)), []rollout.Reason{rollout.ReasonWouldCauseDowntime}},
+		"its operator":              {newScene(outside(optedOut().OwnedBy(db().Build()), 3)), []rollout.Reason{rollout.ReasonOwnedByOperator}},
+		"none":                      {newScene(outside(cart().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled), 3)), nil},
+		"none of them, ungoverned":  {newScene(outside(cart().Recreate(), 3), builder.Enforcing("mesh").Over("team", "another")), nil},
+		"a budget that allows none": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3), builder.Reporting("mesh")), []rollout.Reason{rollout.ReasonExceedsDisruptionBudget}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trace, found := rollout.Explain(test.scene.input(), cartKey)
+			if !found || !slices.Equal(trace.Risks, test.want) {
+				t.Errorf("the risks are %v, want %v", trace.Risks, test.want)
+			}
+		})
+	}
+}

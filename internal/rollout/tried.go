@@ -34,13 +34,13 @@ func causeWasTriedAlready(s *situation) *hold {
 		switch record.Result {
 		case v1alpha1.ResultIneffective:
 			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
-				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
+				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector changes. To have it tried now, run: %s", record.Message, retryCure(s.workload))}
 		case v1alpha1.ResultReverted:
 			if goesOnByEviction(s) {
 				return nil
 			}
 			return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
-				message: fmt.Sprintf("%s Have it keep fullmesh.dev/ annotations. It is not tried again before its template, the namespace's labels or the injector change, or run: %s", record.Message, retryCure(s.workload))}
+				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector changes. To have it tried now, run: %s", record.Message, retryCure(s.workload))}
 		}
 	}
 	if goesOnByEviction(s) {

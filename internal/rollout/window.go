@@ -73,7 +73,7 @@ func newWindow(from *v1alpha1.Window) (window, error) {
 // readSchedule refuses what the library takes beside the five fields: a zone of its own.
 func readSchedule(text string) (cron.Schedule, error) {
 	if strings.Contains(text, "=") {
-		return nil, fmt.Errorf("%q names a time zone, which belongs into timeZone", text)
+		return nil, fmt.Errorf("%q names a time zone, which belongs in timeZone", text)
 	}
 	return fiveFields.Parse(text)
 }

@@ -107,7 +107,7 @@ func TestWindowThatCannotBeReadIsNamedWithItsCure(t *testing.T) {
 	for want, window := range map[string]v1alpha1.Window{
 		`reading spec.windows[1].schedule: end of range (60) above maximum (59): 60; write cron's five fields`: {Action: allow, Schedule: "60 0 * * *", DurationMinutes: 1},
 		`reading spec.windows[1].schedule: expected exactly 5 fields, found 4`:                                 {Action: allow, Schedule: "0 22 * *", DurationMinutes: 1},
-		`"TZ=UTC" names a time zone, which belongs into timeZone`:                                              {Action: allow, Schedule: "TZ=UTC", DurationMinutes: 1},
+		`"TZ=UTC" names a time zone, which belongs in timeZone`:                                                {Action: allow, Schedule: "TZ=UTC", DurationMinutes: 1},
 		`spec.windows[1].timeZone: "Europe/Kopenhagen" is not in the time zone database; write`:                {Action: allow, Schedule: "0 22 * * *", DurationMinutes: 1, TimeZone: "Europe/Kopenhagen"},
 		`spec.windows[1].timeZone: "Local" is not in the time zone database`:                                   {Action: allow, Schedule: "0 22 * * *", DurationMinutes: 1, TimeZone: "Local"},
 		`spec.windows[1].action: "Maybe" is neither Allow nor Deny`:                                            {Action: "Maybe", Schedule: "0 22 * * *", DurationMinutes: 1},
