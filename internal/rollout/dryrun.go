@@ -169,7 +169,7 @@ var refusals = map[CheckOutcome]hold{
 	CheckDenied: {reason: ReasonCreationDenied, clearsBy: v1alpha1.ClearedByOwner,
 		message: "A dry run shows that a new Pod would be refused."},
 	CheckUnsupported: {reason: ReasonUnchecked, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "A webhook takes no part in dry runs, so that it cannot be shown that a restart would help. Declare sideEffects: None on it, or accept the risk with accept: [Unchecked]."},
+		message: "A webhook takes no part in dry runs, so that it cannot be shown that a restart would help. Declare sideEffects: None on it, or accept the risk with accept: [Unchecked] in the MeshPolicy, or for this workload alone with the annotation " + v1alpha1.AcceptAnnotation + "=Unchecked."},
 	CheckNoRootCertificate: {reason: ReasonRootCertificateMissing, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "The namespace lacks the ConfigMap with the mesh's root certificate, so that an injected Pod would never start. See whether the mesh's discoverySelectors leave the namespace out."},
 	CheckRefused: {reason: ReasonRefusedByAdmission, clearsBy: v1alpha1.ClearedByAdmin,
