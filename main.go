@@ -3,7 +3,7 @@ package main
 
 import (
 	"os"
-	_ "time/tzdata" // the zones of maintenance windows, which the image has none of
+	_ "time/tzdata" // so that the zones of windows do not depend on the image
 
 	ctrl "sigs.k8s.io/controller-runtime"
 

@@ -405,7 +405,7 @@ type PodCounts struct {
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Eligible *int32 `json:"eligible,omitempty"`
-	// meshed is how many of the eligible Pods are in the mesh.
+	// meshed is how many of the eligible Pods are in the mesh, of whatever revision: a stale sidecar counts.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Meshed *int32 `json:"meshed,omitempty"`

@@ -304,14 +304,7 @@ func stateOf(pod *mesh.Pod) string {
 func describeTrouble(pod *mesh.Pod) string {
 	switch {
 	case pod.Trouble != nil:
-		text := fmt.Sprintf("Pod %s, container %s: %s", pod.Name, pod.Trouble.Container, pod.Trouble.Reason)
-		if pod.Trouble.ExitCode != 0 {
-			text += fmt.Sprintf(", last exit code %d", pod.Trouble.ExitCode)
-		}
-		if pod.Trouble.Restarts > 0 {
-			text += fmt.Sprintf(", %d restarts", pod.Trouble.Restarts)
-		}
-		return text
+		return fmt.Sprintf("Pod %s, %s", pod.Name, pod.Trouble)
 	case pod.Unschedulable != nil:
 		return fmt.Sprintf("Pod %s: the scheduler finds no node", pod.Name)
 	default:

@@ -336,10 +336,6 @@ func (i *Injector) Revisions() []string {
 	return names
 }
 
-// HasWebhook reports whether a webhook leads to the revision: where none does, new Pods cannot get
-// a sidecar of it.
-func (i *Injector) HasWebhook(revision string) bool { return i.revision(revision).active }
-
 // FailurePolicyIgnore reports whether the API server creates Pods without a sidecar while the
 // revision's injector does not answer. For a revision without webhook it does not.
 func (i *Injector) FailurePolicyIgnore(revision string) bool { return i.revision(revision).ignore }

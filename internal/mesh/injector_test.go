@@ -3,7 +3,6 @@ package mesh_test
 import (
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,12 +36,6 @@ func TestRevisionsAreThoseThatAWebhookLeadsTo(t *testing.T) {
 			}
 			if istio.Installed() != test.installed {
 				t.Errorf("Installed is %t", istio.Installed())
-			}
-			for _, revision := range []string{"", "default", "canary", "prod"} {
-				want := slices.Contains(test.want, revision) || revision == "" && slices.Contains(test.want, "default")
-				if istio.HasWebhook(revision) != want {
-					t.Errorf("HasWebhook(%q) is not %t", revision, want)
-				}
 			}
 		})
 	}
@@ -103,9 +96,6 @@ func TestRulesCoverTheCreationOfPods(t *testing.T) {
 			istio := injector([]*webhookConfiguration{configuration("istio-sidecar-injector", "default", one)})
 			if got := istio.Expect(namespace(nil), mesh.Template{}).Inject; got != test.want {
 				t.Errorf("covered: %t, want %t", got, test.want)
-			}
-			if got := istio.HasWebhook("default"); got != test.want {
-				t.Errorf("HasWebhook: %t, want %t", got, test.want)
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"fmt"
+
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,6 +58,21 @@ type Trouble struct {
 	ExitCode int32
 	// Restarts of the container.
 	Restarts int32
+}
+
+// String says it in a few words, without the Pod's name.
+func (t *Trouble) String() string {
+	text := t.Reason
+	if t.Container != "" {
+		text = fmt.Sprintf("container %s: %s", t.Container, t.Reason)
+	}
+	if t.ExitCode != 0 {
+		text += fmt.Sprintf(", last exit code %d", t.ExitCode)
+	}
+	if t.Restarts > 0 {
+		text += fmt.Sprintf(", %d restarts", t.Restarts)
+	}
+	return text
 }
 
 // CutDown keeps of a Pod what is judged.

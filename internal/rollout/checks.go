@@ -38,13 +38,18 @@ type check struct {
 	ask  func(*situation) *hold
 }
 
+// checksOfAll are asked first, also about what is complete: a restart that failed is told of even where its
+// Pods have come into the mesh.
+var checksOfAll = []check{
+	{"NamespaceIsTerminating", namespaceIsTerminating},
+	{"RecordIsUnknown", recordIsUnknown},
+	{"LastRestartFailed", lastRestartFailed},
+}
+
 // checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
 // before what only waits: a window that opens next week hides no risk that has to be accepted first, and
 // mode Report tells what would be left in Enforce. What changes by itself comes last.
 var checks = []check{
-	{"NamespaceIsTerminating", namespaceIsTerminating},
-	{"RecordIsUnknown", recordIsUnknown},
-	{"LastRestartFailed", lastRestartFailed},
 	{"IsNotSelected", isNotSelected},
 	{"IsOptedOut", isOptedOut},
 	{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk},

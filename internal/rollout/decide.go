@@ -233,12 +233,18 @@ func (n *NamespacePlan) keepsItsPlace(in *Input, workload *inventory.Workload, r
 }
 
 func firstToSpeak(s *situation) *hold {
+	spoken := firstOf(checksOfAll, s)
+	if spoken == nil && !s.workload.Complete() {
+		spoken = firstOf(checks, s)
+	}
+	return spoken
+}
+
+// firstOf is what the first of several checks says that speaks; nil where none does.
+func firstOf(checks []check, s *situation) *hold {
 	for _, check := range checks {
 		if spoken := check.put(s); spoken != nil {
 			return spoken
-		}
-		if s.workload.Complete() && check.name == "LastRestartFailed" {
-			return nil
 		}
 	}
 	return nil
@@ -247,10 +253,8 @@ func firstToSpeak(s *situation) *hold {
 // decide gives the verdict on a workload that only the others can hold.
 func (c *candidate) decide(ledger *ledger) Verdict {
 	s := c.situation
-	for _, check := range ledger.checks() {
-		if spoken := check.put(s); spoken != nil {
-			return s.held(spoken)
-		}
+	if spoken := firstOf(ledger.checks(), s); spoken != nil {
+		return s.held(spoken)
 	}
 	method := s.method()
 	ledger.take(s, method.name)

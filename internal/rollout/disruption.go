@@ -36,8 +36,7 @@ func exceedsDisruptionBudget(s *situation) *hold {
 func disruptionBudgetAllowsNone(s *situation) *hold {
 	covering := s.disruptionBudgets()
 	if len(covering) > 1 {
-		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
+		return severalCover(covering)
 	}
 	if pods := s.workload.Pods; len(covering) == 0 || pods.ToReplaceReady < pods.ToReplace {
 		return nil
@@ -47,6 +46,11 @@ func disruptionBudgetAllowsNone(s *situation) *hold {
 		answer.message += " It never allows any. Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge)."
 	}
 	return answer
+}
+
+func severalCover(covering []*inventory.DisruptionBudget) *hold {
+	return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
+		message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
 }
 
 // exceeds is the hold of a workload that takes down more Pods at once than a disruption budget allows.

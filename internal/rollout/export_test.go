@@ -1,11 +1,14 @@
 package rollout
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // CheckNames are the checks in the order in which they are asked.
 func CheckNames() []string {
-	names := make([]string, 0, len(checks))
-	for _, check := range checks {
+	var names []string
+	for _, check := range slices.Concat(checksOfAll, checks) {
 		names = append(names, check.name)
 	}
 	return names

@@ -77,13 +77,5 @@ func describeInMesh(failing *inventory.FailingPod) string {
 
 // describe names what keeps a Pod from being ready.
 func describe(failing *inventory.FailingPod) string {
-	trouble := failing.Trouble
-	text := fmt.Sprintf("Pod %s, container %s: %s", failing.Name, trouble.Container, trouble.Reason)
-	if trouble.ExitCode != 0 {
-		text += fmt.Sprintf(", last exit code %d", trouble.ExitCode)
-	}
-	if trouble.Restarts > 0 {
-		text += fmt.Sprintf(", %d restarts", trouble.Restarts)
-	}
-	return text
+	return fmt.Sprintf("Pod %s, %s", failing.Name, &failing.Trouble)
 }

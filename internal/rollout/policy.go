@@ -42,8 +42,8 @@ type Policy struct {
 	stopAfter int
 	coolDown  time.Duration
 
-	// breaker, injectors (by revision) and retryServed are what its status says, retryRequested what its annotation does. new
-	// says that nothing has been written about it yet.
+	// breaker, injectors (by revision) and retryServed are what its status says, retryRequested what its
+	// annotation does. isNew says that nothing has been written about it yet.
 	breaker        *v1alpha1.BreakerStatus
 	injectors      map[string]*v1alpha1.BreakerStatus
 	retryServed    *v1alpha1.ServedRetry
@@ -53,8 +53,8 @@ type Policy struct {
 
 // NewPolicy makes a policy ready. The error says which field cannot be used, and how to correct it
 // where the API server does not see that: schedules and time zones of windows. A policy that comes
-// with an error still governs its namespaces, so that no other one restarts there what this one would
-// hold; nothing is restarted under it.
+// with such an error still governs its namespaces, so that no other one restarts there what this one would
+// hold; nothing is restarted under it. It is nil where a selector cannot be read.
 func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 	spec := &object.Spec
 	policy := &Policy{
@@ -126,7 +126,7 @@ func (p *Policy) setFailure(failure *v1alpha1.FailurePolicy) {
 	}
 }
 
-// defaultBudgets are the two of DESIGN: five workloads and a hundred Pods in the policy, a
+// defaultBudgets are those of a policy that names none: five workloads and a hundred Pods in the policy, a
 // twentieth of the workloads in each namespace.
 func defaultBudgets() []v1alpha1.Budget {
 	return []v1alpha1.Budget{

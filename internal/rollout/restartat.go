@@ -65,27 +65,18 @@ func argoWaitsForItsPods(s *situation) *hold {
 // for. It asks for one after the other, so that head-room for one is enough.
 func argoMayEvictNone(s *situation) *hold {
 	covering := s.disruptionBudgets()
-	if len(covering) > 1 {
-		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
-	}
-	for _, budget := range covering {
-		answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster}
-		switch {
-		case !budget.Observed:
-			answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
-		case budget.Allowed > 0:
-			continue
-		default:
-			answer.message = fmt.Sprintf("Argo Rollouts would evict its Pods, and PodDisruptionBudget %s allows none to be down now (%d healthy, %d needed).", budget.Name, budget.Healthy, budget.Desired)
-			if budget.Expected <= budget.Desired {
-				answer.clearsBy = v1alpha1.ClearedByOwner
-				answer.message += " It never allows any. Loosen the budget."
-			}
+	switch len(covering) {
+	case 0:
+		return nil
+	case 1:
+		answer := exceeds(covering[0], "Argo Rollouts would evict its Pods", 1)
+		if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
+			answer.message += " It never allows any. Loosen the budget."
 		}
 		return answer
+	default:
+		return severalCover(covering)
 	}
-	return nil
 }
 
 // restartWasDropped gives the verdict on a restart that Argo's controller does not go on with; false

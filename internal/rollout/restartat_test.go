@@ -74,7 +74,7 @@ func TestRolloutAsksDisruptionBudgetsForOnePodAtATime(t *testing.T) {
 		message  string
 	}{
 		"room for one":        {[]any{budget(3, 2, 3)}, "", ""},
-		"no room now":         {[]any{budget(2, 2, 3)}, byCluster, "allows none to be down now (2 healthy, 2 needed)"},
+		"no room now":         {[]any{budget(2, 2, 3)}, byCluster, "allows 0 now (2 healthy, 2 needed)"},
 		"never any room":      {[]any{budget(3, 3, 3)}, byOwner, "It never allows any"},
 		"nothing is said yet": {[]any{builder.DisruptionBudget("shop", "canary").NotSeen().Build()}, byCluster, "has not said yet"},
 		"two of them":         {[]any{budget(3, 1, 3), builder.DisruptionBudget("shop", "all").Covering().Healthy(3, 1, 3).Build()}, byOwner, "Leave it one of them"},

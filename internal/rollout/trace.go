@@ -132,7 +132,7 @@ func (r *recorder) answers(in *Input, verdict *Verdict) []Asked {
 		first.Answer = AnswerNotAsked
 	}
 	all := []Asked{first}
-	for _, check := range slices.Concat(checks, newLedger().checks()) {
+	for _, check := range slices.Concat(checksOfAll, checks, newLedger().checks()) {
 		spoke, asked := r.spoke[check.name]
 		answer := AnswerSilent
 		switch {

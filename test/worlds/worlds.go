@@ -8,8 +8,7 @@ import (
 )
 
 // Run runs a package's tests, the properties in the same random clusters every time unless -rapid.seed
-// says otherwise: a test run says something of a change, and not of luck. make test-worlds tries others.
-// It returns the exit code.
+// says otherwise: a test run says something of a change, and not of luck. It returns the exit code.
 func Run(m *testing.M) int {
 	flag.Parse()
 	chosen := false
