@@ -329,20 +329,22 @@ func Newer(version, than string) bool {
 	return errA == nil && errB == nil && a > b
 }
 
-// templateChanged is when somebody last wrote the fields of the template, from the record that the
-// API server keeps of every writer. It is an upper bound: a writer's time moves with any of its
-// fields.
+// templateChanged is when somebody else than Fullmesh last wrote the fields of the template, from the record
+// that the API server keeps of every writer. It is an upper bound: a writer's time moves with any of its
+// fields. Fullmesh's own moves with each outcome, and changes nothing that injection looks at.
 func templateChanged(object metav1.Object) time.Time {
-	return LastWritten(object, "f:template")
+	return lastWritten(object, "f:template", v1alpha1.FieldManager)
 }
 
 // LastWritten is when the newest of an object's writers that own the field (as managedFields name
 // it, for instance f:labels) last wrote anything but the status; the object's creation where none
 // does.
-func LastWritten(object metav1.Object, field string) time.Time {
+func LastWritten(object metav1.Object, field string) time.Time { return lastWritten(object, field, "") }
+
+func lastWritten(object metav1.Object, field, butBy string) time.Time {
 	newest := object.GetCreationTimestamp().Time
 	for _, entry := range object.GetManagedFields() {
-		if entry.Subresource == "" && entry.Time != nil && entry.FieldsV1 != nil &&
+		if entry.Subresource == "" && entry.Manager != butBy && entry.Time != nil && entry.FieldsV1 != nil &&
 			entry.Time.After(newest) && bytes.Contains(entry.FieldsV1.GetRawBytes(), []byte(`"`+field+`"`)) {
 			newest = entry.Time.Time
 		}

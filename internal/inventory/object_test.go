@@ -213,19 +213,24 @@ func TestTemplateChangedIsReadFromTheWriters(t *testing.T) {
 		entry.FieldsV1.SetRawString(fields)
 		return entry
 	}
+	fullmesh := func(entry metav1.ManagedFieldsEntry) metav1.ManagedFieldsEntry {
+		entry.Manager = v1alpha1.FieldManager
+		return entry
+	}
 	const template, replicas, status = `{"f:spec":{"f:template":{"f:spec":{}}}}`, `{"f:spec":{"f:replicas":{}}}`, `{"f:status":{"f:template":{}}}`
 	for name, test := range map[string]struct {
 		fields []metav1.ManagedFieldsEntry
 		want   time.Time
 	}{
-		"nobody says: when it was created":  {nil, noon},
-		"the one who wrote the template":    {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "", template)}, noon.Add(time.Hour)},
-		"the last who wrote the template":   {[]metav1.ManagedFieldsEntry{wrote(2*time.Hour, "", template), wrote(time.Hour, "", template)}, noon.Add(2 * time.Hour)},
-		"not who wrote something else":      {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "", replicas)}, noon},
-		"not who wrote the status":          {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "status", status)}, noon},
-		"not before it was created":         {[]metav1.ManagedFieldsEntry{wrote(-time.Hour, "", template)}, noon},
-		"not where the writer has no time":  {[]metav1.ManagedFieldsEntry{{Manager: "someone", FieldsV1: wrote(0, "", template).FieldsV1}}, noon},
-		"not where the writer owns nothing": {[]metav1.ManagedFieldsEntry{{Manager: "someone", Time: new(metav1.NewTime(noon.Add(time.Hour)))}}, noon},
+		"nobody says: when it was created":                       {nil, noon},
+		"the one who wrote the template":                         {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "", template)}, noon.Add(time.Hour)},
+		"the last who wrote the template":                        {[]metav1.ManagedFieldsEntry{wrote(2*time.Hour, "", template), wrote(time.Hour, "", template)}, noon.Add(2 * time.Hour)},
+		"not who wrote something else":                           {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "", replicas)}, noon},
+		"not Fullmesh, whose outcomes are written by it as well": {[]metav1.ManagedFieldsEntry{fullmesh(wrote(time.Hour, "", template))}, noon},
+		"not who wrote the status":                               {[]metav1.ManagedFieldsEntry{wrote(time.Hour, "status", status)}, noon},
+		"not before it was created":                              {[]metav1.ManagedFieldsEntry{wrote(-time.Hour, "", template)}, noon},
+		"not where the writer has no time":                       {[]metav1.ManagedFieldsEntry{{Manager: "someone", FieldsV1: wrote(0, "", template).FieldsV1}}, noon},
+		"not where the writer owns nothing":                      {[]metav1.ManagedFieldsEntry{{Manager: "someone", Time: new(metav1.NewTime(noon.Add(time.Hour)))}}, noon},
 	} {
 		t.Run(name, func(t *testing.T) {
 			deployment := builder.Deployment("shop", "cart").CreatedAt(noon).Build()

@@ -83,6 +83,8 @@ type Record struct {
 	// which of the requests on its namespace or policy was, by the second in which it was taken in.
 	Retry string `json:"retry,omitempty"`
 	Asked int64  `json:"asked,omitempty"`
+	// Mended is what decided when a restart was tried anew last that had failed under something else.
+	Mended string `json:"mended,omitempty"`
 	// Probe says which breakers the restart was to try.
 	Probe Probe `json:"probe,omitzero"`
 	// End, Result and Message are unset while the restart is in flight.

@@ -171,6 +171,10 @@ type FailingPod struct {
 	Trouble mesh.Trouble
 }
 
+// AnyFailing is a Pod of the workload that cannot become ready, outside of the mesh rather than in it; nil
+// where none is known.
+func (w *Workload) AnyFailing() *FailingPod { return cmp.Or(w.FailingOutside, w.Failing) }
+
 // Snapshot judges what has changed and returns the picture. What has not changed since the last
 // one is shared with it.
 func (i *Inventory) Snapshot() *Snapshot {

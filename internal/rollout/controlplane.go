@@ -49,10 +49,7 @@ func isNotAtRest(plane *inventory.Workload) *hold {
 	} else {
 		answer.message = fmt.Sprintf("The injector is not there in full: of %s, %d of %d Pods are available. Waiting until all are.", object.Key(), object.Available, object.Replicas)
 	}
-	failing := plane.FailingOutside
-	if failing == nil {
-		failing = plane.Failing
-	}
+	failing := plane.AnyFailing()
 	switch {
 	case object.Paused && rolling:
 		answer.clearsBy = v1alpha1.ClearedByAdmin

@@ -101,15 +101,22 @@ func (c *Check) NeedsSomebody() bool {
 
 // decided is a hash over what decides whether a restart would help.
 func decided(snapshot *inventory.Snapshot, namespace *inventory.Namespace, workload *inventory.Workload) string {
+	template := sha256.Sum256([]byte(workload.Object.TemplateHash))
 	hash := sha256.New()
-	fmt.Fprintln(hash, workload.Object.TemplateHash)
 	for _, label := range []string{"istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "pod-security.kubernetes.io/enforce"} {
 		value, set := namespace.Labels[label]
 		fmt.Fprintf(hash, "%s %t %s\n", label, set, value)
 	}
 	revision := workload.Expectation.Revision
 	fmt.Fprintf(hash, "%s %s\n", revision, snapshot.Injector.Fingerprint(revision))
-	return hex.EncodeToString(hash.Sum(nil)[:10])
+	return hex.EncodeToString(template[:8]) + "-" + hex.EncodeToString(hash.Sum(nil)[:8])
+}
+
+// ofSameTemplate reports whether two of them differ in the template at most in what Fullmesh writes.
+func ofSameTemplate(decided, other string) bool {
+	one, _, _ := strings.Cut(decided, "-")
+	another, _, _ := strings.Cut(other, "-")
+	return one == another
 }
 
 func dryRunCheckSaysNo(s *situation) *hold {

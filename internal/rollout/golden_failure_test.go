@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -208,6 +209,26 @@ var failureStories = map[string]func(*simulation){
 		mend(crashing...)
 		s.ask("mesh", "now")
 		s.failOver()
+		s.runUntilQuiet()
+	},
+	"an injector that is mended after restarts have failed": func(s *simulation) {
+		s.setPolicy(builder.Enforcing("mesh").ProgressTimeout(60).Budget(v1alpha1.BudgetScopePolicy, 3, nil))
+		s.addNamespace("bank")
+		s.addNamespace("shop")
+		mended := 1 << 30
+		crashes := func(p *pod) bool { return inMesh(p) && p.number < mended }
+		add(s, deployment("shop", "cart")).crashes = crashes
+		db := add(s, builder.StatefulSet("bank", "db").Replicas(3))
+		db.crashes = crashes
+		s.label("bank", "istio-injection", "enabled")
+		s.label("shop", "istio-injection", "enabled")
+		s.runUntilQuiet()
+		s.say("The administrator mends the injector's settings.")
+		mended = s.made + 1
+		s.setWebhooks(builder.LettingPass(builder.Webhooks()))
+		s.runUntilQuiet()
+		s.say("The owner deletes the Pod that crashes.")
+		db.remove(s, db.pods[slices.IndexFunc(db.pods, crashes)])
 		s.runUntilQuiet()
 	},
 	"a newer version was here before": func(s *simulation) {

@@ -24,7 +24,7 @@ const excusedAtMost = 3
 // newRecord is what a restart that begins now is written down as.
 func (s *situation) newRecord(method v1alpha1.RestartMethod) inventory.Record {
 	record := inventory.NewRecord(s.cause(), method, s.decided(), s.in.Now)
-	record.Retry, record.Asked = s.serving()
+	record.Retry, record.Asked, record.Mended = s.serving()
 	record.Replicas, record.Ready = s.workload.Object.Replicas, s.workload.Pods.Ready
 	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
 		record.Excused = last.Excused

@@ -59,7 +59,7 @@ func statefulSetWaitsForItsPods(s *situation) *hold {
 	if s.method().name == v1alpha1.MethodEviction && onlyOutsideIsDown(s.workload) {
 		return nil
 	}
-	if failing := s.workload.FailingOutside; failing != nil {
+	if failing := s.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until it is. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
 	}

@@ -53,7 +53,7 @@ func argoWaitsForItsPods(s *situation) *hold {
 	if s.method().name != v1alpha1.MethodRestartAt || pods.Ready > max(object.Replicas, pods.Running)-object.Strategy.MaxUnavailable {
 		return nil
 	}
-	if failing := s.workload.FailingOutside; failing != nil {
+	if failing := s.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A Pod cannot become ready (%s), and Argo Rollouts restarts none while as many are down as its strategy allows. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
 	}

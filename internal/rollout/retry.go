@@ -66,6 +66,16 @@ func servedAt(served *v1alpha1.ServedRetry) int64 {
 // ended, and none was made: its former causes count for nothing.
 func (s *situation) askedAgain() bool { return s.ownerAsks() || s.scopeAsks() }
 
+// isMended reports whether something else that decides than the template has changed since the workload's
+// last restart failed: the former causes count for nothing. A template that changes is rolled out by itself.
+func (s *situation) isMended() bool {
+	record := s.workload.Record
+	return s.workload.Object != nil && record.Failed() && record.Decided != s.decided() && ofSameTemplate(record.Decided, s.decided())
+}
+
+// triesAgain reports whether what had failed is to be tried once more.
+func (s *situation) triesAgain() bool { return s.askedAgain() || s.isMended() }
+
 // ownerAsks: on the workload. Its record keeps the request that was served last.
 func (s *situation) ownerAsks() bool {
 	if s.workload.Object == nil {
@@ -81,35 +91,38 @@ func (s *situation) scopeAsks() bool {
 	return asked > 0 && (record == nil || asked > record.Asked && record.End != nil && record.End.Unix() <= asked)
 }
 
-// serving is what a restart that begins now serves: the request on the workload, and that on its
-// namespace or policy.
-func (s *situation) serving() (own string, scope int64) {
+// serving is what a restart that begins now serves: the request on the workload, that on its namespace or
+// policy, and what has been mended.
+func (s *situation) serving() (own string, scope int64, mended string) {
 	if record := s.workload.Record; record != nil {
-		own, scope = record.Retry, record.Asked
+		own, scope, mended = record.Retry, record.Asked, record.Mended
 	}
 	own = cmp.Or(requested(s.workload.Object.Annotations), own)
 	if s.scopeAsks() {
 		scope = s.askedScope()
 	}
-	return own, scope
+	if s.isMended() {
+		mended = s.decided()
+	}
+	return own, scope, mended
 }
 
-// retryToken makes a cause that was asked for again another one. It stays the same when the request is
-// served, so that the cause is not new once more.
+// retryToken makes a cause that is to be tried again another one. It stays the same when that is done, so
+// that the cause is not new once more.
 func (s *situation) retryToken() string {
-	own, scope := s.serving()
-	if own == "" && scope == 0 {
+	own, scope, mended := s.serving()
+	if own == "" && scope == 0 && mended == "" {
 		return ""
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d", own, scope))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s", own, scope, mended))
 	return hex.EncodeToString(sum[:4])
 }
 
-// ownRolloutIsToBeRepeated reports whether the rollout that goes on is of a restart that failed and is
-// asked for again.
+// ownRolloutIsToBeRepeated reports whether the rollout that goes on is of a restart that failed and is to be
+// tried again.
 func (s *situation) ownRolloutIsToBeRepeated() bool {
 	record := s.workload.Record
-	return record.Failed() && s.askedAgain() && s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause &&
+	return record.Failed() && s.triesAgain() && s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause &&
 		s.workload.Object.ObservedGeneration >= s.workload.Object.Generation
 }
 

@@ -412,6 +412,19 @@ func (s *simulation) writtenBy(a *app, manager string, operation metav1.ManagedF
 	}})
 }
 
+// writtenByFullmesh has it name Fullmesh: one entry for the template and all else that Fullmesh owns, whose
+// time moves with each write.
+func (s *simulation) writtenByFullmesh(a *app) {
+	if a.template == nil || a.template.Annotations[v1alpha1.RestartCauseAnnotation] == "" {
+		return
+	}
+	others := slices.DeleteFunc(slices.Clone(a.object.GetManagedFields()), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == v1alpha1.FieldManager })
+	a.object.SetManagedFields(append(others, metav1.ManagedFieldsEntry{
+		Manager: v1alpha1.FieldManager, Operation: metav1.ManagedFieldsOperationUpdate, Time: new(metav1.NewTime(s.now)),
+		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)},
+	}))
+}
+
 // cut is the workload as the inventory keeps it.
 func (a *app) cut() *inventory.Object {
 	switch object := a.object.(type) {
@@ -932,6 +945,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
 		}
 		a.object.SetGeneration(a.object.GetGeneration() + 1)
+		s.writtenByFullmesh(a)
 		s.inventory.SetObject(s.changed(a))
 	case rollout.StepEvict:
 		return s.evict(namespace, verdict, a)
@@ -945,6 +959,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			s.say("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
 		}
 		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
+		s.writtenByFullmesh(a)
 		s.inventory.SetObject(s.changed(a))
 	}
 	return true
