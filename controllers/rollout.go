@@ -296,5 +296,5 @@ func (s *starts) remember(uid types.UID, record inventory.Record, now time.Time)
 }
 
 func (s *starts) last(uid types.UID) rollout.Start {
-	return rollout.Start{Cause: s.known[uid].Cause, At: s.known[uid].Start}
+	return rollout.Start{Cause: s.known[uid].Cause, At: s.known[uid].Start, Replicas: s.known[uid].Replicas}
 }

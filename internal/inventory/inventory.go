@@ -428,6 +428,8 @@ func (i *Inventory) SetDisruptionBudget(object *policyv1.PodDisruptionBudget) {
 		Desired:  int(object.Status.DesiredHealthy),
 		Expected: int(object.Status.ExpectedPods),
 		Observed: object.Status.ObservedGeneration >= object.Generation,
+
+		EvictsUnready: object.Spec.UnhealthyPodEvictionPolicy != nil && *object.Spec.UnhealthyPodEvictionPolicy == policyv1.AlwaysAllow,
 	}
 }
 

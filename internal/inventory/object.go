@@ -344,7 +344,7 @@ func LastWritten(object metav1.Object, field string) time.Time { return lastWrit
 func lastWritten(object metav1.Object, field, butBy string) time.Time {
 	newest := object.GetCreationTimestamp().Time
 	for _, entry := range object.GetManagedFields() {
-		if entry.Subresource == "" && entry.Manager != butBy && entry.Time != nil && entry.FieldsV1 != nil &&
+		if entry.Subresource == "" && (butBy == "" || entry.Manager != butBy) && entry.Time != nil && entry.FieldsV1 != nil &&
 			entry.Time.After(newest) && bytes.Contains(entry.FieldsV1.GetRawBytes(), []byte(`"`+field+`"`)) {
 			newest = entry.Time.Time
 		}

@@ -282,6 +282,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		if !pod.Observed.Value().InMesh() {
 			workload.Pods.Outside++
 		}
+		if pod.Observed.Value().Proxy == mesh.ProxyNone {
+			workload.NewestUninjected = max(workload.NewestUninjected, pod.Created)
+		}
 		workload.Pods.Running++
 		if pod.Ready() {
 			workload.Pods.Ready++

@@ -97,6 +97,9 @@ type DisruptionBudget struct {
 	// Allowed is how many Pods may be disrupted now; Healthy are, Desired must be and Expected
 	// are at most.
 	Allowed, Healthy, Desired, Expected int
+	// EvictsUnready says that Pods that are not ready may always be evicted; otherwise they may only while
+	// as many are healthy as must be.
+	EvictsUnready bool
 	// Observed says that the disruption controller has seen the budget as it is now.
 	Observed bool
 }
@@ -124,6 +127,8 @@ type Workload struct {
 	// OldestToReplace and NewestToReplace are the creation seconds of the oldest and the newest Pod
 	// that a restart would replace; 0 where there is none.
 	OldestToReplace, NewestToReplace int64
+	// NewestUninjected is the creation second of the newest Pod without a proxy.
+	NewestUninjected int64
 	// NewestMeshed is the creation second of the newest Pod in the mesh, NewestMeshedReady the second
 	// in which the newest one became ready in it, and NewestReady in which the newest of all did; 0
 	// where there is none.
@@ -419,6 +424,9 @@ func (w *Workload) countGroup(g *group, by basis) {
 		w.Pods.Ready += c.ready
 		if !observed.Value().InMesh() {
 			w.Pods.Outside += c.running
+		}
+		if observed.Value().Proxy == mesh.ProxyNone {
+			w.NewestUninjected = max(w.NewestUninjected, c.newestCreated)
 		}
 		w.NewestReady = max(w.NewestReady, c.newestReady)
 		if eligible {

@@ -739,11 +739,18 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
 				"its controller has not seen its last change": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 0, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Generation++ }).Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
+				"too few are healthy for Pods that are not ready to be evicted": {newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, starting)),
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "only while as many are healthy as it needs (2 healthy, 3 needed)"},
+				"too few are healthy, and one does not become it": {newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, broken)),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete that Pod"},
 				"a StatefulSet": {newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(db(), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "Loosen the budget"},
 			},
 			map[string]*scene{
-				"it allows less, so that Pods are evicted":                    newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(2), 3)),
+				"it allows less, so that Pods are evicted": newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(2), 3)),
+				"what would be evicted is not ready, and always may be": newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).With(func(budget *policyv1.PodDisruptionBudget) {
+					budget.Spec.UnhealthyPodEvictionPolicy = new(policyv1.AlwaysAllow)
+				}).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, broken)),
 				"what would be evicted is not ready":                          newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, starting)),
 				"it allows as many":                                           newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(1), 3)),
 				"none may be unavailable":                                     newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),

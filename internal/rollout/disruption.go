@@ -38,12 +38,30 @@ func disruptionBudgetAllowsNone(s *situation) *hold {
 	if len(covering) > 1 {
 		return severalCover(covering)
 	}
-	if pods := s.workload.Pods; len(covering) == 0 || pods.ToReplaceReady < pods.ToReplace {
+	if len(covering) == 0 {
 		return nil
+	}
+	if pods := s.workload.Pods; pods.ToReplaceReady < pods.ToReplace {
+		return s.unreadyMayNotBeEvicted(covering[0])
 	}
 	answer := exceeds(covering[0], "Its Pods would be evicted", 1)
 	if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
 		answer.message += " It never allows any. Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge)."
+	}
+	return answer
+}
+
+// unreadyMayNotBeEvicted speaks where the API server would refuse to evict Pods that are not ready, which go
+// first (https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy).
+func (s *situation) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *hold {
+	if budget.EvictsUnready || budget.Healthy >= budget.Desired {
+		return nil
+	}
+	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
+		message: fmt.Sprintf("Its Pods that are not ready would be evicted first, and PodDisruptionBudget %s allows that only while as many are healthy as it needs (%d healthy, %d needed).", budget.Name, budget.Healthy, budget.Desired)}
+	if failing := s.workload.FailingOutside; failing != nil {
+		answer.clearsBy = v1alpha1.ClearedByOwner
+		answer.message += fmt.Sprintf(" One does not become ready by itself (%s). Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete that Pod; the one that follows it is injected.", describe(failing))
 	}
 	return answer
 }

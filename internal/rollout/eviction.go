@@ -155,13 +155,16 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	switch {
 	case broughtIn && isWhole(workload):
 		return s.finish(succeeded, reservation(workload))
-	case !broughtIn && workload.NewestToReplace > cause.Newest:
+	case !broughtIn && cameUpAsBefore(workload, &cause):
 		return s.finishIneffective()
 	}
 	// Times are written down by the second.
 	deadline := s.lastMoved().Add(timeout + workload.Object.Patience() + time.Second)
 	overdue := !s.in.Now.Before(deadline)
-	moving := broughtIn || isMoving(workload)
+	moving := broughtIn || isMoving(workload) || workload.NewestToReplace > cause.Newest
+	if bound := s.longestEviction(timeout + workload.Object.Patience()); moving && bound.Before(deadline) {
+		deadline, overdue = bound, !s.in.Now.Before(bound)
+	}
 	switch {
 	case moving && overdue && isNoWorse(workload):
 		return s.finish(succeeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
@@ -181,7 +184,7 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		held = s.evictionsHeld(moving)
 	}
 	switch {
-	case held != nil && !moving && overdue:
+	case held != nil && !moving && overdue && (held.needsSomebody() || !s.in.Now.Before(s.in.TookOver.Add(timeout))):
 		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
 	case held != nil:
 		verdict.Reason = ReasonEvictionHeld
@@ -198,6 +201,25 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	default:
 		return s.nextRound(verdict, timeout)
 	}
+}
+
+// longestEviction is when evictions that move have taken longer than they may: each Pod may have waited before it
+// went for as long as after, and the last may have gone a moment ago.
+func (s *situation) longestEviction(patience time.Duration) time.Time {
+	bound, last := s.longest(2*patience), s.evictions().Last.Add(patience)
+	if last.After(bound) {
+		return last
+	}
+	return bound
+}
+
+// cameUpAsBefore reports whether a Pod that came in the place of another is as that one was. One whose
+// traffic is not captured yet is repaired by Istio's CNI agent, or never becomes ready.
+func cameUpAsBefore(workload *inventory.Workload, cause *inventory.Cause) bool {
+	if cause.Finding == v1alpha1.FindingMissing {
+		return workload.NewestUninjected > cause.Newest
+	}
+	return workload.NewestToReplace > cause.Newest
 }
 
 // evictionsHeld is what speaks against any further eviction.
@@ -217,7 +239,7 @@ func (s *situation) evictionsHeld(moving bool) *hold {
 // nextRound completes the verdict on a workload of which everything that was evicted is back.
 func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 	past := s.evictions()
-	served := time.Unix(s.workload.NewestMeshedReady, 0).Add(time.Duration(s.workload.Object.MinReadySeconds) * time.Second)
+	served := time.Unix(newestReady(s.workload), 0).Add(time.Duration(s.workload.Object.MinReadySeconds) * time.Second)
 	_, checked := s.answer()
 	givenUp := past.RefusedSince.Add(timeout)
 	switch {
@@ -236,11 +258,19 @@ func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 	return verdict
 }
 
+// evictions are those of the restart that is in flight: what was refused before it began is not counted.
 func (s *situation) evictions() Evictions {
 	if s.in.Evictions == nil {
 		return Evictions{}
 	}
-	return s.in.Evictions(s.workload.Object.UID)
+	past, start := s.in.Evictions(s.workload.Object.UID), s.workload.Record.Start
+	switch {
+	case past.Until.Before(start):
+		return Evictions{Last: past.Last}
+	case past.RefusedSince.Before(start):
+		past.RefusedSince = start
+	}
+	return past
 }
 
 // nextToEvict are the Pods to be evicted now. Those that are not ready come first: they serve nothing,

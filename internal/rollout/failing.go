@@ -27,16 +27,16 @@ func (s *situation) fail(progressTimeout time.Duration) Verdict {
 	if s.workload.Record.Decided != s.decided() && writer.Time.After(s.workload.Record.Start) {
 		return s.finish(v1alpha1.ResultInterrupted, fmt.Sprintf("A rollout of its own%s overtook the restart and makes no progress (%s)%s.", begunBy(writer), progress(s.workload), culprit))
 	}
-	verdict := s.finish(v1alpha1.ResultFailed, failure(s.workload, progressTimeout)+culprit+".")
+	verdict := s.finish(v1alpha1.ResultFailed, s.failure(progressTimeout)+culprit+".")
 	verdict.EventsOf = eventsOf
 	return verdict
 }
 
 // failure says for how long a restart has made no progress.
-func failure(workload *inventory.Workload, progressTimeout time.Duration) string {
-	patience := progressTimeout + workload.Object.Patience()
+func (s *situation) failure(progressTimeout time.Duration) string {
+	workload, patience := s.workload, progressTimeout+s.workload.Object.Patience()
 	text := fmt.Sprintf("The restart has failed: no further Pod became ready for %s (%s)", seconds(patience), progress(workload))
-	if longest(workload, patience).Before(lastProgress(workload).Add(patience)) {
+	if s.longest(patience).Before(lastProgress(workload).Add(patience)) {
 		text = fmt.Sprintf("The restart has failed: its Pods become ready and unready again, and no further one stayed ready for %s (%s)", seconds(patience), progress(workload))
 	}
 	return text

@@ -63,7 +63,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 		}
 	}
 	// Times are written down by the second.
-	deadline := progressDeadline(workload, progressTimeout).Add(time.Second)
+	deadline := s.progressDeadline(progressTimeout).Add(time.Second)
 	if !s.in.Now.Before(deadline) {
 		if isDroppedByArgo(workload) {
 			return s.finish(v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod was replaced: a change of the Rollout makes it drop one.")
@@ -193,32 +193,44 @@ func replaced(workload *inventory.Workload) int {
 // progressDeadline is when a restart has failed unless it has made progress by then. A further Pod that
 // is ready puts it off, and one that is ready over and over puts it off no further than the Pods that
 // were replaced may have taken, each by itself.
-func progressDeadline(workload *inventory.Workload, timeout time.Duration) time.Time {
-	patience := timeout + workload.Object.Patience()
-	deadline, bound := lastProgress(workload).Add(patience), longest(workload, patience)
+func (s *situation) progressDeadline(timeout time.Duration) time.Time {
+	patience := timeout + s.workload.Object.Patience()
+	deadline, bound := lastProgress(s.workload).Add(patience), s.longest(patience)
 	if bound.Before(deadline) {
 		return bound
 	}
 	return deadline
 }
 
-// longest is when a restart that has come as far as this one has taken longer than it may.
-func longest(workload *inventory.Workload, patience time.Duration) time.Time {
-	scaledAway := max(0, workload.Record.Replicas-workload.Object.Replicas)
-	return workload.Record.Start.Add(time.Duration(replaced(workload)+scaledAway+1) * patience)
+// longest is when a restart that has come as far as this one has taken longer than it may. How many Pods there
+// were when it began is believed where this process has begun it: the owner may write any number.
+func (s *situation) longest(patience time.Duration) time.Time {
+	workload, scaledAway := s.workload, 0
+	switch begun := s.in.started(workload.Object.UID); {
+	case begun.Cause == workload.Record.Cause:
+		scaledAway = begun.Replicas - workload.Object.Replicas
+	case s.in.TookOver.IsZero():
+		scaledAway = workload.Record.Replicas - workload.Object.Replicas
+	}
+	return workload.Record.Start.Add(time.Duration(replaced(workload)+max(0, scaledAway)+1) * patience)
 }
 
 // lastProgress is when the newest Pod of those that the restart brought became ready, or when the
 // restart began.
 func lastProgress(workload *inventory.Workload) time.Time {
-	newest := workload.NewestMeshedReady
-	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
-		newest = workload.NewestReady
-	}
-	if ready := time.Unix(newest, 0); ready.After(workload.Record.Start) {
+	if ready := time.Unix(newestReady(workload), 0); ready.After(workload.Record.Start) {
 		return ready
 	}
 	return workload.Record.Start
+}
+
+// newestReady is when the newest Pod became ready of those that are as the workload's last restart was to
+// make them.
+func newestReady(workload *inventory.Workload) int64 {
+	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
+		return workload.NewestReady
+	}
+	return workload.NewestMeshedReady
 }
 
 // isNoWorse reports whether a restart that makes no further progress brought all that it was made for,

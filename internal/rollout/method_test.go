@@ -124,7 +124,17 @@ func TestEvictionInFlight(t *testing.T) {
 		"it is held for long":                                     {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(func(in *rollout.Input) { in.Stopped = true }), result: v1alpha1.ResultInterrupted, says: "Not every Pod was evicted: Everything is stopped"},
 		"it was held for long and is no longer":                   {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)), evicts: []string{"db-0"}},
 		"the API server has just refused one":                     {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)})), says: "is tried again: a webhook says no"},
-		"the API server refuses for long":                         {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "No eviction has succeeded for 10m0s: a webhook says no"},
+		"what was refused in former evictions is not counted":     {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(-2 * time.Hour)})), evicts: []string{"db-0"}},
+		"it is refused as long as since it began":                 {scene: newScene(outside(onDelete(), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(time.Second)})), says: "did not succeed and is tried again: a webhook says no"},
+		"traffic of the one that follows is not captured yet":     {scene: newScene(runs(onDelete().Build(), uncaptured(noon.Add(-20*time.Second)), uncaptured(yesterday), uninjected))},
+		"traffic of the one that follows is never captured":       {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uncaptured(noon.Add(-50*time.Minute)), uninjected, uninjected)), result: v1alpha1.ResultFailed},
+		"Pods that become ready and unready again":                {scene: newScene(runs(evictedBefore(db().OnDelete(), begunHoursBefore).Build(), crashed, readyInMeshAt(noon.Add(-time.Minute)), uninjected)), result: v1alpha1.ResultFailed},
+		"Pods that come back, one after the other":                {scene: newScene(runs(evictedBefore(db().OnDelete(), begunHoursBefore).Build(), starting, readyInMeshAt(noon.Add(-time.Minute)), uninjected)).when(remembered(rollout.Evictions{Last: noon.Add(-time.Minute)}))},
+		"a leftover waits for minReadySeconds":                    {scene: newScene(noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), runs(leftoverOf(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 300 })).Build(), leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)))).answer(rollout.Check{At: noon, Received: noon})},
+		"a leftover whose minReadySeconds are over":               {scene: newScene(noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), runs(leftoverOf(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 5 })).Build(), leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)))).answer(rollout.Check{At: noon, Received: noon}), evicts: []string{"db-0"}},
+		"a new leader does not know all yet":                      {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).notRead("Rollout", "").when(tookOver(noon.Add(-time.Minute))), reason: rollout.ReasonEvictionHeld, says: "has been read"},
+		"a leader does not know all for long":                     {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).notRead("Rollout", "").when(tookOver(noon.Add(-time.Hour))), result: v1alpha1.ResultInterrupted, says: "has been read"},
+		"the API server refuses for long":                         {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(remembered(rollout.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "No eviction has succeeded for 10m0s: a webhook says no"},
 		"it was given up and came through":                        {scene: newScene(runs(evictedBefore(db().OnDelete(), ended(v1alpha1.ResultFailed)).Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded, says: "Late"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,6 +166,35 @@ func TestEvictionInFlight(t *testing.T) {
 		})
 	}
 }
+
+// begunHoursBefore makes a restart one that began long before any Pod may have taken so long.
+func begunHoursBefore(record inventory.Record) inventory.Record {
+	record.Start = noon.Add(-10 * time.Hour)
+	return record
+}
+
+// noLabel is the namespace shop, in which nothing is injected.
+var noLabel = builder.Namespace("shop").CreatedAt(yesterday).Build()
+
+// leftover is a ready Pod with a sidecar that nobody asks for any more.
+func leftover(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("default").Ready(yesterday) }
+
+// leftoverOf has a StatefulSet's leftovers be evicted.
+func leftoverOf(b *builder.Workload[*appsv1.StatefulSet]) *builder.Workload[*appsv1.StatefulSet] {
+	cause := inventory.Cause{Finding: v1alpha1.FindingLeftover, UID: "statefulset-shop-db", Newest: yesterday.Unix()}
+	return b.Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", began).String())
+}
+
+// uncaptured is a Pod with a sidecar whose traffic Istio's CNI agent has not redirected.
+func uncaptured(created time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(created).Injected("default").RedirectionFailed() }
+}
+
+func readyOutsideAt(ready time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(ready.Add(-20 * time.Second)).Ready(ready) }
+}
+
+func tookOver(at time.Time) func(*rollout.Input) { return func(in *rollout.Input) { in.TookOver = at } }
 
 // evictedBefore is a workload whose evictions began so long ago that something should have come of them.
 func evictedBefore(b *builder.Workload[*appsv1.StatefulSet], how ...func(inventory.Record) inventory.Record) *builder.Workload[*appsv1.StatefulSet] {

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -132,6 +133,27 @@ func begunAt(start time.Time, replicas, ready int) *builder.Workload[*appsv1.Dep
 	record := inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), start)
 	record.Replicas, record.Ready = replicas, ready
 	return restarting().Annotated(v1alpha1.LastRestartAnnotation, record.String())
+}
+
+// The owner may write any number of Pods into a record; only whoever began the restart knows how many there were.
+func TestHowManyPodsThereWereIsKnownToWhoeverBeganTheRestart(t *testing.T) {
+	start := noon.Add(-105 * time.Minute)
+	for name, test := range map[string]struct {
+		started rollout.Start
+		want    v1alpha1.RestartResult
+	}{
+		"this process, of so many":  {rollout.Start{Cause: cartCause().String(), At: start, Replicas: 12}, ""},
+		"this process, of fewer":    {rollout.Start{Cause: cartCause().String(), At: start, Replicas: 3}, v1alpha1.ResultFailed},
+		"somebody else, as is said": {rollout.Start{}, v1alpha1.ResultFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(runs(begunAt(start, 12, 12).Build(), readyInMeshAt(noon.Add(-time.Minute)), uninjected, uninjected)).when(tookOver(noon.Add(-2 * time.Hour)))
+			s.Started = func(types.UID) rollout.Start { return test.started }
+			if got := only(t, s.decide()); got.Record.Result != test.want {
+				t.Errorf("the result is %q, want %q: %s", got.Record.Result, test.want, got.Message)
+			}
+		})
+	}
 }
 
 // Slow is not failed, and neither is what was broken before. What becomes ready over and over is.

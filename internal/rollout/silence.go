@@ -13,6 +13,8 @@ import (
 type Start struct {
 	Cause string
 	At    time.Time
+	// Replicas is how many Pods it asked for then.
+	Replicas int
 }
 
 // A Pod that comes up within heardFor after its workload was restarted is heard of in other namespaces,

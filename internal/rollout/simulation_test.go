@@ -928,7 +928,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			return false
 		}
 		s.mayStart(namespace, verdict)
-		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start}
+		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start, Replicas: verdict.Record.Replicas}
 		if verdict.Method == v1alpha1.MethodEviction {
 			s.note("begin to evict Pods of %s", a)
 			a.disturbed = wasDown(a, verdict.Workload)

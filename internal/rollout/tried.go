@@ -67,7 +67,7 @@ func goesOnByEviction(s *situation) bool {
 	case record == nil || s.method().name != v1alpha1.MethodEviction:
 		return false
 	case record.Method == v1alpha1.MethodEviction && record.Failed():
-		return !isMoving(s.workload) && record.End != nil && time.Unix(s.workload.NewestMeshedReady, 0).After(*record.End)
+		return !isMoving(s.workload) && record.End != nil && time.Unix(newestReady(s.workload), 0).After(*record.End)
 	default:
 		return record.Result == v1alpha1.ResultInterrupted || wasTakenBack(record)
 	}
