@@ -3,6 +3,7 @@ package controllers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -387,6 +388,25 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
 	if diff := cmp.Diff(want, got.Recent); diff != "" {
 		t.Errorf("recent restarts (-want +got):\n%s", diff)
+	}
+}
+
+// What is written down about a restart may be gone, or be of a version that goes on with it.
+func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
+	gone, newer := outside("gone"), outside("newer")
+	newer.RecordError = &inventory.NewerRecordError{Version: 2}
+	plan := planned(0)
+	plan.Namespace.Workloads = []*inventory.Workload{gone, newer}
+	var before v1alpha1.MeshReportStatus
+	for _, workload := range plan.Namespace.Workloads {
+		before.Recent = append(before.Recent, v1alpha1.RecentRestart{WorkloadReference: reference(workload.Key), Cause: workload.Key.Name, StartTime: metav1.NewTime(noon)})
+	}
+	results := map[string]v1alpha1.RestartResult{}
+	for _, row := range reportStatus(plan, before, 1, noon).Recent {
+		results[row.Cause] = row.Result
+	}
+	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "newer": ""}); !maps.Equal(results, want) {
+		t.Errorf("the results are %v, want %v", results, want)
 	}
 }
 

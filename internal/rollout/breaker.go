@@ -295,9 +295,17 @@ func (b *breakers) watch(in *Input, policy *Policy, namespace *inventory.Namespa
 			b.cameWell(&situation{in: in, policy: policy, namespace: namespace, workload: workload}, workload.Record)
 		}
 	}
-	for revision, end := range namespace.Succeeded {
-		if end.After(b.well[revision]) && !end.After(in.Now.Add(longestSkew)) {
-			b.well[revision] = end
+}
+
+// wentWell takes in the restarts by Fullmesh that ended well: they show that an injector works.
+func (b *breakers) wentWell(restarted []*inventory.Workload, now time.Time) {
+	for _, workload := range restarted {
+		record := workload.Record
+		if record.Result != v1alpha1.ResultSucceeded || record.End == nil || record.End.After(now.Add(longestSkew)) {
+			continue
+		}
+		if cause, _ := inventory.ParseCause(record.Cause); record.End.After(b.well[cause.Revision]) {
+			b.well[cause.Revision] = *record.End
 		}
 	}
 }

@@ -431,3 +431,35 @@ func TestFewAreHurtWhereEverythingCrashes(t *testing.T) {
 		}
 	})
 }
+
+// A success that an owner has written shows nothing of an injector that brings others no sidecar.
+func TestAForgedSuccessKeepsNoBreakerClosed(t *testing.T) {
+	vain := []string{"a", "b", "c"}
+	objects := append(inNamespaces("a", "b", "c", "hostile"), outside(cart(), 3))
+	for n, namespace := range vain {
+		objects = append(objects, tried(namespace, "x", v1alpha1.ResultIneffective, time.Duration(4-n)*time.Minute))
+	}
+	forged := tried("hostile", "x", v1alpha1.ResultSucceeded, time.Minute)
+	for name, test := range map[string]struct {
+		ours []string
+		want rollout.Reason
+	}{
+		"that Fullmesh knows nothing of": {vain, rollout.ReasonInjectorBreakerOpen},
+		"that it is":                     {append(vain, "hostile"), rollout.ReasonRestartDue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(append(objects, forged)...).when(tookOver(yesterday))
+			s.Started = func(uid types.UID) rollout.Start {
+				for _, namespace := range test.ours {
+					if uid == types.UID("deployment-"+namespace+"-x") {
+						return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-10 * time.Minute)}
+					}
+				}
+				return rollout.Start{}
+			}
+			if got := verdicts(s.decide())["Deployment shop/cart"]; got.Reason != test.want {
+				t.Errorf("%s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}

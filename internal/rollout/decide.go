@@ -93,8 +93,10 @@ type NamespacePlan struct {
 	// Verdicts on the workloads that are not complete, the worst first.
 	Verdicts []Verdict
 	Standing Standing
-	// Restarted are the workloads that tell of a restart by Fullmesh, as far as can be told.
+	// Restarted are the workloads of which Fullmesh is known to have made the restart that they tell of.
 	Restarted []*inventory.Workload
+	// believed are those of which it may have.
+	believed []*inventory.Workload
 
 	// rest are the workloads of which no restart goes on or has just ended.
 	rest []*situation
@@ -169,11 +171,12 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 		timeout = n.Policy.progressTimeout
 	}
 	n.findRestarted(in, timeout)
+	in.breakers.wentWell(n.Restarted, in.Now)
 	podLimit := ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
-			verdict, ours := inFlight(s, timeout), slices.Contains(n.Restarted, workload)
+			verdict, ours := inFlight(s, timeout), n.counts(workload)
 			// One that has ended makes room, whether or not that can be written down.
 			if ours && (verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)) {
 				ledger.take(s, workload.Record.Method)
@@ -190,11 +193,11 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
 		}
-		if until := mayBeInFlight(workload, in.Now, timeout); until.After(in.Now) {
+		if until := n.mayBeInFlight(in, workload, timeout); until.After(in.Now) {
 			ledger.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
 		}
-		if workload.Record.Failed() && slices.Contains(n.Restarted, workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
+		if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			ledger.take(s, workload.Record.Method)
 		}
 		in.breakers.count(s, workload.Record)

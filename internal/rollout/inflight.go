@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -238,22 +237,6 @@ func newestReady(workload *inventory.Workload) int64 {
 func isNoWorse(workload *inventory.Workload) bool {
 	before := min(workload.Record.Ready, workload.Object.Replicas)
 	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
-}
-
-// mayBeInFlight is until when a workload counts as being restarted whose record a newer version wrote: for as
-// long as its Pods may take, each by itself, where it looks as if they were being replaced. It is zero for any
-// other record that cannot be read: that is of somebody else.
-func mayBeInFlight(workload *inventory.Workload, now time.Time, timeout time.Duration) time.Time {
-	object := workload.Object
-	newer, isNewer := errors.AsType[*inventory.NewerRecordError](workload.RecordError)
-	if !isNewer || newer.Start.After(now.Add(longestSkew)) || !object.RollingOut() && workload.Pods.Ready >= max(workload.Pods.Running, object.Replicas) {
-		return time.Time{}
-	}
-	since := object.TemplateChanged
-	if newer.Start.After(since) {
-		since = newer.Start
-	}
-	return since.Add(time.Duration(workload.Pods.MeshedReady+1) * (timeout + object.Patience()))
 }
 
 // freesItsPlace is when a restart that has failed no longer takes up what the budgets allow: at once

@@ -1,54 +1,104 @@
 package rollout
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// isOurs reports whether Fullmesh began the restart of which a workload tells: this process did, or the
-// report of the namespace tells of it as well, which nobody else writes. Its owner may write anything on a
-// workload, and would hold places in the budgets of everybody. For a while after this process took over it is
-// believed: whoever led before may have begun it and not have reported it any more.
-func (n *NamespacePlan) isOurs(in *Input, workload *inventory.Workload, timeout time.Duration) bool {
-	record := workload.Record
-	if in.TookOver.IsZero() || in.started(workload.Object.UID).Cause == record.Cause || n.isReported(in, record) {
-		return true
+// Which restarts are Fullmesh's own is not asked of the workloads alone: their owners may write anything
+// there, and would hold places in the budgets of everybody. What the report of the namespace says nobody else
+// writes, and what this process has begun it knows.
+
+// findRestarted finds those of the recorded workloads that Fullmesh has restarted, and those of which it is
+// believed for a while after this process took over: whoever led before may have begun it and not have
+// reported it any more.
+func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
+	for _, workload := range n.Recorded {
+		if known, told := n.isKnown(in, workload); known {
+			n.Restarted = append(n.Restarted, workload)
+		} else if !told && (n.reportIsFull(in) || n.isBelieved(in, workload, workload.Record.Start, timeout)) {
+			n.believed = append(n.believed, workload)
+		}
 	}
+}
+
+// counts reports whether what a workload tells of its last restart counts against the budgets.
+func (n *NamespacePlan) counts(workload *inventory.Workload) bool {
+	return slices.Contains(n.Restarted, workload) || slices.Contains(n.believed, workload)
+}
+
+// isKnown reports whether Fullmesh is known to have made the restart of which a workload tells; told says that
+// the report tells of it. One that has ended by the report is in flight no more, whatever the workload says.
+func (n *NamespacePlan) isKnown(in *Input, workload *inventory.Workload) (known, told bool) {
+	record := workload.Record
+	if in.TookOver.IsZero() {
+		return true, false
+	}
+	row := n.row(in, func(row *v1alpha1.RecentRestart) bool {
+		return row.Cause == record.Cause && row.StartTime.Unix() == record.Start.Unix()
+	})
+	if row != nil {
+		return row.Result == "" || !record.InFlight(), true
+	}
+	return in.started(workload.Object.UID).Cause == record.Cause, false
+}
+
+// row is the first row of the report that is asked for; nil where there is none.
+func (n *NamespacePlan) row(in *Input, is func(*v1alpha1.RecentRestart) bool) *v1alpha1.RecentRestart {
+	report := in.reported(n.Name)
+	if report == nil {
+		return nil
+	}
+	for i := range report.Recent {
+		if row := &report.Recent[i]; is(row) {
+			return row
+		}
+	}
+	return nil
+}
+
+// reportIsFull reports whether the report is full of restarts that have not ended, and cannot tell of others.
+func (n *NamespacePlan) reportIsFull(in *Input) bool {
+	report := in.reported(n.Name)
+	return report != nil && len(report.Recent) == v1alpha1.MaxRecentRestarts &&
+		!slices.ContainsFunc(report.Recent, func(row v1alpha1.RecentRestart) bool { return row.Result != "" })
+}
+
+// isBelieved reports whether whoever led before may have begun a restart at start.
+func (n *NamespacePlan) isBelieved(in *Input, workload *inventory.Workload, start time.Time, timeout time.Duration) bool {
 	until := in.TookOver.Add(timeout + workload.Object.Patience())
-	if !in.Now.Before(until) || record.Start.After(in.TookOver.Add(longestSkew)) {
+	if !in.Now.Before(until) || start.After(in.TookOver.Add(longestSkew)) {
 		return false
 	}
 	n.looks = append(n.looks, until)
 	return true
 }
 
-// isReported reports whether the namespace's report tells of a restart, or is full of others that have not
-// ended, so that it could not.
-func (n *NamespacePlan) isReported(in *Input, record *inventory.Record) bool {
-	report := in.reported(n.Name)
-	if report == nil {
-		return false
+// mayBeInFlight is until when a workload counts as being restarted whose record a newer version wrote: for as
+// long as its Pods may take, each by itself, where it looks as if they were being replaced. It is zero for any
+// other record that cannot be read: that is of somebody else.
+func (n *NamespacePlan) mayBeInFlight(in *Input, workload *inventory.Workload, timeout time.Duration) time.Time {
+	object := workload.Object
+	newer, isNewer := errors.AsType[*inventory.NewerRecordError](workload.RecordError)
+	if !isNewer || !object.RollingOut() && workload.Pods.Ready >= max(workload.Pods.Running, object.Replicas) {
+		return time.Time{}
 	}
-	unended := 0
-	for i := range report.Recent {
-		row := &report.Recent[i]
-		if row.Cause == record.Cause && row.StartTime.Unix() == record.Start.Unix() {
-			return true
-		}
-		if row.Result == "" {
-			unended++
-		}
+	start := newer.Start
+	row := n.row(in, func(row *v1alpha1.RecentRestart) bool {
+		return row.Result == "" && workload.Key == mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: n.Name, Name: row.Name}
+	})
+	switch {
+	case row != nil:
+		start = row.StartTime.Time
+	case !in.TookOver.IsZero() && !n.isBelieved(in, workload, start, timeout), start.After(in.Now.Add(longestSkew)):
+		return time.Time{}
+	case object.TemplateChanged.After(start):
+		start = object.TemplateChanged
 	}
-	return unended == v1alpha1.MaxRecentRestarts
-}
-
-// findRestarted finds those of the recorded workloads that Fullmesh has restarted.
-func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
-	for _, workload := range n.Recorded {
-		if n.isOurs(in, workload, timeout) {
-			n.Restarted = append(n.Restarted, workload)
-		}
-	}
+	return start.Add(time.Duration(workload.Pods.MeshedReady+1) * (timeout + object.Patience()))
 }

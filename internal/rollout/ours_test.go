@@ -1,9 +1,11 @@
 package rollout_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -12,6 +14,11 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
+
+func endedRow(rows []v1alpha1.RecentRestart) []v1alpha1.RecentRestart {
+	rows[0].Result, rows[0].EndTime = v1alpha1.ResultFailed, new(metav1.NewTime(noon))
+	return rows
+}
 
 // What a workload tells of a restart takes a place in the budgets of others only where Fullmesh began it.
 func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
@@ -25,7 +32,8 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 		tookOver time.Time
 		begun    string
 		reported []v1alpha1.RecentRestart
-		takes    bool
+		// takes says that it takes its place; believed, that this is not told as what is known.
+		takes, believed bool
 		// until is when it takes its place no more unless it is reported.
 		until time.Time
 	}{
@@ -33,9 +41,10 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 		"this process began another":                         {tookOver: noon.Add(-time.Hour), begun: "another"},
 		"nobody knows of it":                                 {tookOver: noon.Add(-time.Hour)},
 		"the report tells of it":                             {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start), takes: true},
+		"the report tells that it has ended":                 {tookOver: noon.Add(-time.Hour), begun: record.Cause, reported: endedRow(reportedAt(record.Start))},
 		"the report tells of one that began before":          {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start.Add(-time.Second))},
-		"the report has no room for it":                      {tookOver: noon.Add(-time.Hour), reported: make([]v1alpha1.RecentRestart, v1alpha1.MaxRecentRestarts), takes: true},
-		"the former leader may have begun it":                {tookOver: noon, takes: true, until: noon.Add(10*minute + 30*time.Second)},
+		"the report has no room for it":                      {tookOver: noon.Add(-time.Hour), reported: make([]v1alpha1.RecentRestart, v1alpha1.MaxRecentRestarts), takes: true, believed: true},
+		"the former leader may have begun it":                {tookOver: noon, takes: true, believed: true, until: noon.Add(10*minute + 30*time.Second)},
 		"the former leader would have been reporting it now": {tookOver: noon.Add(-10*minute - 30*time.Second)},
 		"it began after the former leader had gone":          {tookOver: noon.Add(-11*minute - time.Second)},
 		"nobody has begun anything: it is looked at once":    {takes: true},
@@ -57,11 +66,47 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 			if reason := verdicts(plan)["Deployment shop/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
 				t.Errorf("the other Deployment: %s", reason)
 			}
-			if told := len(plan.Namespaces[0].Restarted) == 1; told != test.takes {
+			if told := len(plan.Namespaces[0].Restarted) == 1; told != (test.takes && !test.believed) {
 				t.Errorf("it is told of: %v", told)
 			}
 			if !test.until.IsZero() && plan.NextLook.After(test.until) {
 				t.Errorf("looked at again at %s", plan.NextLook)
+			}
+		})
+	}
+}
+
+// A record of a version to come takes a place where Fullmesh had begun something, or may have.
+func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T) {
+	const minute = time.Minute
+	newer := fmt.Sprintf(`{"version":2,"start":%q}`, noon.Add(-minute).Format(time.RFC3339))
+	row := v1alpha1.RecentRestart{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: "v2/whatever", StartTime: metav1.NewTime(noon.Add(-minute))}
+	ended, longAgo := row, row
+	ended.Result = v1alpha1.ResultSucceeded
+	longAgo.StartTime = metav1.NewTime(noon.Add(-48 * time.Hour))
+	for name, test := range map[string]struct {
+		tookOver time.Time
+		reported []v1alpha1.RecentRestart
+		takes    bool
+	}{
+		"nobody knows of it":                  {tookOver: yesterday},
+		"the report tells of it":              {tookOver: yesterday, reported: []v1alpha1.RecentRestart{row}, takes: true},
+		"the report tells that it has ended":  {tookOver: yesterday, reported: []v1alpha1.RecentRestart{ended}},
+		"the report tells of one of long ago": {tookOver: yesterday, reported: []v1alpha1.RecentRestart{longAgo}},
+		"a former leader may have begun it":   {tookOver: noon, takes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paused := cart().Annotated(v1alpha1.LastRestartAnnotation, newer).With(func(d *appsv1.Deployment) { d.Spec.Paused, d.Status.UpdatedReplicas = true, 0 })
+			s := newScene(meshed("bank"), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil), runs(paused.Build(), injected, injected, injected), outside(deployment("bank", "pay"), 3)).when(tookOver(test.tookOver))
+			s.Started = func(types.UID) rollout.Start { return rollout.Start{} }
+			s.Reported = func(namespace string) *v1alpha1.MeshReportStatus {
+				if namespace != "shop" {
+					return nil
+				}
+				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: test.reported}
+			}
+			if reason := verdicts(s.decide())["Deployment bank/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
+				t.Errorf("the other Deployment: %s", reason)
 			}
 		})
 	}

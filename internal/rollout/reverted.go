@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -65,18 +63,23 @@ func (s *situation) recordWasTakenAway() bool {
 	if s.saysItWasTried(cause) {
 		return false
 	}
-	return s.in.startedFor(s.workload.Object.UID, cause) || s.reportedFor(cause)
+	return s.startedFor(cause) || s.reportedFor(cause)
 }
 
 // saysItWasTried reports whether the workload itself tells of a restart for the cause.
 func (s *situation) saysItWasTried(cause inventory.Cause) bool {
 	record := s.workload.Record
 	return covers(s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation], cause) ||
-		record != nil && covers(record.Cause, cause)
+		record != nil && left(record.Cause, record.Result, cause)
 }
 
-func (in *Input) startedFor(uid types.UID, cause inventory.Cause) bool {
-	return covers(in.started(uid).Cause, cause)
+// startedFor reports whether this process remembers a restart of the workload for the cause.
+func (s *situation) startedFor(cause inventory.Cause) bool {
+	started := s.in.started(s.workload.Object.UID).Cause
+	if record := s.workload.Record; record != nil && record.Cause == started {
+		return left(started, record.Result, cause)
+	}
+	return covers(started, cause)
 }
 
 // reportedFor reports whether the namespace's report remembers a restart of the workload for the cause.
@@ -87,7 +90,7 @@ func (s *situation) reportedFor(cause inventory.Cause) bool {
 	}
 	for i := range report.Recent {
 		row := &report.Recent[i]
-		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && covers(row.Cause, cause) {
+		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && left(row.Cause, row.Result, cause) {
 			return true
 		}
 	}
@@ -100,6 +103,15 @@ func begunBy(writer inventory.Writer) string {
 		return ""
 	}
 	return fmt.Sprintf(", begun by field manager %q at %s,", writer.Manager, writer.Time.UTC().Format(time.RFC3339))
+}
+
+// left reports whether a restart was made for the cause, and left the Pods that it is about. One that succeeded
+// left none: an older Pod of it that has fallen out of the mesh since was in it then.
+func left(token string, result v1alpha1.RestartResult, cause inventory.Cause) bool {
+	if result == v1alpha1.ResultSucceeded {
+		return token == cause.String()
+	}
+	return covers(token, cause)
 }
 
 // covers reports whether a token is of a restart that was to replace all that the cause is about.
