@@ -396,9 +396,9 @@ func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
 	gone, newer := outside("gone"), outside("newer")
 	newer.RecordError = &inventory.NewerRecordError{Version: 2}
 	plan := planned(0)
-	plan.Namespace.Workloads = []*inventory.Workload{gone, newer}
+	plan.Workloads = []*inventory.Workload{gone, newer}
 	var before v1alpha1.MeshReportStatus
-	for _, workload := range plan.Namespace.Workloads {
+	for _, workload := range plan.Workloads {
 		before.Recent = append(before.Recent, v1alpha1.RecentRestart{WorkloadReference: reference(workload.Key), Cause: workload.Key.Name, StartTime: metav1.NewTime(noon)})
 	}
 	results := map[string]v1alpha1.RestartResult{}

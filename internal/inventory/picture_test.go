@@ -303,8 +303,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 					workload.NewestInjected = max(workload.NewestInjected, pod.Created)
 				}
 			}
-			if pod.Trouble != nil && workload.Failing == nil {
-				workload.Failing = &inventory.FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}
+			stale := judgement.Finding == v1alpha1.FindingStale
+			if pod.Trouble != nil && (workload.Failing == nil || workload.Failing.Stale && !stale) {
+				workload.Failing = &inventory.FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble, Stale: stale}
 			}
 		} else if pod.Trouble != nil && workload.FailingOutside == nil {
 			workload.FailingOutside = &inventory.FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}

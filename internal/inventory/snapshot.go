@@ -174,6 +174,8 @@ type FailingPod struct {
 	Name    string
 	UID     types.UID
 	Trouble mesh.Trouble
+	// Stale says that its sidecar is not the one that injection gives now, which may be why.
+	Stale bool
 }
 
 // AnyFailing is a Pod of the workload that cannot become ready, outside of the mesh rather than in it; nil
@@ -440,8 +442,9 @@ func (w *Workload) countGroup(g *group, by basis) {
 			if judgement.Finding == v1alpha1.FindingMeshed {
 				w.NewestInjected = max(w.NewestInjected, c.newestServing)
 			}
-			if c.troubled > 0 && w.Failing == nil {
+			if stale := judgement.Finding == v1alpha1.FindingStale; c.troubled > 0 && (w.Failing == nil || w.Failing.Stale && !stale) {
 				w.Failing = g.failing(observed)
+				w.Failing.Stale = stale
 			}
 		} else if c.troubled > 0 && w.FailingOutside == nil {
 			w.FailingOutside = g.failing(observed)

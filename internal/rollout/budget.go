@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,6 +27,12 @@ func (u *usage) add(workload *inventory.Workload, pods int) {
 	if workload.Record.Failed() {
 		u.failed = append(u.failed, workload.Key.String())
 	}
+}
+
+func (u *usage) remove(failed string, pods int) {
+	u.workloads--
+	u.pods -= pods
+	u.failed = slices.DeleteFunc(u.failed, func(key string) bool { return key == failed })
 }
 
 // noRoom is the hold of a workload for which the restarts in flight leave no room. It ends by itself: one
@@ -62,8 +69,8 @@ func baseOf(policy *Policy, namespace *inventory.Namespace) base {
 type ledger struct {
 	policies   map[*Policy]*account
 	namespaces map[string]*account
-	// inFlight are the labels of the templates in flight, by namespace.
-	inFlight map[string][]labels.Set
+	// inFlight are the workloads in flight, by namespace.
+	inFlight map[string][]*inventory.Workload
 }
 
 type account struct {
@@ -75,7 +82,7 @@ type account struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{policies: map[*Policy]*account{}, namespaces: map[string]*account{}, inFlight: map[string][]labels.Set{}}
+	return &ledger{policies: map[*Policy]*account{}, namespaces: map[string]*account{}, inFlight: map[string][]*inventory.Workload{}}
 }
 
 // open makes the accounts of a namespace and its policy.
@@ -92,13 +99,27 @@ func (l *ledger) open(policy *Policy, namespace *inventory.Namespace) {
 // take counts a workload that is in flight or begins to be. Where no policy governs its namespace
 // any more it counts against nobody, as nothing else starts there.
 func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
-	l.inFlight[s.namespace.Name] = append(l.inFlight[s.namespace.Name], s.workload.Template.Labels)
+	l.inFlight[s.namespace.Name] = append(l.inFlight[s.namespace.Name], s.workload)
 	if s.policy == nil {
 		return
 	}
 	pods := s.atOnce(by)
 	l.policies[s.policy].used.add(s.workload, pods)
 	l.namespaces[s.namespace.Name].used.add(s.workload, pods)
+}
+
+// giveBack takes out a workload whose failed restart has kept its place, and reports whether there is one: it does
+// not wait for itself.
+func (l *ledger) giveBack(s *situation) bool {
+	at := slices.Index(l.inFlight[s.namespace.Name], s.workload)
+	if at < 0 || s.workload.Record == nil {
+		return false
+	}
+	key, pods := s.workload.Key.String(), s.atOnce(s.workload.Record.Method)
+	l.inFlight[s.namespace.Name] = slices.Delete(l.inFlight[s.namespace.Name], at, at+1)
+	l.policies[s.policy].used.remove(key, pods)
+	l.namespaces[s.namespace.Name].used.remove(key, pods)
+	return true
 }
 
 // podLimit is how many Pods of a namespace the tightest budget lets be down or on top at once; -1 where
@@ -120,6 +141,15 @@ func (l *ledger) podLimit(policy *Policy, namespace string) int {
 		}
 	}
 	return limit
+}
+
+// isOverdrawn reports whether what is in flight takes more Pods than a budget allows.
+func (l *ledger) isOverdrawn(policy *Policy, namespace string) bool {
+	return slices.ContainsFunc(policy.budgets, func(budget v1alpha1.Budget) bool {
+		account := l.account(policy, namespace, budget.Scope)
+		pods := resolve(budget.Pods, account.base.pods)
+		return pods >= 0 && account.used.pods > pods
+	})
 }
 
 func (l *ledger) account(policy *Policy, namespace string, scope v1alpha1.BudgetScope) *account {
@@ -144,7 +174,7 @@ func (l *ledger) checks() []check {
 func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 	for _, budget := range s.disruptionBudgets() {
 		for _, other := range l.inFlight[s.namespace.Name] {
-			if budget.Selector.Matches(other) {
+			if budget.Selector.Matches(labels.Set(other.Template.Labels)) {
 				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
 					message: fmt.Sprintf("PodDisruptionBudget %s covers another workload that is being restarted; one follows the other.", budget.Name)}
 			}

@@ -659,8 +659,9 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonInjectedPodsFailing, byOwner, "Pod cart-2, container app: CrashLoopBackOff, last exit code 1, 3 restarts (where it needs the network at once, set holdApplicationUntilProxyStarts: true). Mend that"},
 			},
 			map[string]*scene{
-				"a Pod outside the mesh crashes": newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) })),
-				"a Pod in the mesh is starting":  newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })),
+				"a Pod outside the mesh crashes":           newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) })),
+				"stale Pods crash, and are to be replaced": newScene(builder.Enforcing("mesh").Unbounded().Remediating("Missing", "Stale"), runs(cart().Build(), staleOf("gone"), staleOf("gone"), func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("gone").Crashing("istio-proxy", 255) })),
+				"a Pod in the mesh is starting":            newScene(runs(cart().Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") })),
 			},
 		},
 		"CapacityIsMissing": {
@@ -896,4 +897,43 @@ func writtenAt(b *builder.Workload[*appsv1.StatefulSet], at time.Time) *builder.
 	return b.With(func(s *appsv1.StatefulSet) {
 		s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "helm", Time: new(metav1.NewTime(at)), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)}}}
 	})
+}
+
+// staleOf is a ready Pod with a sidecar of another revision.
+func staleOf(revision string) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected(revision).Ready(yesterday) }
+}
+
+// What is said of the Pods that follow is true where no sidecar is asked for any more.
+func TestNothingIsInjectedAfterALeftover(t *testing.T) {
+	policy := builder.Enforcing("mesh").Unbounded().Remediating("Leftover")
+	job := builder.Job("shop", "import").CreatedAt(yesterday).Build()
+	for name, objects := range map[string][]any{
+		"a Job":                               {job, builder.Pod("shop", "import-1").OwnedBy(job).CreatedAt(yesterday).Injected("default").Ready(yesterday).Build()},
+		"a Deployment that is scaled to zero": runs(cart().Replicas(0).Build(), leftover),
+		"a rollout that goes on":              runs(cart().With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }).Build(), leftover, leftover, leftover),
+		"evictions that are disabled":         runs(db().OnDelete().Build(), leftover, leftover, leftover),
+		"a StatefulSet that waits":            runs(db().Build(), leftover, leftover, func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("default") }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := only(t, newScene(policy, noLabel, objects).when(evictionDisabled).answer(rollout.Check{At: noon, Received: noon}).decide())
+			if got.Action != v1alpha1.ActionHold || strings.Contains(got.Message, "injected") || !strings.Contains(got.Message, "without a sidecar") {
+				t.Errorf("%s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}
+
+// Whoever never fits a budget is not on its way into the mesh.
+func TestNobodyWaitsForACallerThatNeverFitsABudget(t *testing.T) {
+	payIsStrict := builder.PeerAuthentication("shop", "pay", "STRICT")
+	payIsStrict.Object["spec"].(map[string]any)["selector"] = map[string]any{"matchLabels": map[string]any{"app": "pay"}}
+	for pods, want := range map[int]v1alpha1.ClearedBy{2: byAdmin, 5: byCluster} {
+		given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, pods),
+			outside(builder.Deployment("shop", "wide").Replicas(10).Unavailable(0).Surge(5).CreatedAt(yesterday).RolledOut(), 10),
+			outside(deployment("shop", "pay"), 3), payIsStrict).decide())
+		if pay := given["Deployment shop/pay"]; pay.Reason != rollout.ReasonStrictMTLS || pay.ClearsBy != want {
+			t.Errorf("with a budget of %d Pods pay is held until %s clears it: %s %s", pods, pay.ClearsBy, pay.Reason, pay.Message)
+		}
+	}
 }

@@ -58,6 +58,8 @@ type Input struct {
 
 	silences *silences
 	breakers *breakers
+	// podLimits are how many Pods the budgets let be down at once, by namespace; -1 where none says so.
+	podLimits map[string]int
 	// governed are the namespaces of each policy.
 	governed map[*Policy][]*inventory.Namespace
 	// callers are counted when a check asks for them, by policy.
@@ -114,7 +116,7 @@ type candidate struct {
 func Decide(in Input) *Plan {
 	in.silences = listen(&in)
 	in.breakers = newBreakers()
-	in.trials = trials{}
+	in.trials, in.podLimits = trials{}, map[string]int{}
 	in.governed, in.callers = map[*Policy][]*inventory.Namespace{}, map[*Policy]*callers{}
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
@@ -138,6 +140,9 @@ func Decide(in Input) *Plan {
 	}
 	for _, decision := range plan.Namespaces { // when all that percentages are taken of is known
 		decision.judgeRestarts(&in, plan.Windows[decision.Policy], ledger)
+	}
+	for _, decision := range plan.Namespaces {
+		decision.slowDown(ledger)
 	}
 	in.breakers.settle(in.Now)
 	for _, namespace := range plan.Namespaces {
@@ -173,6 +178,7 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 	n.findRestarted(in, timeout)
 	in.breakers.wentWell(n.Restarted, in.Now)
 	podLimit := ledger.podLimit(n.Policy, n.Name)
+	in.podLimits[n.Name] = podLimit
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
@@ -202,6 +208,19 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 		}
 		in.breakers.count(s, workload.Record)
 		n.rest = append(n.rest, s)
+	}
+}
+
+// slowDown has one Pod of each workload evicted at a time while more may be down than the budgets allow: workloads
+// were scaled up, or strategies or the policy edited, since their restarts began.
+func (n *NamespacePlan) slowDown(ledger *ledger) {
+	if n.Policy == nil || !ledger.isOverdrawn(n.Policy, n.Name) {
+		return
+	}
+	for i := range n.Verdicts {
+		if verdict := &n.Verdicts[i]; len(verdict.Evict) > 1 {
+			verdict.Evict = verdict.Evict[:1]
+		}
 	}
 }
 
@@ -256,7 +275,11 @@ func firstOf(checks []check, s *situation) *hold {
 // decide gives the verdict on a workload that only the others can hold.
 func (c *candidate) decide(ledger *ledger) Verdict {
 	s := c.situation
+	kept := ledger.giveBack(s)
 	if spoken := firstOf(ledger.checks(), s); spoken != nil {
+		if kept {
+			ledger.take(s, s.workload.Record.Method)
+		}
 		return s.held(spoken)
 	}
 	method := s.method()

@@ -59,10 +59,10 @@ func isAJob(s *situation) *hold {
 		return nil
 	case s.workload.Key.Kind == "CronJob":
 		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
-			message: "Pods of a run that has begun stay as they are; the next run is injected."}
+			message: fmt.Sprintf("Pods of a run that has begun stay as they are; the next run is %s.", s.come())}
 	default:
 		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
-			message: "A Job that has begun is not restarted; one created now is injected."}
+			message: fmt.Sprintf("A Job that has begun is not restarted; one created now is %s.", s.come())}
 	}
 }
 
@@ -100,7 +100,7 @@ func isScaledToZero(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonScaledToZero, clearsBy: v1alpha1.ClearedByCluster,
-		message: "It asks for no Pods; those that still run are going away, and the next ones are injected."}
+		message: fmt.Sprintf("It asks for no Pods; those that still run are going away, and the next ones are %s.", s.come())}
 }
 
 func isPaused(s *situation) *hold {

@@ -82,10 +82,10 @@ func evictionIsDisabled(s *situation) *hold {
 	}
 	because := ""
 	if method.why != "" {
-		because = " Only evictions would bring it in, because " + method.why + "."
+		because = " Only evictions would replace its Pods, because " + method.why + "."
 	}
 	return &hold{reason: ReasonEvictionDisabled, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the Pods that are to be replaced one by one; those that follow are injected."}
+		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the Pods that are to be replaced one by one; those that follow are " + s.come() + "."}
 }
 
 // updateIsPending speaks where a Pod that is evicted would come back with another template than it
@@ -116,7 +116,7 @@ func updateIsPending(s *situation) *hold {
 		why = fmt.Sprintf("Pods below partition %d run a newer template than those that follow them would", object.Strategy.Partition)
 	}
 	return &hold{reason: ReasonUpdatePending, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when that update may go ahead; those that follow are injected.", why)}
+		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when that update may go ahead; those that follow are %s.", why, s.come())}
 }
 
 // evictionWaitsForItsPods speaks where a Pod is missing or not ready that is not to be replaced: no other
@@ -126,7 +126,7 @@ func evictionWaitsForItsPods(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonPodsNotReady, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are injected.", s.workload.Pods.Ready, s.workload.Object.Replicas)}
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are %s.", s.workload.Pods.Ready, s.workload.Object.Replicas, s.come())}
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions.

@@ -12,7 +12,7 @@ import (
 
 func injectedPodsAreFailing(s *situation) *hold {
 	failing := s.workload.Failing
-	if failing == nil || s.workload.Record.Failed() && s.triesAgain() {
+	if failing == nil || s.workload.Record.Failed() && s.triesAgain() || failing.Stale && s.workload.Finding == v1alpha1.FindingStale {
 		return nil
 	}
 	return &hold{reason: ReasonInjectedPodsFailing, clearsBy: v1alpha1.ClearedByOwner,

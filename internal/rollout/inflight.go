@@ -127,7 +127,7 @@ func reservation(workload *inventory.Workload) string {
 	case isNotExpectedAnyMore(workload):
 		return "No sidecar is expected any more. " + workload.Expectation.Message
 	case workload.Object.Replicas == 0:
-		return "It was scaled to zero meanwhile; its next Pods are injected."
+		return "It was scaled to zero meanwhile; its next Pods come as they should be."
 	default:
 		return ""
 	}

@@ -205,3 +205,30 @@ func evictedBefore(b *builder.Workload[*appsv1.StatefulSet], how ...func(invento
 	}
 	return b.Annotated(v1alpha1.LastRestartAnnotation, record.String())
 }
+
+// What a workload may take down may grow after its evictions have begun.
+func TestEvictionsKeepToTheBudgetsThoughMoreMayBeDownNow(t *testing.T) {
+	web := func(name string, replicas int, most any) []any {
+		object := evicting(builder.Deployment("shop", name).Replicas(int32(replicas)).Unavailable(most).Surge(0).CreatedAt(yesterday).RolledOut())
+		return runs(object.Build(), share(replicas/4, replicas)...)
+	}
+	for name, test := range map[string]struct {
+		pods    int
+		objects []any
+		want    int
+	}{
+		"its owner lets more be down":   {10, []any{web("a", 40, 10), web("b", 40, 5)}, 2},
+		"both are scaled up":            {4, []any{web("a", 32, "13%"), web("b", 32, "13%")}, 2},
+		"there is room for all of them": {15, []any{web("a", 40, 10), web("b", 40, 5)}, 15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			evicted := 0
+			for _, verdict := range verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, test.pods), test.objects).decide()) {
+				evicted += len(verdict.Evict)
+			}
+			if evicted != test.want {
+				t.Errorf("%d Pods are evicted at once, want %d", evicted, test.want)
+			}
+		})
+	}
+}

@@ -22,7 +22,7 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 			message: fmt.Sprintf("A rollout of its own%s does not go on: %s (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), s.whyItStalls(), object.Updated, object.Replicas)}
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster, until: stalls,
-		message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are injected.", object.Updated, object.Replicas)}
+		message: fmt.Sprintf("A rollout that Fullmesh did not start is going on (%d of %d Pods updated); its new Pods are %s.", object.Updated, object.Replicas, s.come())}
 }
 
 // rolloutStalls is when a rollout of a StatefulSet or DaemonSet is taken to be stuck unless something moves
@@ -61,8 +61,8 @@ func statefulSetWaitsForItsPods(s *situation) *hold {
 	}
 	if failing := s.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until it is. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
+			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until it is. Mend or delete that Pod; the one that follows it is %s.", describe(failing), s.come())}
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Only %d of %d Pods are ready, and a StatefulSet with podManagementPolicy OrderedReady replaces none until all are. Where that does not come about, delete the Pods that are not ready; those that follow are injected.", pods.Ready, object.Replicas)}
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and a StatefulSet with podManagementPolicy OrderedReady replaces none until all are. Where that does not come about, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, s.come())}
 }

@@ -37,10 +37,10 @@ func anotherRestartIsAskedFor(s *situation) *hold {
 		return nil
 	case object.RestartAt.After(s.in.Now):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByTime, until: object.RestartAt,
-			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are injected. Fullmesh does not set an earlier time.", object.RestartAt.UTC().Format(time.RFC3339))}
+			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are %s. Fullmesh does not set an earlier time.", object.RestartAt.UTC().Format(time.RFC3339), s.come())}
 	case !object.RestartAt.Equal(object.RestartedAt):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("A restart that Fullmesh did not ask for is going on (spec.restartAt: %s); the Pods that follow are injected.", object.RestartAt.UTC().Format(time.RFC3339))}
+			message: fmt.Sprintf("A restart that Fullmesh did not ask for is going on (spec.restartAt: %s); the Pods that follow are %s.", object.RestartAt.UTC().Format(time.RFC3339), s.come())}
 	default:
 		return nil
 	}
@@ -55,10 +55,10 @@ func argoWaitsForItsPods(s *situation) *hold {
 	}
 	if failing := s.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("A Pod cannot become ready (%s), and Argo Rollouts restarts none while as many are down as its strategy allows. Mend or delete that Pod; the one that follows it is injected.", describe(failing))}
+			message: fmt.Sprintf("A Pod cannot become ready (%s), and Argo Rollouts restarts none while as many are down as its strategy allows. Mend or delete that Pod; the one that follows it is %s.", describe(failing), s.come())}
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Only %d of %d Pods are ready, and Argo Rollouts restarts none while as many are down as its strategy allows. Where that does not change, delete the Pods that are not ready; those that follow are injected.", pods.Ready, object.Replicas)}
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and Argo Rollouts restarts none while as many are down as its strategy allows. Where that does not change, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, s.come())}
 }
 
 // argoMayEvictNone speaks where the API server would refuse every eviction that Argo's controller asks
@@ -87,6 +87,8 @@ func (s *situation) restartWasDropped() (Verdict, bool) {
 	switch {
 	case object.RestartAt.Unix() <= cause.Newest:
 		return s.finish(v1alpha1.ResultReverted, "Somebody took spec.restartAt away, or set an earlier one, while the restart was going on. Have whatever manages the Rollout keep it."), true
+	case object.RestartAt.After(s.in.Now.Add(longestSkew)):
+		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody has put the restart off until %s (spec.restartAt) while it was going on.", moment(object.RestartAt))), true
 	case object.Updating && !isBroughtIn(s.workload):
 		return s.finish(v1alpha1.ResultReverted, "Its template was changed while the restart was going on. Argo Rollouts drops the restart then, and the Pods of the update are injected."), true
 	default:

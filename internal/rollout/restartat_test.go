@@ -119,6 +119,7 @@ func TestRestartOfARolloutInFlight(t *testing.T) {
 		"has failed, where the disruption budget would let it": {
 			newScene(builder.DisruptionBudget("shop", "canary").Healthy(3, 2, 3).Build(), runs(restartingRolloutSince(longAgo).Build(), uninjected, uninjected, uninjected)),
 			v1alpha1.ResultFailed, "(0 of 3 Pods are ready in the mesh)."},
+		"was put off by its owner":                 {newScene(runs(restartingRolloutSince(longAgo).RestartAt(noon.Add(8*time.Hour)).Build(), uninjected, uninjected, uninjected)), v1alpha1.ResultReverted, "put the restart off until 2026-11-23T20:00:00Z"},
 		"was taken back when restartAt is gone":    {newScene(runs(restartingRollout().Without("spec", "restartAt").Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "took spec.restartAt away"},
 		"was taken back when restartAt is earlier": {newScene(runs(restartingRollout().RestartAt(yesterday).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "or set an earlier one"},
 		"was dropped by an update":                 {newScene(runs(updating(restartingRollout().RestartedAt(afterNewest)).Build(), readyInMeshAt(noon), uninjected, uninjected)), v1alpha1.ResultReverted, "Argo Rollouts drops the restart then"},

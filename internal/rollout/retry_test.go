@@ -160,3 +160,25 @@ func withRecord(objects []any, record inventory.Record) []any {
 	}
 	return changed
 }
+
+// A restart that failed keeps its place for a while, and waits not for itself when it is asked for again.
+func TestNobodyWaitsForItself(t *testing.T) {
+	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-15*time.Minute))
+	record.Replicas, record.Ready = 3, 3
+	record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Minute))
+	failed := cart().Annotated(v1alpha1.LastRestartAnnotation, record.String(), v1alpha1.RetryAnnotation, "please").
+		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
+		With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas, d.Status.Replicas = 1, 4 })
+	pods := []func(*builder.PodBuilder){uninjected, uninjected, uninjected, notReadySince(noon.Add(-14 * time.Minute))}
+	for name, extra := range map[string]any{
+		"under a disruption budget": builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(),
+		"under a policy's budget":   builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := verdicts(newScene(runs(failed.Build(), pods...), extra, outside(deployment("shop", "pay"), 3)).decide())
+			if got := given["Deployment shop/cart"]; got.Action != v1alpha1.ActionRestart {
+				t.Errorf("%s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}

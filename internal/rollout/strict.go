@@ -110,6 +110,17 @@ var keepsOut = []check{
 	{"InjectedPodsAreFailing", injectedPodsAreFailing},
 	{"UpdateIsPending", updateIsPending},
 	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+	{"FirstWorkloadsFailed", firstWorkloadsFailed},
+	{"BreakerIsOpen", breakerIsOpen},
+	{"NeverFitsABudget", neverFitsABudget},
+}
+
+// neverFitsABudget speaks where a restart takes more Pods than the policy's budgets ever allow.
+func neverFitsABudget(s *situation) *hold {
+	if method := s.method().name; s.podLimit < 0 || method == "" || s.atOnce(method) <= s.podLimit {
+		return nil
+	}
+	return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin}
 }
 
 // isKeptOut reports whether somebody must do something before the workload is brought into the mesh.
@@ -133,7 +144,7 @@ func (s *situation) callers() *callers {
 			if workload.Finding != v1alpha1.FindingMissing {
 				continue
 			}
-			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: s.podLimit}
+			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: in.podLimits[namespace.Name]}
 			switch {
 			case in.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
 				counted.held += workload.Pods.Outside

@@ -154,6 +154,14 @@ type hold struct {
 	checkDue bool
 }
 
+// come is what Pods of the workload are that come now.
+func (s *situation) come() string {
+	if s.workload.Finding == v1alpha1.FindingLeftover {
+		return "without a sidecar"
+	}
+	return "injected"
+}
+
 // needsSomebody reports whether the hold stays until its owner or an administrator does something.
 func (h *hold) needsSomebody() bool {
 	return h.clearsBy == v1alpha1.ClearedByOwner || h.clearsBy == v1alpha1.ClearedByAdmin

@@ -9,7 +9,6 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/inventory"
 )
 
 const (
@@ -234,11 +233,11 @@ func (w *windows) stretchAt(now time.Time) Stretch {
 // lastStart is the moment from which on a restart is not begun any more in an open stretch: it might
 // not come to its end. One that needs more than half of the stretch may begin in the first half;
 // otherwise it would never begin.
-func (s *Stretch) lastStart(workload *inventory.Workload) time.Time {
+func (s *Stretch) lastStart(mayTake time.Duration) time.Time {
 	if s.Ends.IsZero() {
 		return time.Time{}
 	}
-	last, half := s.Ends.Add(-mayTake(workload)), s.Begins.Add(s.Ends.Sub(s.Begins)/2)
+	last, half := s.Ends.Add(-mayTake), s.Begins.Add(s.Ends.Sub(s.Begins)/2)
 	if half.After(last) {
 		return half
 	}
@@ -247,25 +246,34 @@ func (s *Stretch) lastStart(workload *inventory.Workload) time.Time {
 
 // mayTake is how long a restart may take by the workload's own account: as many turns as its strategy
 // needs, each as long as a Pod may take to go and come.
-func mayTake(workload *inventory.Workload) time.Duration {
-	object := workload.Object
+func (s *situation) mayTake() time.Duration {
+	object := s.workload.Object
 	if object == nil {
 		return 0
 	}
-	turns := min(turnsOf(object), int(longestRestart/time.Second))
+	pods, atOnce := s.inTurns()
+	turns := min((pods+atOnce-1)/atOnce, int(longestRestart/time.Second))
 	return min(time.Duration(turns)*object.Patience(), longestRestart)
 }
 
-func turnsOf(object *inventory.Object) int {
-	atOnce := max(object.Strategy.AtOnce(), 1)
-	return (object.Replicas + atOnce - 1) / atOnce
+// inTurns is how many Pods a restart replaces, and how many of them at once.
+func (s *situation) inTurns() (pods, atOnce int) {
+	method := s.method().name
+	pods, atOnce = s.workload.Object.Replicas, s.atOnce(method)
+	if method == v1alpha1.MethodEviction {
+		pods = s.workload.Pods.ToReplace
+		for _, budget := range s.disruptionBudgets() {
+			atOnce = min(atOnce, budget.Allowed)
+		}
+	}
+	return pods, max(atOnce, 1)
 }
 
 // windowIsClosed also notes when a window that is open now will be closed for this workload.
 func windowIsClosed(s *situation) *hold {
 	stretch := &s.windows
 	var message string
-	switch last := stretch.lastStart(s.workload); {
+	switch last := stretch.lastStart(s.mayTake()); {
 	case !stretch.Open:
 		message = fmt.Sprintf("The windows of MeshPolicy %s are closed.", s.policy.Name)
 	case last.IsZero():
@@ -274,9 +282,9 @@ func windowIsClosed(s *situation) *hold {
 		s.laterCloses = last
 		return nil
 	default:
-		object := s.workload.Object
+		pods, atOnce := s.inTurns()
 		message = fmt.Sprintf("The windows of MeshPolicy %s close at %s, and a restart may take up to %s (%d Pods, %d at once, up to %s each): it is not begun any more.",
-			s.policy.Name, moment(stretch.Ends), mayTake(s.workload), object.Replicas, max(object.Strategy.AtOnce(), 1), object.Patience())
+			s.policy.Name, moment(stretch.Ends), s.mayTake(), pods, atOnce, s.workload.Object.Patience())
 	}
 	answer := &hold{reason: ReasonWindowClosed, clearsBy: v1alpha1.ClearedByTime, until: stretch.Opens}
 	if stretch.Never {

@@ -326,3 +326,31 @@ func TestWindowsAreAsTheClockShows(t *testing.T) {
 		}
 	})
 }
+
+// Evictions take one Pod after the other where a rolling update would surge.
+func TestEvictionsAreReckonedByWhatTheyTakeAtOnce(t *testing.T) {
+	slow := func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: 10, FailureThreshold: 27}
+	}
+	policy := func() *builder.PolicyBuilder {
+		return builder.Enforcing("mesh").Unbounded().Window(v1alpha1.WindowAllow, "0 0 * * *", 12*60+6, "")
+	}
+	wide := func() *builder.Workload[*appsv1.Deployment] {
+		return builder.Deployment("shop", "web").Replicas(20).Unavailable(2).Surge(18).With(slow).CreatedAt(yesterday).RolledOut()
+	}
+	lets := func(pods int32) any { return builder.DisruptionBudget("shop", "web").Healthy(20, 20-pods, 20).Build() }
+	for name, test := range map[string]struct {
+		scene *scene
+		want  v1alpha1.Action
+	}{
+		"twenty Pods, one after the other":    {newScene(policy(), outside(wide(), 20), lets(1)), v1alpha1.ActionHold},
+		"twenty Pods at once, as they may":    {newScene(policy(), outside(wide(), 20), lets(2)), v1alpha1.ActionRestart},
+		"one Pod of twenty, which is evicted": {newScene(policy(), runs(wide().Surge(0).Build(), share(1, 20)...), lets(2)), v1alpha1.ActionRestart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := only(t, test.scene.decide()); got.Action != test.want {
+				t.Errorf("%s %s by %s: %s", got.Action, got.Reason, got.Method, got.Message)
+			}
+		})
+	}
+}
