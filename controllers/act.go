@@ -33,7 +33,9 @@ type operation struct {
 
 // actor writes to workloads.
 type actor struct {
-	client    client.Client
+	client client.Client
+	// reader reads from the API server.
+	reader    client.Reader
 	inventory *inventory.Inventory
 }
 
@@ -139,6 +141,22 @@ func (a *actor) write(ctx context.Context, object *inventory.Object, patch []ope
 		return writtenStale, nil
 	default:
 		return writtenStale, fmt.Errorf("patching %s: %w", object.Key(), err)
+	}
+}
+
+// read takes a workload into the picture as the API server has it, and returns the record that is written on it.
+func (a *actor) read(ctx context.Context, object *inventory.Object) (record string, err error) {
+	current, err := emptyWorkload(object)
+	if err != nil {
+		return "", err
+	}
+	switch err := a.reader.Get(ctx, client.ObjectKeyFromObject(current), current); {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return "", nil // the informer tells
+	case err != nil:
+		return "", fmt.Errorf("reading %s, of which it is not known whether it was written: %w", object.Key(), err)
+	default:
+		return current.GetAnnotations()[v1alpha1.LastRestartAnnotation], a.takeIn(current)
 	}
 }
 

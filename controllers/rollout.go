@@ -48,7 +48,24 @@ type Reconciler struct {
 	evictionDisabled bool
 	// failed are the workloads of which the last write was refused or had no answer.
 	failed backOff[types.UID]
+	// unanswered are the workloads of which it is not known what became of the last write.
+	unanswered map[types.UID]unanswered
+	// unwritten are those of which the outcome could not be written down, though nobody refused it.
+	unwritten map[types.UID]bool
 }
+
+// unanswered is what was to be written to a workload, and when.
+type unanswered struct {
+	object *inventory.Object
+	record inventory.Record
+	at     time.Time
+}
+
+// answeredByThen is when the informers have told what became of a write, or it is known that they do not.
+const answeredByThen = 3 * blindAfter
+
+// readingAtMost bounds a look at what became of a write.
+const readingAtMost = 5 * time.Second
 
 // actingAtMost is for how long one decision is acted upon. What is left is decided again, from what
 // was seen until then: a policy that was edited, a workload that was opted out.
@@ -76,6 +93,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if r.tookOver.IsZero() {
 		r.tookOver = begun
 	}
+	readErr := r.readUnanswered(ctx)
 	snapshot := r.inventory.Snapshot()
 	r.checker.Forget(snapshot)
 	policies, err := r.readPolicies(ctx)
@@ -114,12 +132,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Evictions:        r.evictions.of,
 	})
 	newestPlan.plan.Store(plan)
-	actAgain, actErr := r.act(ctx, plan, policies)
+	actAgain, actErr := r.act(ctx, plan, policies, readErr == nil)
 	reportAgain, reportErr := r.reporter.Report(ctx, plan, policies, global)
 	// An error is retried later and later. What time brings must not wait for that, so that it is not
 	// asked for by the result.
 	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now), until(sightAgain, now)))
-	return ctrl.Result{}, errors.Join(actErr, reportErr)
+	return ctrl.Result{}, errors.Join(readErr, actErr, reportErr)
 }
 
 // nextPass is in how long something may have to be done without an event: the shortest of times that
@@ -182,15 +200,31 @@ func (r *Reconciler) stopped(ctx context.Context) (bool, error) {
 
 // act does what was decided. It returns how soon it wants to be called again, because the picture
 // has moved by it or for what it put off; 0 where neither is so.
-func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce) (time.Duration, error) {
+//
+// Nothing starts while it is not known what has started, nor under a policy of which an outcome could not be
+// written down: by what is written, more would be in flight than may be.
+func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce, known bool) (time.Duration, error) {
 	begun := r.now()
 	var again time.Duration
 	var errs []error
+	if r.unwritten == nil {
+		r.unwritten = map[types.UID]bool{}
+	}
+	full, unwritten := sets.New[*rollout.Policy](), map[types.UID]bool{}
+	defer func() { r.unwritten = unwritten }()
 	for namespace, verdict := range plan.Steps() {
 		if r.now().Sub(begun) > actingAtMost {
 			return gather, errors.Join(errs...)
 		}
+		if verdict.Step == rollout.StepRestart && (!known || full.Has(namespace.Policy)) {
+			again = nextPass(again, firstRetry)
+			continue
+		}
 		wait, err := r.actOn(ctx, verdict, objectOf(namespace.Policy, policies))
+		if uid := verdict.Workload.Object.UID; verdict.Step == rollout.StepFinish && r.unwritten[uid] {
+			full.Insert(namespace.Policy)
+			unwritten[uid] = true
+		}
 		again = nextPass(again, wait)
 		errs = append(errs, err)
 	}
@@ -222,8 +256,14 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 		return wait, nil
 	}
 	became, err := change(ctx, verdict, policy)
+	if verdict.Step == rollout.StepFinish {
+		r.unwritten[uid] = became == writtenStale
+	}
 	switch {
 	case became == writtenRefused || err != nil:
+		if became == writtenStale {
+			r.findOut(verdict)
+		}
 		r.failed.failed(uid, r.now(), lastRetry)
 		return gather, err
 	case became == writtenDone:
@@ -232,6 +272,33 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 	default:
 		return 0, nil
 	}
+}
+
+// findOut has the next pass find out what became of a write.
+func (r *Reconciler) findOut(verdict *rollout.Verdict) {
+	if r.unanswered == nil {
+		r.unanswered = map[types.UID]unanswered{}
+	}
+	r.unanswered[verdict.Workload.Object.UID] = unanswered{verdict.Workload.Object, verdict.Record, r.now()}
+}
+
+// readUnanswered finds out what became of the writes that had no answer. An error says that it is not known.
+func (r *Reconciler) readUnanswered(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readingAtMost)
+	defer cancel()
+	for uid, write := range r.unanswered {
+		if r.now().Sub(write.at) < answeredByThen {
+			record, err := r.actor.read(ctx, write.object)
+			if err != nil {
+				return err
+			}
+			if write.record.InFlight() && record == write.record.String() {
+				r.started.remember(uid, write.record, r.now())
+			}
+		}
+		delete(r.unanswered, uid)
+	}
+	return nil
 }
 
 func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {

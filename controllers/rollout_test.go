@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/rollout"
 	"github.com/fullmesh/fullmesh/test/builder"
@@ -71,13 +72,7 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 	s.observer = NewObserver(mesh.Options{}, func() time.Time { return past })
 	s.take(t, builder.Webhooks(), builder.InjectorSettings())
 	for _, name := range namespaces {
-		s.take(t, builder.Namespace(name).Labelled("istio-injection", "enabled").CreatedAt(past).Build())
-		web := builder.Deployment(name, "web").Replicas(2).CreatedAt(past).RolledOut().Build()
-		set := builder.ReplicaSet(name, "web-1").OwnedBy(web).Build()
-		s.take(t, web, set)
-		for i := range 2 {
-			s.take(t, builder.Pod(name, fmt.Sprintf("web-1-%d", i)).OwnedBy(set).CreatedAt(past).Ready(past).Build())
-		}
+		s.addNamespace(t, name, past)
 	}
 	c := answering(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -108,7 +103,7 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 		client: c, inventory: s.observer.Inventory, now: time.Now, namespace: "fullmesh-system", system: rollout.SystemNamespaces,
 		wake:    &waker{},
 		checker: newChecker(c, c, time.Now, func() {}),
-		actor:   &actor{client: c, inventory: s.observer.Inventory},
+		actor:   &actor{client: c, reader: c, inventory: s.observer.Inventory},
 		guard:   &guard{waived: true},
 		sight:   newSight(time.Now, func() {}),
 	}
@@ -116,6 +111,16 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 	s.Reconciler.events = lastEvents{reader: c}
 	s.reporter = newReporter(c, time.Now, s.announcer)
 	return s
+}
+
+func (s *stage) addNamespace(t *testing.T, name string, past time.Time) {
+	t.Helper()
+	web := builder.Deployment(name, "web").Replicas(2).CreatedAt(past).RolledOut().Build()
+	set := builder.ReplicaSet(name, "web-1").OwnedBy(web).Build()
+	s.take(t, builder.Namespace(name).Labelled("istio-injection", "enabled").CreatedAt(past).Build(), web, set)
+	for i := range 2 {
+		s.take(t, builder.Pod(name, fmt.Sprintf("web-1-%d", i)).OwnedBy(set).CreatedAt(past).Ready(past).Build())
+	}
 }
 
 func (s *stage) take(t *testing.T, objects ...client.Object) {
@@ -301,6 +306,124 @@ func TestWriteThatFailsKeepsNoOtherAndIsNotRepeatedAtOnce(t *testing.T) {
 			t.Errorf("writes afterwards (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// hasEnded adds a namespace with a Deployment whose restart has ended, and nobody has written that down.
+func (s *stage) hasEnded(t *testing.T, namespace string) {
+	t.Helper()
+	past := time.Now().Add(-24 * time.Hour)
+	web := builder.Deployment(namespace, "web").Replicas(1).CreatedAt(past).RolledOut()
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: web.Build().UID, Newest: past.Unix()}
+	record := inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", past.Add(time.Hour))
+	ended := web.Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Build()
+	set := builder.ReplicaSet(namespace, "web-2").OwnedBy(ended).Build()
+	s.take(t, builder.Namespace(namespace).Labelled("istio-injection", "enabled").CreatedAt(past).Build(), ended, set,
+		builder.Pod(namespace, "web-2-0").OwnedBy(set).CreatedAt(past.Add(time.Hour)).Injected("default").Ready(past.Add(time.Hour)).Build())
+}
+
+// By what is written down, no more may be in flight at any moment than the budgets allow.
+func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer error
+		starts bool
+	}{
+		"no answer":       {errors.New("no answer"), false},
+		"it has moved on": {apierrors.NewConflict(appsv1.Resource("deployments"), "web", errors.New("test")), false},
+		"it is refused":   {apierrors.NewForbidden(appsv1.Resource("deployments"), "web", errors.New("it is not the season")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, "b")
+				s.hasEnded(t, "a")
+				answer := test.answer
+				s.onPatch = func(object client.Object) error {
+					if object.GetNamespace() == "a" {
+						return answer
+					}
+					return s.restarted(object, client.RawPatch("", []byte("restart-cause")))
+				}
+				for range 3 { // the second leaves the outcome alone for a while
+					_ = s.pass(t, 1)
+				}
+				writes := s.wrote()
+				if !slices.Contains(writes, "a/web") || slices.Contains(writes, "b/web") != test.starts {
+					t.Errorf("the writes are %q", writes)
+				}
+				if answer = nil; test.starts {
+					return
+				}
+				time.Sleep(lastRetry)
+				if err := s.pass(t, 1); err != nil {
+					t.Fatal(err)
+				}
+				if writes := s.wrote(); !slices.Contains(writes, "b/web") {
+					t.Errorf("the writes are %q when the outcome is written down", writes)
+				}
+			})
+		})
+	}
+}
+
+// A restart that was made though its answer was lost counts as one that this process has begun, and nothing else starts
+// before that is known.
+func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, "a", "b")
+		reads := 0
+		var stored *appsv1.Deployment
+		reader := errors.New("no answer")
+		s.actor.reader = readerOf(func(object client.Object) error {
+			reads++
+			if reader == nil {
+				*object.(*appsv1.Deployment) = *stored
+			}
+			return reader
+		})
+		s.onPatch = func(object client.Object) error {
+			if err := s.restarted(object, client.RawPatch("", []byte("restart-cause"))); err != nil || object.GetNamespace() != "a" {
+				return err
+			}
+			stored = object.(*appsv1.Deployment).DeepCopy()
+			return errors.New("the answer was lost")
+		}
+		for range 2 {
+			_ = s.pass(t, 1)
+		}
+		if diff := cmp.Diff([]string{"a/web", "b/web"}, s.wrote()); diff != "" {
+			t.Fatalf("writes (-want +got):\n%s", diff)
+		}
+		uid := stored.UID
+		s.addNamespace(t, "c", time.Now().Add(-24*time.Hour))
+		if err := s.pass(t, 2); err == nil || reads == 0 || s.started.last(uid).Cause != "" {
+			t.Errorf("it was read %d times, and taken for started: %+v, %v", reads, s.started.last(uid), err)
+		}
+		if writes := s.wrote(); writes != nil {
+			t.Errorf("%q is written to, and it is not known what has started", writes)
+		}
+		begun := s.unanswered[uid].record
+		stored.Annotations[v1alpha1.LastRestartAnnotation] = begun.String()
+		reader = nil
+		if err := s.pass(t, 1); err != nil {
+			t.Error(err)
+		}
+		if got := s.started.last(uid).Cause; got != begun.Cause || got == "" || len(s.unanswered) > 0 {
+			t.Errorf("it is remembered as started for %q, and %d are not answered", got, len(s.unanswered))
+		}
+		if diff := cmp.Diff([]string{"c/web"}, s.wrote()); diff != "" {
+			t.Errorf("writes when it is known (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// readerOf reads single objects.
+type readerOf func(object client.Object) error
+
+func (r readerOf) Get(_ context.Context, _ client.ObjectKey, object client.Object, _ ...client.GetOption) error {
+	return r(object)
+}
+
+func (readerOf) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return errors.New("nothing is listed")
 }
 
 // What admission refuses is a hold with a reason, and is tried again less and less often, although

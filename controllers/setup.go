@@ -93,7 +93,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
 		wake:      wake,
 		checker:   newChecker(reads, manager.GetAPIReader(), clock.now, wake.Wake),
-		actor:     &actor{client: reads, inventory: observer.Inventory},
+		actor:     &actor{client: reads, reader: manager.GetAPIReader(), inventory: observer.Inventory},
 		guard:     &guard{client: reads, now: clock.now, waived: options.AllowUnguarded},
 		sight:     sight,
 		announcer: announcer,
