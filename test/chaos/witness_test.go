@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -79,6 +80,7 @@ type evictedFor struct {
 type record struct {
 	Cause, Result string
 	Method        v1alpha1.RestartMethod
+	Start         time.Time
 }
 
 func (r *record) inFlight() bool { return r != nil && r.Result == "" }
@@ -329,12 +331,14 @@ func (w *witness) checkStart(write *cluster.Write, started *sight, former *recor
 
 	team := w.teamOf[write.Namespace]
 	var inPolicy, inNamespace, pods int
+	var records []string
 	for key, other := range w.workloads {
 		if !other.record.inFlight() || w.teamOf[key.Namespace] != team {
 			continue
 		}
 		inPolicy++
 		pods += other.cost
+		records = append(records, fmt.Sprintf("%s: %+v", key, *other.record))
 		if key.Namespace == write.Namespace {
 			inNamespace++
 			w.checkShared(write, started, other)
@@ -342,7 +346,7 @@ func (w *witness) checkStart(write *cluster.Write, started *sight, former *recor
 	}
 	w.most.workloads, w.most.pods = max(w.most.workloads, inPolicy), max(w.most.pods, pods)
 	if inPolicy > policyWorkloads || pods > policyPods {
-		w.blame(write, "%d workloads with %d Pods are in flight; policy %s allows %d and %d", inPolicy, pods, team, policyWorkloads, policyPods)
+		w.blame(write, "%d workloads with %d Pods are in flight; policy %s allows %d and %d: %q", inPolicy, pods, team, policyWorkloads, policyPods, records)
 	}
 	if inNamespace > namespaceWorkloads {
 		w.blame(write, "%d workloads of its namespace are in flight, and %d are allowed", inNamespace, namespaceWorkloads)
