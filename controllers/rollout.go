@@ -41,8 +41,9 @@ type Reconciler struct {
 	events    lastEvents
 	reporter  *reporter
 	started   starts
-	// tookOver is when the first pass began.
+	// tookOver is when the first pass began, and found are the causes of what was in flight then.
 	tookOver  time.Time
+	found     map[types.UID]string
 	evictions pastEvictions
 	// evictionDisabled says that no Pod is to be evicted.
 	evictionDisabled bool
@@ -95,6 +96,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	}
 	readErr := r.readUnanswered(ctx)
 	snapshot := r.inventory.Snapshot()
+	if r.found == nil {
+		r.found = inFlight(snapshot)
+	}
 	r.checker.Forget(snapshot)
 	policies, err := r.readPolicies(ctx)
 	if err != nil {
@@ -126,6 +130,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		Check:    r.checker.Answer,
 		Started:  r.started.last,
 		TookOver: r.tookOver,
+		Found:    func(uid types.UID) string { return r.found[uid] },
 		Reported: reported,
 
 		EvictionDisabled: r.evictionDisabled,
@@ -138,6 +143,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	// asked for by the result.
 	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now), until(sightAgain, now)))
 	return ctrl.Result{}, errors.Join(readErr, actErr, reportErr)
+}
+
+// inFlight are the causes of the restarts that are in flight, by what the workloads tell.
+func inFlight(snapshot *inventory.Snapshot) map[types.UID]string {
+	causes := map[types.UID]string{}
+	for _, namespace := range snapshot.Namespaces {
+		for _, workload := range namespace.Recorded {
+			if workload.Record.InFlight() {
+				causes[workload.Object.UID] = workload.Record.Cause
+			}
+		}
+	}
+	return causes
 }
 
 // nextPass is in how long something may have to be done without an event: the shortest of times that
@@ -214,6 +232,7 @@ func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []pol
 	defer func() { r.unwritten = unwritten }()
 	for namespace, verdict := range plan.Steps() {
 		if r.now().Sub(begun) > actingAtMost {
+			maps.Copy(unwritten, r.unwritten) // of those that were not come to
 			return gather, errors.Join(errs...)
 		}
 		if verdict.Step == rollout.StepRestart && (!known || full.Has(namespace.Policy)) {

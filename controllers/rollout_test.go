@@ -426,6 +426,21 @@ func (readerOf) List(context.Context, client.ObjectList, ...client.ListOption) e
 	return errors.New("nothing is listed")
 }
 
+// What is in flight when this process takes over is somebody's to end, and its own to count.
+func TestWhatIsInFlightIsFoundByTheFirstPassAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.hasEnded(t, "a")
+		s.onPatch = func(client.Object) error { return errors.New("no answer") }
+		_ = s.pass(t, 1)
+		s.hasEnded(t, "b")
+		_ = s.pass(t, 1)
+		if len(s.found) != 1 || s.found["deployment-a-web"] == "" {
+			t.Errorf("found in flight: %v", s.found)
+		}
+	})
+}
+
 // What admission refuses is a hold with a reason, and is tried again less and less often, although
 // each dry run says yes.
 func TestRestartThatIsRefusedBecomesAHold(t *testing.T) {

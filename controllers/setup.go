@@ -48,7 +48,6 @@ type Options struct {
 // the lists.
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	wake := &waker{}
-	sight := newSight(time.Now, wake.Wake)
 	of, err := ofControlPlane(ctx, manager, options.IstioNamespace)
 	if err != nil {
 		return err
@@ -56,6 +55,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	clock := newServerClock(time.Now, func(by time.Duration) {
 		log.FromContext(ctx).Info("This machine's clock and that of the API server have moved apart; what is decided goes by the latter", "by", by)
 	})
+	sight := newSight(clock.now, wake.Wake)
 	watching := rest.CopyConfig(manager.GetConfig())
 	watching.Wrap(sight.Wrap)
 	watching.Wrap(clock.Wrap)

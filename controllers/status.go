@@ -298,8 +298,8 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 	if at < 0 {
 		return false
 	}
-	if plan.Workloads[at].RecordError != nil {
-		return true // a newer version may go on with it
+	if plan.Workloads[at].Object == nil || plan.Workloads[at].RecordError != nil {
+		return true // it has not been read yet, or a newer version may go on with it
 	}
 	row.Result, row.Message = v1alpha1.ResultReverted, "What was written down about the restart on the workload has been taken away."
 	for i := range plan.Verdicts {

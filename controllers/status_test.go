@@ -391,12 +391,13 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	}
 }
 
-// What is written down about a restart may be gone, or be of a version that goes on with it.
+// What is written down about a restart may be gone, be of a version that goes on with it, or not have been read.
 func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
-	gone, newer := outside("gone"), outside("newer")
+	gone, newer, unread := outside("gone"), outside("newer"), outside("unread")
 	newer.RecordError = &inventory.NewerRecordError{Version: 2}
+	unread.Object = nil
 	plan := planned(0)
-	plan.Workloads = []*inventory.Workload{gone, newer}
+	plan.Workloads = []*inventory.Workload{gone, newer, unread}
 	var before v1alpha1.MeshReportStatus
 	for _, workload := range plan.Workloads {
 		before.Recent = append(before.Recent, v1alpha1.RecentRestart{WorkloadReference: reference(workload.Key), Cause: workload.Key.Name, StartTime: metav1.NewTime(noon)})
@@ -405,7 +406,7 @@ func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
 	for _, row := range reportStatus(plan, before, 1, noon).Recent {
 		results[row.Cause] = row.Result
 	}
-	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "newer": ""}); !maps.Equal(results, want) {
+	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "newer": "", "unread": ""}); !maps.Equal(results, want) {
 		t.Errorf("the results are %v, want %v", results, want)
 	}
 }

@@ -91,7 +91,7 @@ type group struct {
 
 // class counts the running Pods of a group that carry the same.
 type class struct {
-	running, ready, troubled int
+	running, ready, troubled, pending int
 	// oldestCreated, newestCreated, newestReady and newestServing (created, of those that are ready) are
 	// in seconds since 1970; stale says that a Pod which held one of them has gone and that they must be
 	// looked for again.
@@ -617,6 +617,9 @@ func (g *group) remove(pod *mesh.Pod) {
 	if pod.Trouble != nil {
 		c.troubled--
 	}
+	if pod.Pending {
+		c.pending--
+	}
 	if c.running == 0 {
 		delete(g.classes, pod.Observed)
 	}
@@ -633,6 +636,9 @@ func (c *class) count(pod *mesh.Pod) {
 	}
 	if pod.Trouble != nil {
 		c.troubled++
+	}
+	if pod.Pending {
+		c.pending++
 	}
 	if c.oldestCreated == 0 || pod.Created < c.oldestCreated {
 		c.oldestCreated = pod.Created

@@ -324,6 +324,9 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			if pod.Ready() {
 				workload.Pods.ToReplaceReady++
 			}
+			if pod.Pending {
+				workload.Pods.ToReplacePending++
+			}
 			if workload.OldestToReplace == 0 || pod.Created < workload.OldestToReplace {
 				workload.OldestToReplace = pod.Created
 			}

@@ -161,8 +161,8 @@ type Pods struct {
 	// Meshed carry the sidecar that injection expects, of whatever revision.
 	Meshed, MeshedReady int
 	// ToReplace are those whose finding is the workload's, where that calls for a restart, and
-	// ToReplaceReady those of them that are ready.
-	ToReplace, ToReplaceReady int
+	// ToReplaceReady those of them that are ready, and ToReplacePending those that are pending.
+	ToReplace, ToReplaceReady, ToReplacePending int
 	// Eligible are those that injection expects, without those of Jobs.
 	Eligible int
 	// Outside are in no mesh: they send and take plain traffic only.
@@ -492,11 +492,12 @@ func (w *workload) unready(judged *Workload) *mesh.Pod {
 func (w *Workload) worsen(judgement mesh.Judgement, c *class) {
 	if w.Finding == "" || severity[judgement.Finding] > severity[w.Finding] {
 		w.Finding, w.Reason, w.Message = judgement.Finding, judgement.Reason, judgement.Message
-		w.Pods.ToReplace, w.Pods.ToReplaceReady, w.OldestToReplace, w.NewestToReplace = 0, 0, 0, 0
+		w.Pods.ToReplace, w.Pods.ToReplaceReady, w.Pods.ToReplacePending, w.OldestToReplace, w.NewestToReplace = 0, 0, 0, 0, 0
 	}
 	if judgement.Finding == w.Finding && !w.Complete() {
 		w.Pods.ToReplace += c.running
 		w.Pods.ToReplaceReady += c.ready
+		w.Pods.ToReplacePending += c.pending
 		if w.OldestToReplace == 0 || c.oldestCreated < w.OldestToReplace {
 			w.OldestToReplace = c.oldestCreated
 		}

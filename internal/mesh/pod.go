@@ -32,9 +32,9 @@ type Pod struct {
 	// Node on which it runs; the handle of an empty name where there is none yet.
 	Node unique.Handle[string]
 
-	// Terminating: it has a deletion time. Finished: it has succeeded or failed. Static: the
-	// kubelet runs it from a file.
-	Terminating, Finished, Static bool
+	// Terminating: it has a deletion time. Finished: it has succeeded or failed. Pending: not all of its
+	// containers have started once. Static: the kubelet runs it from a file.
+	Terminating, Finished, Pending, Static bool
 
 	// Unschedulable is why the scheduler found no node, in its words; nil where it found one or has
 	// not looked.
@@ -87,6 +87,7 @@ func CutDown(pod *corev1.Pod) *Pod {
 		Observed:    unique.Make(observed),
 		Node:        unique.Make(pod.Spec.NodeName),
 		Terminating: pod.DeletionTimestamp != nil,
+		Pending:     pod.Status.Phase == corev1.PodPending,
 		Finished:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		Static:      isStatic(pod),
 	}

@@ -744,12 +744,19 @@ func TestChecks(t *testing.T) {
 				"too few are healthy for Pods that are not ready to be evicted": {newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, starting)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "only while as many are healthy as it needs (2 healthy, 3 needed)"},
 				"too few are healthy, and one does not become it": {newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, broken)),
-					rollout.ReasonExceedsDisruptionBudget, byOwner, "Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete that Pod"},
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "does not become ready by itself: Pod db-2, container app: CrashLoopBackOff, last exit code 1, 3 restarts. Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready"},
+				"too few are healthy, and a stale one does not become it": {newScene(builder.Enforcing("mesh").Unbounded().Remediating("Missing", "Stale"), builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(),
+					runs(db().OnDelete().Build(), staleOf("gone"), staleOf("gone"), func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("gone").Crashing("istio-proxy", 255) })),
+					rollout.ReasonExceedsDisruptionBudget, byOwner, "container istio-proxy"},
 				"a StatefulSet": {newScene(builder.DisruptionBudget("shop", "db").Healthy(3, 3, 3).Build(), outside(db(), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "Loosen the budget"},
 			},
 			map[string]*scene{
 				"it allows less, so that Pods are evicted": newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 2, 3).Build(), outside(cart().Unavailable(2), 3)),
+				"what would be evicted has not started once": newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).Build(), runs(db().With(inParallel).OnDelete().Build(), uninjected, uninjected, func(b *builder.PodBuilder) {
+					b.CreatedAt(yesterday).Crashing("app", 1)
+					b.Build().Status.Phase = corev1.PodPending
+				})),
 				"what would be evicted is not ready, and always may be": newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 3, 3).With(func(budget *policyv1.PodDisruptionBudget) {
 					budget.Spec.UnhealthyPodEvictionPolicy = new(policyv1.AlwaysAllow)
 				}).Build(), runs(db().OnDelete().Build(), uninjected, uninjected, broken)),
@@ -934,6 +941,17 @@ func TestNobodyWaitsForACallerThatNeverFitsABudget(t *testing.T) {
 			outside(deployment("shop", "pay"), 3), payIsStrict).decide())
 		if pay := given["Deployment shop/pay"]; pay.Reason != rollout.ReasonStrictMTLS || pay.ClearsBy != want {
 			t.Errorf("with a budget of %d Pods pay is held until %s clears it: %s %s", pods, pay.ClearsBy, pay.Reason, pay.Message)
+		}
+	}
+}
+
+// Who is on its way into the mesh does not depend on how namespaces are called.
+func TestCallersAreOnTheirWayInAnyNamespace(t *testing.T) {
+	for _, other := range []string{"bank", "zoo"} {
+		given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, 100), meshed(other), strictIn("shop"),
+			outside(evicting(db().OnDelete()), 3), outside(deployment(other, "pay"), 3)).decide())
+		if got := given["StatefulSet shop/db"].Message; !strings.Contains(got, "All of them are on their way into the mesh") {
+			t.Errorf("callers in %s: %s", other, got)
 		}
 	}
 }

@@ -48,6 +48,9 @@ type Input struct {
 	Started func(types.UID) Start
 	// TookOver is when this process began to decide. Zero, all restarts are taken to be Fullmesh's own.
 	TookOver time.Time
+	// Found is the cause of the restart that was in flight when this process began to decide; empty where
+	// none was. May be nil.
+	Found func(types.UID) string
 	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
 	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
@@ -139,6 +142,9 @@ func Decide(in Input) *Plan {
 		plan.Namespaces = append(plan.Namespaces, decision)
 	}
 	for _, decision := range plan.Namespaces { // when all that percentages are taken of is known
+		in.podLimits[decision.Name] = ledger.podLimit(decision.Policy, decision.Name)
+	}
+	for _, decision := range plan.Namespaces {
 		decision.judgeRestarts(&in, plan.Windows[decision.Policy], ledger)
 	}
 	for _, decision := range plan.Namespaces {
@@ -177,8 +183,7 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 	}
 	n.findRestarted(in, timeout)
 	in.breakers.wentWell(n.Restarted, in.Now)
-	podLimit := ledger.podLimit(n.Policy, n.Name)
-	in.podLimits[n.Name] = podLimit
+	podLimit := in.podLimits[n.Name]
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {

@@ -41,8 +41,11 @@ func disruptionBudgetAllowsNone(s *situation) *hold {
 	if len(covering) == 0 {
 		return nil
 	}
-	if pods := s.workload.Pods; pods.ToReplaceReady < pods.ToReplace {
+	switch pods := s.workload.Pods; {
+	case pods.ToReplaceReady+pods.ToReplacePending < pods.ToReplace:
 		return s.unreadyMayNotBeEvicted(covering[0])
+	case pods.ToReplacePending > 0:
+		return nil // these go first, and no budget protects them
 	}
 	answer := exceeds(covering[0], "Its Pods would be evicted", 1)
 	if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
@@ -59,10 +62,11 @@ func (s *situation) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *
 	}
 	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Its Pods that are not ready would be evicted first, and PodDisruptionBudget %s allows that only while as many are healthy as it needs (%d healthy, %d needed).", budget.Name, budget.Healthy, budget.Desired)}
-	if failing := s.workload.FailingOutside; failing != nil {
+	if failing := s.workload.AnyFailing(); failing != nil {
 		answer.clearsBy = v1alpha1.ClearedByOwner
-		answer.message += fmt.Sprintf(" One does not become ready by itself (%s). Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete that Pod; the one that follows it is injected.", describe(failing))
+		answer.message += fmt.Sprintf(" One does not become ready by itself: %s.", describe(failing))
 	}
+	answer.message += fmt.Sprintf(" Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready; those that follow are %s.", s.come())
 	return answer
 }
 

@@ -188,6 +188,9 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
 	case held != nil:
 		verdict.Reason = ReasonEvictionHeld
+		if overdue { // it is interrupted when this process has led for long enough
+			verdict.Until = s.in.TookOver.Add(timeout)
+		}
 		verdict.Message += " No further Pod is evicted: " + held.message
 		if held.checkDue {
 			verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()

@@ -12,11 +12,17 @@ import (
 
 func injectedPodsAreFailing(s *situation) *hold {
 	failing := s.workload.Failing
-	if failing == nil || s.workload.Record.Failed() && s.triesAgain() || failing.Stale && s.workload.Finding == v1alpha1.FindingStale {
+	if failing == nil || s.replacesFailed() || failing.Stale && s.workload.Finding == v1alpha1.FindingStale {
 		return nil
 	}
 	return &hold{reason: ReasonInjectedPodsFailing, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("Pods of this workload that are in the mesh already cannot become ready: %s. Mend that before the others follow.", describeInMesh(failing))}
+}
+
+// replacesFailed reports whether a restart would replace the Pods as well with which the last one failed. Evictions
+// leave them where they are.
+func (s *situation) replacesFailed() bool {
+	return s.workload.Record.Failed() && s.triesAgain() && s.method().name != v1alpha1.MethodEviction
 }
 
 // fail ends a restart that makes no progress, and says what keeps it from going on. Where the owner has

@@ -232,3 +232,27 @@ func TestEvictionsKeepToTheBudgetsThoughMoreMayBeDownNow(t *testing.T) {
 		})
 	}
 }
+
+// What a new leader waits for is looked at when it may be over, and not again and again.
+func TestEvictionsThatAreHeldAreLookedAtInTime(t *testing.T) {
+	plan := newScene(outside(evictedBefore(db().OnDelete()), 3)).when(tookOver(noon.Add(-time.Minute))).when(func(in *rollout.Input) { in.Guard = rollout.GuardUnknown }).decide()
+	if want := noon.Add(9 * time.Minute); !plan.NextLook.Equal(want) {
+		t.Errorf("looked at again at %s, want %s: %s", plan.NextLook, want, only(t, plan).Message)
+	}
+}
+
+// Evictions leave Pods where they are that crash in the mesh since the last ones failed.
+func TestEvictionsAreNotTriedAgainBesidePodsThatCrash(t *testing.T) {
+	log := func() *builder.Workload[*appsv1.DaemonSet] {
+		return builder.DaemonSet("shop", "log").CreatedAt(yesterday).With(func(d *appsv1.DaemonSet) {
+			d.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+		}).RolledOut(3)
+	}
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: log().Build().UID, Newest: yesterday.Unix()}
+	record := inventory.NewRecord(cause, v1alpha1.MethodEviction, only(t, newScene(outside(log(), 3)).decide()).Record.Decided, noon.Add(-2*time.Hour)).
+		Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Hour))
+	got := only(t, newScene(runs(log().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), crashing, uninjected, uninjected)).lettingPass().decide())
+	if got.Reason != rollout.ReasonInjectedPodsFailing {
+		t.Errorf("%s, until %s clears it: %s", got.Reason, got.ClearsBy, got.Message)
+	}
+}

@@ -15,8 +15,8 @@ import (
 // writes, and what this process has begun it knows.
 
 // findRestarted finds those of the recorded workloads that Fullmesh has restarted, and those of which it is
-// believed for a while after this process took over: whoever led before may have begun it and not have
-// reported it any more.
+// believed: whoever led before may have begun it and not have reported it any more. What is found in flight when
+// this process takes over is believed until it ends, and anything else for a while.
 func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
 	for _, workload := range n.Recorded {
 		if known, told := n.isKnown(in, workload); known {
@@ -71,6 +71,9 @@ func (n *NamespacePlan) reportIsFull(in *Input) bool {
 
 // isBelieved reports whether whoever led before may have begun a restart at start.
 func (n *NamespacePlan) isBelieved(in *Input, workload *inventory.Workload, start time.Time, timeout time.Duration) bool {
+	if record := workload.Record; record != nil && in.Found != nil && in.Found(workload.Object.UID) == record.Cause {
+		return true
+	}
 	until := in.TookOver.Add(timeout + workload.Object.Patience())
 	if !in.Now.Before(until) || start.After(in.TookOver.Add(longestSkew)) {
 		return false
@@ -97,6 +100,8 @@ func (n *NamespacePlan) mayBeInFlight(in *Input, workload *inventory.Workload, t
 		start = row.StartTime.Time
 	case !in.TookOver.IsZero() && !n.isBelieved(in, workload, start, timeout), start.After(in.Now.Add(longestSkew)):
 		return time.Time{}
+	case start.IsZero() && !in.TookOver.IsZero():
+		start = in.TookOver
 	case object.TemplateChanged.After(start):
 		start = object.TemplateChanged
 	}

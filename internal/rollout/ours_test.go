@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 	for name, test := range map[string]struct {
 		tookOver time.Time
 		begun    string
+		found    string
 		reported []v1alpha1.RecentRestart
 		// takes says that it takes its place; believed, that this is not told as what is known.
 		takes, believed bool
@@ -46,6 +48,8 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 		"the report has no room for it":                      {tookOver: noon.Add(-time.Hour), reported: make([]v1alpha1.RecentRestart, v1alpha1.MaxRecentRestarts), takes: true, believed: true},
 		"the former leader may have begun it":                {tookOver: noon, takes: true, believed: true, until: noon.Add(10*minute + 30*time.Second)},
 		"the former leader would have been reporting it now": {tookOver: noon.Add(-10*minute - 30*time.Second)},
+		"it was found when this process took over":           {tookOver: noon.Add(-10*minute - 30*time.Second), found: record.Cause, takes: true, believed: true},
+		"another was found when this process took over":      {tookOver: noon.Add(-10*minute - 30*time.Second), found: "another"},
 		"it began after the former leader had gone":          {tookOver: noon.Add(-11*minute - time.Second)},
 		"nobody has begun anything: it is looked at once":    {takes: true},
 	} {
@@ -59,6 +63,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 				}
 				return rollout.Start{}
 			}
+			s.Found = func(types.UID) string { return test.found }
 			s.Reported = func(string) *v1alpha1.MeshReportStatus {
 				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: test.reported}
 			}
@@ -86,9 +91,11 @@ func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T
 	longAgo.StartTime = metav1.NewTime(noon.Add(-48 * time.Hour))
 	for name, test := range map[string]struct {
 		tookOver time.Time
+		text     string
 		reported []v1alpha1.RecentRestart
 		takes    bool
 	}{
+		"a former leader may have begun it, and does not tell when": {tookOver: noon.Add(-minute), text: `{"version":2}`, takes: true},
 		"nobody knows of it":                  {tookOver: yesterday},
 		"the report tells of it":              {tookOver: yesterday, reported: []v1alpha1.RecentRestart{row}, takes: true},
 		"the report tells that it has ended":  {tookOver: yesterday, reported: []v1alpha1.RecentRestart{ended}},
@@ -96,7 +103,7 @@ func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T
 		"a former leader may have begun it":   {tookOver: noon, takes: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			paused := cart().Annotated(v1alpha1.LastRestartAnnotation, newer).With(func(d *appsv1.Deployment) { d.Spec.Paused, d.Status.UpdatedReplicas = true, 0 })
+			paused := cart().Annotated(v1alpha1.LastRestartAnnotation, cmp.Or(test.text, newer)).With(func(d *appsv1.Deployment) { d.Spec.Paused, d.Status.UpdatedReplicas = true, 0 })
 			s := newScene(meshed("bank"), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil), runs(paused.Build(), injected, injected, injected), outside(deployment("bank", "pay"), 3)).when(tookOver(test.tookOver))
 			s.Started = func(types.UID) rollout.Start { return rollout.Start{} }
 			s.Reported = func(namespace string) *v1alpha1.MeshReportStatus {

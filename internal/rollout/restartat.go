@@ -25,7 +25,7 @@ func templateIsLent(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonTemplateLent, clearsBy: v1alpha1.ClearedByOwner,
-		message: "An Argo Rollout takes its template from this workload, so that a rollout restart of one would begin an update of the other. Scale it to zero once the Rollout runs, or delete the Pods without a sidecar one by one; those that follow are injected."}
+		message: "An Argo Rollout takes its template from this workload, so that a rollout restart of one would begin an update of the other. Scale it to zero once the Rollout runs, or delete the Pods without a sidecar one by one; those that follow are " + s.come() + "."}
 }
 
 // anotherRestartIsAskedFor speaks where somebody else has set spec.restartAt and Argo's controller is
@@ -90,7 +90,7 @@ func (s *situation) restartWasDropped() (Verdict, bool) {
 	case object.RestartAt.After(s.in.Now.Add(longestSkew)):
 		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody has put the restart off until %s (spec.restartAt) while it was going on.", moment(object.RestartAt))), true
 	case object.Updating && !isBroughtIn(s.workload):
-		return s.finish(v1alpha1.ResultReverted, "Its template was changed while the restart was going on. Argo Rollouts drops the restart then, and the Pods of the update are injected."), true
+		return s.finish(v1alpha1.ResultReverted, "Its template was changed while the restart was going on. Argo Rollouts drops the restart then, and the Pods of the update are "+s.come()+"."), true
 	default:
 		return Verdict{}, false
 	}

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -178,6 +179,73 @@ func TestNobodyWaitsForItself(t *testing.T) {
 			given := verdicts(newScene(runs(failed.Build(), pods...), extra, outside(deployment("shop", "pay"), 3)).decide())
 			if got := given["Deployment shop/cart"]; got.Action != v1alpha1.ActionRestart {
 				t.Errorf("%s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}
+
+// What failed is tried again whenever something that decides has changed, though it is as it was before.
+func TestEachChangeOfTheInjectorIsAnotherTry(t *testing.T) {
+	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-6*time.Hour))
+	var reported []v1alpha1.RecentRestart
+	for n := range 5 {
+		at := time.Duration(5-n) * time.Hour
+		record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-at))
+		reported = append(reported, v1alpha1.RecentRestart{
+			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: record.Cause,
+			StartTime: metav1.NewTime(record.Start), EndTime: new(metav1.NewTime(*record.End)), Result: record.Result,
+		})
+		restarted := outside(cart().Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause), 3)
+		scene := func() *scene {
+			s := newScene(restarted)
+			s.Reported = func(string) *v1alpha1.MeshReportStatus {
+				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: reported}
+			}
+			return s
+		}
+		same, changed := scene(), scene()
+		if n%2 == 0 {
+			changed.lettingPass()
+		} else {
+			same.lettingPass()
+		}
+		if got := only(t, same.decide()); got.Reason != rollout.ReasonRestartFailed {
+			t.Errorf("after failure %d, as it was: %s: %s", n+1, got.Reason, got.Message)
+		}
+		got := only(t, changed.decide())
+		if got.Action != v1alpha1.ActionRestart {
+			t.Fatalf("after failure %d and a change: %s: %s", n+1, got.Reason, got.Message)
+		}
+		record = got.Record
+		record.Start = noon.Add(-at + time.Minute)
+	}
+}
+
+// It is not tried once more because what is written down about that is taken away.
+func TestWhatWasMendedIsNotForgottenWithTheRecord(t *testing.T) {
+	failed := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-5*time.Hour)).Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-4*time.Hour))
+	again := only(t, newScene(outside(cart().Annotated(v1alpha1.LastRestartAnnotation, failed.String()), 3)).lettingPass().decide()).Record
+	for name, where := range map[string]func(*scene){
+		"on the template":        nil,
+		"in this process's mind": func(s *scene) { s.Started = func(types.UID) rollout.Start { return rollout.Start{Cause: again.Cause} } },
+		"in the report": func(s *scene) {
+			s.Reported = func(string) *v1alpha1.MeshReportStatus {
+				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: []v1alpha1.RecentRestart{
+					{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: again.Cause, StartTime: metav1.NewTime(again.Start), Result: v1alpha1.ResultFailed}}}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := cart()
+			if where == nil {
+				object.TemplateAnnotated(v1alpha1.RestartCauseAnnotation, again.Cause)
+			}
+			s := newScene(outside(object, 3)).lettingPass()
+			if where != nil {
+				where(s)
+			}
+			if got := only(t, s.decide()); got.Action == v1alpha1.ActionRestart {
+				t.Errorf("restarted for %s after %s", got.Record.Cause, again.Cause)
 			}
 		})
 	}

@@ -69,17 +69,17 @@ func (s *situation) recordWasTakenAway() bool {
 // saysItWasTried reports whether the workload itself tells of a restart for the cause.
 func (s *situation) saysItWasTried(cause inventory.Cause) bool {
 	record := s.workload.Record
-	return covers(s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation], cause) ||
-		record != nil && left(record.Cause, record.Result, cause)
+	return s.left(s.workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation], "", cause) ||
+		record != nil && s.left(record.Cause, record.Result, cause)
 }
 
 // startedFor reports whether this process remembers a restart of the workload for the cause.
 func (s *situation) startedFor(cause inventory.Cause) bool {
 	started := s.in.started(s.workload.Object.UID).Cause
 	if record := s.workload.Record; record != nil && record.Cause == started {
-		return left(started, record.Result, cause)
+		return s.left(started, record.Result, cause)
 	}
-	return covers(started, cause)
+	return s.left(started, "", cause)
 }
 
 // reportedFor reports whether the namespace's report remembers a restart of the workload for the cause.
@@ -90,7 +90,10 @@ func (s *situation) reportedFor(cause inventory.Cause) bool {
 	}
 	for i := range report.Recent {
 		row := &report.Recent[i]
-		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && left(row.Cause, row.Result, cause) {
+		if record := s.workload.Record; record != nil && row.Cause != record.Cause && !row.StartTime.After(record.Start) {
+			continue // the workload tells of a later one
+		}
+		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && s.left(row.Cause, row.Result, cause) {
 			return true
 		}
 	}
@@ -107,15 +110,16 @@ func begunBy(writer inventory.Writer) string {
 
 // left reports whether a restart was made for the cause, and left the Pods that it is about. One that succeeded
 // left none: an older Pod of it that has fallen out of the mesh since was in it then.
-func left(token string, result v1alpha1.RestartResult, cause inventory.Cause) bool {
-	if result == v1alpha1.ResultSucceeded {
-		return token == cause.String()
-	}
-	return covers(token, cause)
-}
-
-// covers reports whether a token is of a restart that was to replace all that the cause is about.
-func covers(token string, cause inventory.Cause) bool {
+func (s *situation) left(token string, result v1alpha1.RestartResult, cause inventory.Cause) bool {
 	tried, err := inventory.ParseCause(token)
-	return err == nil && tried.Covers(cause)
+	if err != nil {
+		return false
+	}
+	if s.workload.Record == nil && cause.Retry == "" {
+		tried.Retry = "" // what was mended before it stood in the record, which is gone
+	}
+	if result == v1alpha1.ResultSucceeded {
+		return tried == cause
+	}
+	return tried.Covers(cause)
 }

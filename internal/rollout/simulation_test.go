@@ -67,6 +67,8 @@ type simulation struct {
 	causes    sets.Set[string]
 	// tookOver is when the process began that decides.
 	tookOver time.Time
+	// found are the causes of what was in flight then.
+	found map[types.UID]string
 	// started is what Fullmesh remembers to have restarted.
 	started map[types.UID]rollout.Start
 	// reports are what is written about namespaces.
@@ -399,8 +401,16 @@ func (s *simulation) failOver() {
 	for _, event := range s.past {
 		event.tell(s.inventory)
 	}
+	s.found = map[types.UID]string{}
 	for _, a := range s.apps {
 		s.inventory.SetObject(a.cut())
+	}
+	for _, namespace := range s.inventory.Snapshot().Namespaces {
+		for _, workload := range namespace.Recorded {
+			if workload.Record.InFlight() {
+				s.found[workload.Object.UID] = workload.Record.Cause
+			}
+		}
 	}
 }
 
@@ -801,6 +811,7 @@ func (s *simulation) decide() *rollout.Plan {
 		Evictions: func(uid types.UID) rollout.Evictions { return s.evictions[uid] },
 		Started:   func(uid types.UID) rollout.Start { return s.started[uid] },
 		TookOver:  s.tookOver,
+		Found:     func(uid types.UID) string { return s.found[uid] },
 	}
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)

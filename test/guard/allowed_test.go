@@ -4,7 +4,6 @@
 package guard
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -269,9 +268,6 @@ func testReports(t *testing.T, w *world) {
 	if err := c.Status().Update(t.Context(), report); err != nil {
 		t.Errorf("Updating a report's status: %v", err)
 	}
-	if err := jsonStatusPatch(t.Context(), c, report, `{"status":{"omittedWorkloads":1}}`); err != nil {
-		t.Errorf("Patching a report's status: %v", err)
-	}
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(report), report); err != nil {
 		t.Errorf("Reading a report: %v", err)
 	}
@@ -286,9 +282,6 @@ func testReports(t *testing.T, w *world) {
 	policy.Status.ObservedGeneration = new(policy.Generation)
 	if err := c.Status().Update(t.Context(), policy); err != nil {
 		t.Errorf("Updating a policy's status: %v", err)
-	}
-	if err := jsonStatusPatch(t.Context(), c, policy, `{"status":{"observedGeneration":1}}`); err != nil {
-		t.Errorf("Patching a policy's status: %v", err)
 	}
 
 	// Events about workloads, policies and the lease.
@@ -325,10 +318,6 @@ func testReports(t *testing.T, w *world) {
 	if err := c.Patch(t.Context(), led, client.RawPatch(types.MergePatchType, []byte(`{"count":2}`))); err != nil {
 		t.Errorf("Patching an Event of leader election: %v", err)
 	}
-}
-
-func jsonStatusPatch(ctx context.Context, c caller, object client.Object, patch string) error {
-	return c.Status().Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 func testLease(t *testing.T, w *world) {
