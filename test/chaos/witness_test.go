@@ -90,6 +90,16 @@ func (r *record) goneOnWith(next *record) bool {
 	return next.Cause == r.Cause && next.Method == v1alpha1.MethodEviction && r.Result == string(v1alpha1.ResultInterrupted)
 }
 
+// triedAnewFor reports whether a restart for the cause tries again what had failed, as is promised where
+// something that decides has changed since.
+func (r *record) triedAnewFor(cause *inventory.Cause) bool {
+	if r == nil || r.Result != string(v1alpha1.ResultFailed) {
+		return false
+	}
+	failed, err := inventory.ParseCause(r.Cause)
+	return err == nil && failed.Retry != cause.Retry
+}
+
 func newWitness(f *fleet) *witness {
 	w := &witness{
 		teamOf:    map[string]string{},
@@ -322,6 +332,7 @@ func (w *witness) checkStart(write *cluster.Write, started *sight, former *recor
 	case goesOn:
 	case started.causes[started.record.Cause]:
 		w.blame(write, "it was restarted again for the cause %s", started.record.Cause)
+	case former.triedAnewFor(&cause):
 	case cause.Newest <= started.newest:
 		w.blame(write, "it was restarted for Pods of second %d after it had been restarted for those of second %d", cause.Newest, started.newest)
 	}

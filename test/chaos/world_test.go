@@ -19,8 +19,9 @@ import (
 	"github.com/fullmesh/fullmesh/test/operator"
 )
 
-// patience bounds every wait. It is generous, because a loaded machine is no reason to fail.
-const patience = 6 * time.Minute
+// patience bounds every wait. It is longer than Kubernetes' own controllers leave alone what has failed for them
+// again and again: 1000 s (k8s.io/client-go/util/workqueue, DefaultTypedControllerRateLimiter).
+const patience = 20 * time.Minute
 
 // world is what chaos befalls.
 type world struct {
