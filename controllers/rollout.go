@@ -97,7 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	readErr := r.readUnanswered(ctx)
 	snapshot := r.inventory.Snapshot()
 	if r.found == nil {
-		r.found = inFlight(snapshot)
+		r.found = snapshot.InFlight()
 	}
 	r.checker.Forget(snapshot)
 	policies, err := r.readPolicies(ctx)
@@ -143,19 +143,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	// asked for by the result.
 	r.wake.In(nextPass(actAgain, reportAgain, until(plan.NextLook, now), until(guardAgain, now), until(sightAgain, now)))
 	return ctrl.Result{}, errors.Join(readErr, actErr, reportErr)
-}
-
-// inFlight are the causes of the restarts that are in flight, by what the workloads tell.
-func inFlight(snapshot *inventory.Snapshot) map[types.UID]string {
-	causes := map[types.UID]string{}
-	for _, namespace := range snapshot.Namespaces {
-		for _, workload := range namespace.Recorded {
-			if workload.Record.InFlight() {
-				causes[workload.Object.UID] = workload.Record.Cause
-			}
-		}
-	}
-	return causes
 }
 
 // nextPass is in how long something may have to be done without an event: the shortest of times that

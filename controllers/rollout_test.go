@@ -352,7 +352,7 @@ func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
 				if answer = nil; test.starts {
 					return
 				}
-				time.Sleep(lastRetry)
+				time.Sleep(lastRetry) // in the bubble's time, after which the outcome is tried again
 				if err := s.pass(t, 1); err != nil {
 					t.Fatal(err)
 				}

@@ -178,6 +178,19 @@ type FailingPod struct {
 	Stale bool
 }
 
+// InFlight are the causes of the restarts that are in flight, by what the workloads tell.
+func (s *Snapshot) InFlight() map[types.UID]string {
+	causes := map[types.UID]string{}
+	for _, namespace := range s.Namespaces {
+		for _, workload := range namespace.Recorded {
+			if workload.Record.InFlight() {
+				causes[workload.Object.UID] = workload.Record.Cause
+			}
+		}
+	}
+	return causes
+}
+
 // AnyFailing is a Pod of the workload that cannot become ready, outside of the mesh rather than in it; nil
 // where none is known.
 func (w *Workload) AnyFailing() *FailingPod { return cmp.Or(w.FailingOutside, w.Failing) }

@@ -185,10 +185,10 @@ func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 
 // leavesNoRoom speaks where a budget does not allow this one at all, or not one more now.
 func (l *ledger) leavesNoRoom(s *situation) *hold {
-	cost := s.atOnce(s.method().name)
-	if never := l.neverFits(s, cost); never != nil {
+	if never := neverFitsABudget(s); never != nil {
 		return never
 	}
+	cost := s.atOnce(s.method().name)
 	namespace, policy := l.namespaces[s.namespace.Name], l.policies[s.policy]
 	if full := namespace.isFull(s, v1alpha1.BudgetScopeNamespace, cost); full != nil {
 		return full
@@ -204,10 +204,16 @@ func (l *ledger) leavesNoRoom(s *situation) *hold {
 	return nil
 }
 
-func (l *ledger) neverFits(s *situation, cost int) *hold {
+// neverFitsABudget speaks where a budget does not allow the workload at all.
+func neverFitsABudget(s *situation) *hold {
+	method := s.method().name
+	if method == "" {
+		return nil
+	}
+	cost := s.atOnce(method)
 	for i := range s.policy.budgets {
 		budget := &s.policy.budgets[i]
-		account := l.account(s.policy, s.namespace.Name, budget.Scope)
+		account := s.in.ledger.account(s.policy, s.namespace.Name, budget.Scope)
 		pods := resolve(budget.Pods, account.base.pods)
 		switch {
 		case resolve(budget.Workloads, account.base.workloads) == 0:

@@ -61,8 +61,7 @@ type Input struct {
 
 	silences *silences
 	breakers *breakers
-	// podLimits are how many Pods the budgets let be down at once, by namespace; -1 where none says so.
-	podLimits map[string]int
+	ledger   *ledger
 	// governed are the namespaces of each policy.
 	governed map[*Policy][]*inventory.Namespace
 	// callers are counted when a check asks for them, by policy.
@@ -119,7 +118,7 @@ type candidate struct {
 func Decide(in Input) *Plan {
 	in.silences = listen(&in)
 	in.breakers = newBreakers()
-	in.trials, in.podLimits = trials{}, map[string]int{}
+	in.trials, in.ledger = trials{}, newLedger()
 	in.governed, in.callers = map[*Policy][]*inventory.Namespace{}, map[*Policy]*callers{}
 	ranked := Rank(in.Policies)
 	plan := &Plan{Windows: map[*Policy]Stretch{}}
@@ -127,13 +126,12 @@ func Decide(in Input) *Plan {
 		plan.Windows[policy] = policy.windows.stretchAt(in.Now)
 		plan.lookAgain(plan.Windows[policy].Ends, in.Now)
 	}
-	ledger := newLedger()
 	var candidates []candidate
 	for _, namespace := range in.Snapshot.Namespaces {
 		policy := Governing(ranked, in.IsSystem(namespace.Name), namespace)
 		if policy != nil {
 			in.governed[policy] = append(in.governed[policy], namespace)
-			ledger.open(policy, namespace)
+			in.ledger.open(policy, namespace)
 			in.breakers.watch(&in, policy, namespace)
 		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {
 			continue
@@ -142,21 +140,18 @@ func Decide(in Input) *Plan {
 		plan.Namespaces = append(plan.Namespaces, decision)
 	}
 	for _, decision := range plan.Namespaces { // when all that percentages are taken of is known
-		in.podLimits[decision.Name] = ledger.podLimit(decision.Policy, decision.Name)
+		decision.judgeRestarts(&in, plan.Windows[decision.Policy])
 	}
 	for _, decision := range plan.Namespaces {
-		decision.judgeRestarts(&in, plan.Windows[decision.Policy], ledger)
-	}
-	for _, decision := range plan.Namespaces {
-		decision.slowDown(ledger)
+		decision.slowDown(in.ledger)
 	}
 	in.breakers.settle(in.Now)
 	for _, namespace := range plan.Namespaces {
 		candidates = append(candidates, namespace.judge()...)
 	}
-	turns := newTurns(candidates, ledger)
+	turns := newTurns(candidates, in.ledger)
 	for next, waits := turns.next(); waits; next, waits = turns.next() {
-		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(ledger))
+		next.plan.Verdicts = append(next.plan.Verdicts, next.decide(in.ledger))
 	}
 	for _, namespace := range plan.Namespaces {
 		namespace.sortVerdicts()
@@ -176,21 +171,21 @@ func Decide(in Input) *Plan {
 
 // judgeRestarts gives the verdicts on restarts that go on or have just ended, and counts them and those
 // that have failed. The other workloads are left for judge.
-func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger) {
+func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch) {
 	timeout := defaultProgressTimeout
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
 	}
 	n.findRestarted(in, timeout)
 	in.breakers.wentWell(n.Restarted, in.Now)
-	podLimit := in.podLimits[n.Name]
+	podLimit := in.ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		s := &situation{in: in, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
 			verdict, ours := inFlight(s, timeout), n.counts(workload)
 			// One that has ended makes room, whether or not that can be written down.
 			if ours && (verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)) {
-				ledger.take(s, workload.Record.Method)
+				in.ledger.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
 				in.breakers.count(s, &verdict.Record)
@@ -205,11 +200,11 @@ func (n *NamespacePlan) judgeRestarts(in *Input, windows Stretch, ledger *ledger
 			continue
 		}
 		if until := n.mayBeInFlight(in, workload, timeout); until.After(in.Now) {
-			ledger.take(s, v1alpha1.MethodRolloutRestart)
+			in.ledger.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
 		}
 		if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
-			ledger.take(s, workload.Record.Method)
+			in.ledger.take(s, workload.Record.Method)
 		}
 		in.breakers.count(s, workload.Record)
 		n.rest = append(n.rest, s)

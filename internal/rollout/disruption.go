@@ -34,24 +34,34 @@ func exceedsDisruptionBudget(s *situation) *hold {
 // disruptionBudgetAllowsNone speaks where an eviction would be refused. One of a Pod that is not ready
 // may not be.
 func disruptionBudgetAllowsNone(s *situation) *hold {
+	if covering := s.disruptionBudgets(); len(covering) == 1 {
+		switch pods := s.workload.Pods; {
+		case pods.ToReplaceReady+pods.ToReplacePending < pods.ToReplace:
+			return s.unreadyMayNotBeEvicted(covering[0])
+		case pods.ToReplacePending > 0:
+			return nil // these go first, and no budget protects them
+		}
+	}
+	return s.readyMayNotBeEvicted("Its Pods would be evicted", "Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge).")
+}
+
+// readyMayNotBeEvicted speaks where the API server would refuse to evict Pods that are ready, whoever asks it.
+// The cure is of a budget that never allows it.
+func (s *situation) readyMayNotBeEvicted(does, cure string) *hold {
 	covering := s.disruptionBudgets()
-	if len(covering) > 1 {
-		return severalCover(covering)
-	}
-	if len(covering) == 0 {
+	switch len(covering) {
+	case 0:
 		return nil
+	case 1:
+		answer := exceeds(covering[0], does, 1)
+		if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
+			answer.message += " It never allows any. " + cure
+		}
+		return answer
+	default:
+		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
 	}
-	switch pods := s.workload.Pods; {
-	case pods.ToReplaceReady+pods.ToReplacePending < pods.ToReplace:
-		return s.unreadyMayNotBeEvicted(covering[0])
-	case pods.ToReplacePending > 0:
-		return nil // these go first, and no budget protects them
-	}
-	answer := exceeds(covering[0], "Its Pods would be evicted", 1)
-	if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
-		answer.message += " It never allows any. Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge)."
-	}
-	return answer
 }
 
 // unreadyMayNotBeEvicted speaks where the API server would refuse to evict Pods that are not ready, which go
@@ -68,11 +78,6 @@ func (s *situation) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *
 	}
 	answer.message += fmt.Sprintf(" Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready; those that follow are %s.", s.come())
 	return answer
-}
-
-func severalCover(covering []*inventory.DisruptionBudget) *hold {
-	return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
 }
 
 // exceeds is the hold of a workload that takes down more Pods at once than a disruption budget allows.

@@ -53,7 +53,7 @@ func (s *situation) failure(progressTimeout time.Duration) string {
 func (s *situation) whatFails() (culprit string, eventsOf types.UID) {
 	workload := s.workload
 	cause, _ := inventory.ParseCause(workload.Record.Cause)
-	inMesh := cause.Finding != v1alpha1.FindingLeftover
+	inMesh, exhausted := cause.Finding != v1alpha1.FindingLeftover, s.exhausted()
 	switch object := workload.Object; {
 	case inMesh && workload.Failing != nil:
 		return "; " + describeInMesh(workload.Failing), workload.Failing.UID
@@ -65,8 +65,8 @@ func (s *situation) whatFails() (culprit string, eventsOf types.UID) {
 		return fmt.Sprintf("; the scheduler finds no node for Pod %s: %s", workload.Unschedulable.Pod, inShort(workload.Unschedulable.Scheduler)), ""
 	case workload.Unready != nil:
 		return fmt.Sprintf("; Pod %s is not ready", workload.Unready.Name), workload.Unready.UID
-	case workload.Record.Method == v1alpha1.MethodRestartAt && s.exhausted() != nil:
-		return fmt.Sprintf("; PodDisruptionBudget %s does not let Argo Rollouts evict the next Pod", s.exhausted().Name), object.UID
+	case workload.Record.Method == v1alpha1.MethodRestartAt && exhausted != nil:
+		return fmt.Sprintf("; PodDisruptionBudget %s does not let Argo Rollouts evict the next Pod", exhausted.Name), object.UID
 	default:
 		return "", object.UID
 	}

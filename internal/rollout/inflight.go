@@ -194,11 +194,7 @@ func replaced(workload *inventory.Workload) int {
 // were replaced may have taken, each by itself.
 func (s *situation) progressDeadline(timeout time.Duration) time.Time {
 	patience := timeout + s.workload.Object.Patience()
-	deadline, bound := lastProgress(s.workload).Add(patience), s.longest(patience)
-	if bound.Before(deadline) {
-		return bound
-	}
-	return deadline
+	return earlier(lastProgress(s.workload).Add(patience), s.longest(patience))
 }
 
 // longest is when a restart that has come as far as this one has taken longer than it may. How many Pods there

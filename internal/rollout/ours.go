@@ -62,6 +62,11 @@ func (n *NamespacePlan) row(in *Input, is func(*v1alpha1.RecentRestart) bool) *v
 	return nil
 }
 
+// tellsOf reports whether a row of the report of a workload's namespace is about that workload.
+func tellsOf(row *v1alpha1.RecentRestart, workload *inventory.Workload) bool {
+	return workload.Key == mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: workload.Key.Namespace, Name: row.Name}
+}
+
 // reportIsFull reports whether the report is full of restarts that have not ended, and cannot tell of others.
 func (n *NamespacePlan) reportIsFull(in *Input) bool {
 	report := in.reported(n.Name)
@@ -93,7 +98,7 @@ func (n *NamespacePlan) mayBeInFlight(in *Input, workload *inventory.Workload, t
 	}
 	start := newer.Start
 	row := n.row(in, func(row *v1alpha1.RecentRestart) bool {
-		return row.Result == "" && workload.Key == mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: n.Name, Name: row.Name}
+		return row.Result == "" && tellsOf(row, workload)
 	})
 	switch {
 	case row != nil:

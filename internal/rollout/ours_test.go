@@ -64,10 +64,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 				return rollout.Start{}
 			}
 			s.Found = func(types.UID) string { return test.found }
-			s.Reported = func(string) *v1alpha1.MeshReportStatus {
-				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: test.reported}
-			}
-			plan := s.decide()
+			plan := s.when(remembersRows(test.reported...)).decide()
 			if reason := verdicts(plan)["Deployment shop/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
 				t.Errorf("the other Deployment: %s", reason)
 			}
@@ -85,7 +82,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T) {
 	const minute = time.Minute
 	newer := fmt.Sprintf(`{"version":2,"start":%q}`, noon.Add(-minute).Format(time.RFC3339))
-	row := v1alpha1.RecentRestart{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: "v2/whatever", StartTime: metav1.NewTime(noon.Add(-minute))}
+	row := v1alpha1.RecentRestart{WorkloadReference: cartReference, Cause: "v2/whatever", StartTime: metav1.NewTime(noon.Add(-minute))}
 	ended, longAgo := row, row
 	ended.Result = v1alpha1.ResultSucceeded
 	longAgo.StartTime = metav1.NewTime(noon.Add(-48 * time.Hour))
@@ -106,13 +103,7 @@ func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T
 			paused := cart().Annotated(v1alpha1.LastRestartAnnotation, cmp.Or(test.text, newer)).With(func(d *appsv1.Deployment) { d.Spec.Paused, d.Status.UpdatedReplicas = true, 0 })
 			s := newScene(meshed("bank"), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil), runs(paused.Build(), injected, injected, injected), outside(deployment("bank", "pay"), 3)).when(tookOver(test.tookOver))
 			s.Started = func(types.UID) rollout.Start { return rollout.Start{} }
-			s.Reported = func(namespace string) *v1alpha1.MeshReportStatus {
-				if namespace != "shop" {
-					return nil
-				}
-				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: test.reported}
-			}
-			if reason := verdicts(s.decide())["Deployment bank/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
+			if reason := verdicts(s.when(remembersRows(test.reported...)).decide())["Deployment bank/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
 				t.Errorf("the other Deployment: %s", reason)
 			}
 		})

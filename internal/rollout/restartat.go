@@ -64,19 +64,7 @@ func argoWaitsForItsPods(s *situation) *hold {
 // argoMayEvictNone speaks where the API server would refuse every eviction that Argo's controller asks
 // for. It asks for one after the other, so that head-room for one is enough.
 func argoMayEvictNone(s *situation) *hold {
-	covering := s.disruptionBudgets()
-	switch len(covering) {
-	case 0:
-		return nil
-	case 1:
-		answer := exceeds(covering[0], "Argo Rollouts would evict its Pods", 1)
-		if answer != nil && answer.clearsBy == v1alpha1.ClearedByOwner {
-			answer.message += " It never allows any. Loosen the budget."
-		}
-		return answer
-	default:
-		return severalCover(covering)
-	}
+	return s.readyMayNotBeEvicted("Argo Rollouts would evict its Pods", "Loosen the budget.")
 }
 
 // restartWasDropped gives the verdict on a restart that Argo's controller does not go on with; false

@@ -192,18 +192,11 @@ func TestEachChangeOfTheInjectorIsAnotherTry(t *testing.T) {
 		at := time.Duration(5-n) * time.Hour
 		record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-at))
 		reported = append(reported, v1alpha1.RecentRestart{
-			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: record.Cause,
+			WorkloadReference: cartReference, Cause: record.Cause,
 			StartTime: metav1.NewTime(record.Start), EndTime: new(metav1.NewTime(*record.End)), Result: record.Result,
 		})
 		restarted := outside(cart().Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause), 3)
-		scene := func() *scene {
-			s := newScene(restarted)
-			s.Reported = func(string) *v1alpha1.MeshReportStatus {
-				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: reported}
-			}
-			return s
-		}
-		same, changed := scene(), scene()
+		same, changed := newScene(restarted).when(remembersRows(reported...)), newScene(restarted).when(remembersRows(reported...))
 		if n%2 == 0 {
 			changed.lettingPass()
 		} else {
@@ -225,26 +218,18 @@ func TestEachChangeOfTheInjectorIsAnotherTry(t *testing.T) {
 func TestWhatWasMendedIsNotForgottenWithTheRecord(t *testing.T) {
 	failed := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-5*time.Hour)).Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-4*time.Hour))
 	again := only(t, newScene(outside(cart().Annotated(v1alpha1.LastRestartAnnotation, failed.String()), 3)).lettingPass().decide()).Record
-	for name, where := range map[string]func(*scene){
-		"on the template":        nil,
-		"in this process's mind": func(s *scene) { s.Started = func(types.UID) rollout.Start { return rollout.Start{Cause: again.Cause} } },
-		"in the report": func(s *scene) {
-			s.Reported = func(string) *v1alpha1.MeshReportStatus {
-				return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: []v1alpha1.RecentRestart{
-					{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: again.Cause, StartTime: metav1.NewTime(again.Start), Result: v1alpha1.ResultFailed}}}
-			}
-		},
+	inMind := func(in *rollout.Input) {
+		in.Started = func(types.UID) rollout.Start { return rollout.Start{Cause: again.Cause} }
+	}
+	for name, s := range map[string]*scene{
+		"on the template":        newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, again.Cause), 3)),
+		"in this process's mind": newScene(outside(cart(), 3)).when(inMind),
+		"in the report": newScene(outside(cart(), 3)).when(remembersRows(v1alpha1.RecentRestart{
+			WorkloadReference: cartReference, Cause: again.Cause, StartTime: metav1.NewTime(again.Start), Result: v1alpha1.ResultFailed,
+		})),
 	} {
 		t.Run(name, func(t *testing.T) {
-			object := cart()
-			if where == nil {
-				object.TemplateAnnotated(v1alpha1.RestartCauseAnnotation, again.Cause)
-			}
-			s := newScene(outside(object, 3)).lettingPass()
-			if where != nil {
-				where(s)
-			}
-			if got := only(t, s.decide()); got.Action == v1alpha1.ActionRestart {
+			if got := only(t, s.lettingPass().decide()); got.Action == v1alpha1.ActionRestart {
 				t.Errorf("restarted for %s after %s", got.Record.Cause, again.Cause)
 			}
 		})

@@ -6,7 +6,6 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
 // undone says who took a restart back, and how: as far as the API server's record of writers tells, and
@@ -93,7 +92,7 @@ func (s *situation) reportedFor(cause inventory.Cause) bool {
 		if record := s.workload.Record; record != nil && row.Cause != record.Cause && !row.StartTime.After(record.Start) {
 			continue // the workload tells of a later one
 		}
-		if (mesh.Key{Group: row.Group, Kind: row.Kind, Namespace: s.namespace.Name, Name: row.Name}) == s.workload.Key && s.left(row.Cause, row.Result, cause) {
+		if tellsOf(row, s.workload) && s.left(row.Cause, row.Result, cause) {
 			return true
 		}
 	}

@@ -24,12 +24,16 @@ func writtenBy(manager string) func(*appsv1.Deployment) {
 
 // remembers is what the report of the namespace shop says of restarts of the Deployment cart.
 func remembers(cause inventory.Cause) func(*rollout.Input) {
+	return remembersRows(v1alpha1.RecentRestart{WorkloadReference: cartReference, Cause: cause.String()})
+}
+
+var cartReference = v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}
+
+// remembersRows is what the report of every namespace says of restarts.
+func remembersRows(rows ...v1alpha1.RecentRestart) func(*rollout.Input) {
 	return func(in *rollout.Input) {
 		in.Reported = func(string) *v1alpha1.MeshReportStatus {
-			return &v1alpha1.MeshReportStatus{
-				Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}},
-				Recent:     []v1alpha1.RecentRestart{{WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "cart"}, Cause: cause.String()}},
-			}
+			return &v1alpha1.MeshReportStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}}, Recent: rows}
 		}
 	}
 }

@@ -401,17 +401,10 @@ func (s *simulation) failOver() {
 	for _, event := range s.past {
 		event.tell(s.inventory)
 	}
-	s.found = map[types.UID]string{}
 	for _, a := range s.apps {
 		s.inventory.SetObject(a.cut())
 	}
-	for _, namespace := range s.inventory.Snapshot().Namespaces {
-		for _, workload := range namespace.Recorded {
-			if workload.Record.InFlight() {
-				s.found[workload.Object.UID] = workload.Record.Cause
-			}
-		}
-	}
+	s.found = s.inventory.Snapshot().InFlight()
 }
 
 // writtenBy has the API server's record of writers name a field manager, as of now.

@@ -115,14 +115,6 @@ var keepsOut = []check{
 	{"NeverFitsABudget", neverFitsABudget},
 }
 
-// neverFitsABudget speaks where a restart takes more Pods than the policy's budgets ever allow.
-func neverFitsABudget(s *situation) *hold {
-	if method := s.method().name; s.podLimit < 0 || method == "" || s.atOnce(method) <= s.podLimit {
-		return nil
-	}
-	return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin}
-}
-
 // isKeptOut reports whether somebody must do something before the workload is brought into the mesh.
 func (s *situation) isKeptOut() bool {
 	return !s.workload.Record.InFlight() && slices.ContainsFunc(keepsOut, func(check check) bool {
@@ -144,7 +136,7 @@ func (s *situation) callers() *callers {
 			if workload.Finding != v1alpha1.FindingMissing {
 				continue
 			}
-			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: in.podLimits[namespace.Name]}
+			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: in.ledger.podLimit(policy, namespace.Name)}
 			switch {
 			case in.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
 				counted.held += workload.Pods.Outside

@@ -31,16 +31,17 @@ func causeWasTriedAlready(s *situation) *hold {
 		return nil
 	}
 	if record != nil && record.Decided == s.decided() && !s.askedAgain() {
+		answer := &hold{message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector changes. To have it tried now, run: %s", record.Message, retryCure(s.workload))}
 		switch record.Result {
 		case v1alpha1.ResultIneffective:
-			return &hold{reason: ReasonRestartIneffective, clearsBy: v1alpha1.ClearedByAdmin,
-				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector changes. To have it tried now, run: %s", record.Message, retryCure(s.workload))}
+			answer.reason, answer.clearsBy = ReasonRestartIneffective, v1alpha1.ClearedByAdmin
+			return answer
 		case v1alpha1.ResultReverted:
 			if goesOnByEviction(s) {
 				return nil
 			}
-			return &hold{reason: ReasonRestartReverted, clearsBy: v1alpha1.ClearedByOwner,
-				message: fmt.Sprintf("%s It is not tried again before its template, the namespace's labels or the injector changes. To have it tried now, run: %s", record.Message, retryCure(s.workload))}
+			answer.reason, answer.clearsBy = ReasonRestartReverted, v1alpha1.ClearedByOwner
+			return answer
 		}
 	}
 	if goesOnByEviction(s) {

@@ -233,11 +233,12 @@ func (w *windows) stretchAt(now time.Time) Stretch {
 // lastStart is the moment from which on a restart is not begun any more in an open stretch: it might
 // not come to its end. One that needs more than half of the stretch may begin in the first half;
 // otherwise it would never begin.
-func (s *Stretch) lastStart(mayTake time.Duration) time.Time {
-	if s.Ends.IsZero() {
+func (s *situation) lastStart() time.Time {
+	stretch := &s.windows
+	if stretch.Ends.IsZero() {
 		return time.Time{}
 	}
-	last, half := s.Ends.Add(-mayTake), s.Begins.Add(s.Ends.Sub(s.Begins)/2)
+	last, half := stretch.Ends.Add(-s.mayTake()), stretch.Begins.Add(stretch.Ends.Sub(stretch.Begins)/2)
 	if half.After(last) {
 		return half
 	}
@@ -273,7 +274,7 @@ func (s *situation) inTurns() (pods, atOnce int) {
 func windowIsClosed(s *situation) *hold {
 	stretch := &s.windows
 	var message string
-	switch last := stretch.lastStart(s.mayTake()); {
+	switch last := s.lastStart(); {
 	case !stretch.Open:
 		message = fmt.Sprintf("The windows of MeshPolicy %s are closed.", s.policy.Name)
 	case last.IsZero():

@@ -203,7 +203,7 @@ func (w *witness) seeEviction(write *cluster.Write) {
 	}
 	key, ofDeployment := w.owners[owner.UID]
 	if !ofDeployment {
-		key = types.NamespacedName{Namespace: pod.Namespace, Name: strings.ToLower(owner.Kind) + "s/" + owner.Name}
+		key = keyOf(pod.Namespace, owner)
 	}
 	workload := w.workloads[key]
 	if workload == nil || !ofDeployment && workload.uid != owner.UID {
@@ -214,6 +214,11 @@ func (w *witness) seeEviction(write *cluster.Write) {
 		during.cause = workload.record.Cause
 	}
 	w.evicted[pod.UID] = during
+}
+
+// keyOf is an owner as the witness knows workloads: by namespace and resource/name.
+func keyOf(namespace string, owner *metav1.OwnerReference) types.NamespacedName {
+	return types.NamespacedName{Namespace: namespace, Name: strings.ToLower(owner.Kind) + "s/" + owner.Name}
 }
 
 // status is what a workload's own controller says.
@@ -236,7 +241,7 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 		return
 	}
 	if owner := metav1.GetControllerOf(object); owner != nil {
-		w.owners[object.GetUID()] = types.NamespacedName{Namespace: write.Namespace, Name: strings.ToLower(owner.Kind) + "s/" + owner.Name}
+		w.owners[object.GetUID()] = keyOf(write.Namespace, owner)
 		return
 	}
 	if known == nil || known.uid != object.GetUID() {

@@ -58,19 +58,7 @@ func newWorld(t *testing.T, seed uint64, workloads int) *world {
 		t.Fatal(err)
 	}
 	w.admin = installation.Admin
-	front, err := w.StartFront(w.network.inFrontOf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := front.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	kubeconfig, err := front.Kubeconfig(installation.Kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kubeconfig := installation.Behind(t, w.Cluster, w.network.inFrontOf)
 	w.populate()
 	for range 2 {
 		w.replicas = append(w.replicas, installation.Start(t, "--kubeconfig", kubeconfig, "--leader-elect-lease-duration", "5s"))

@@ -42,21 +42,9 @@ func TestTheClockOfTheAPIServerIsWhatCounts(t *testing.T) {
 	const shop, ahead = "clocks", 24 * time.Hour
 	web := builder.Deployment(shop, "web").Replicas(2).Build()
 	startShop(t, shop, web)
-	front, err := shared.StartFront(func(apiServer http.Handler) http.Handler {
+	kubeconfig := shared.fullmesh.Behind(t, shared.Cluster, func(apiServer http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { apiServer.ServeHTTP(datedBy{w, ahead}, r) })
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := front.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	kubeconfig, err := front.Kubeconfig(shared.fullmesh.Kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
 	startOperator(t, "--kubeconfig", kubeconfig)
 	label(t, shop, "istio-injection", "enabled")
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())

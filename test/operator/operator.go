@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,26 @@ func Install(ctx context.Context, c *cluster.Cluster) (*Installation, error) {
 	}
 	installation.Kubeconfig, err = c.ServiceAccountKubeconfig(ctx, Namespace, ServiceAccount)
 	return installation, err
+}
+
+// Behind opens a front of the cluster that it is installed into until the test ends, and returns the path of a
+// kubeconfig of the operator's that leads through it.
+func (i *Installation) Behind(t testing.TB, c *cluster.Cluster, wrap func(apiServer http.Handler) http.Handler) string {
+	t.Helper()
+	front, err := c.StartFront(wrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := front.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	kubeconfig, err := front.Kubeconfig(i.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig
 }
 
 // Replica is one process of the operator. When it ends by itself, for instance because it could not
