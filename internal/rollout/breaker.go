@@ -150,7 +150,7 @@ func tries(status *v1alpha1.BreakerStatus, workload *inventory.Workload) bool {
 // isProbe reports whether a restart in flight is the probe that it says it is: by what the status of the
 // breaker says, or because this process has begun it.
 func (s *situation) isProbe(status *v1alpha1.BreakerStatus, record *inventory.Record, number int) bool {
-	return number > 0 && (tries(status, s.workload) || s.in.started(s.workload.Object.UID).Cause == record.Cause)
+	return number > 0 && (tries(status, s.workload) || s.pass.started(s.workload.Object.UID).Cause == record.Cause)
 }
 
 func (b *breaker) needsAdmin() bool { return b.open && b.probesFailed >= probesAtMost }
@@ -275,7 +275,7 @@ func newBreakers() *breakers {
 }
 
 // watch makes the breakers of a namespace and its policy, and takes in the restarts that ended long ago.
-func (b *breakers) watch(in *Input, policy *Policy, namespace *inventory.Namespace) {
+func (b *breakers) watch(p *pass, policy *Policy, namespace *inventory.Namespace) {
 	if b.policies[policy] == nil {
 		b.policies[policy] = &breaker{
 			name: "under MeshPolicy " + policy.Name, reason: ReasonBreakerOpen, what: "have failed", limit: policy.stopAfter, coolDown: policy.coolDown, shared: true, before: policy.breaker, asked: servedAt(policy.retryServed),
@@ -286,13 +286,13 @@ func (b *breakers) watch(in *Input, policy *Policy, namespace *inventory.Namespa
 		name: "in this namespace", reason: ReasonNamespaceBreakerOpen, what: "have failed", limit: namespaceStopAfter, coolDown: policy.coolDown,
 		cure: RetryCommand("namespace", namespace.Name, ""),
 	}
-	if report := in.reported(namespace.Name); report != nil {
+	if report := p.reported(namespace.Name); report != nil {
 		own.before, own.asked = report.Breaker, max(servedAt(policy.retryServed), servedAt(report.RetryServed))
 	}
 	b.namespaces[namespace.Name] = own
 	for _, workload := range namespace.Probed {
 		if workload.Record.Result == v1alpha1.ResultSucceeded {
-			b.cameWell(&situation{in: in, policy: policy, namespace: namespace, workload: workload}, workload.Record)
+			b.cameWell(&situation{pass: p, policy: policy, namespace: namespace, workload: workload}, workload.Record)
 		}
 	}
 }
@@ -317,14 +317,14 @@ func (b *breakers) cameWell(s *situation, record *inventory.Record) {
 		return
 	}
 	if record.Probe.Policy > 0 && tries(s.policy.breaker, s.workload) && s.policy.Selects(s.workload) {
-		b.policies[s.policy].clear(*record.End, s.in.Now)
+		b.policies[s.policy].clear(*record.End, s.pass.Now)
 	}
 	if record.Probe.Injector > 0 {
 		cause, _ := inventory.ParseCause(record.Cause)
 		b.tried[cause.Revision] = append(b.tried[cause.Revision], failedRestart{s.workload, *record.End, record.Probe.Injector})
 	}
 	if record.Probe.Namespace > 0 {
-		b.namespaces[s.namespace.Name].clear(*record.End, s.in.Now)
+		b.namespaces[s.namespace.Name].clear(*record.End, s.pass.Now)
 	}
 }
 
@@ -346,7 +346,7 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 		}
 	case record.Result == v1alpha1.ResultSucceeded:
 		b.cameWell(s, record)
-	case record.End == nil || record.End.After(s.in.Now.Add(longestSkew)) || s.askedAgain():
+	case record.End == nil || record.End.After(s.pass.Now.Add(longestSkew)) || s.askedAgain():
 	case record.Failed() && record.Decided == s.decided() && s.policy.Selects(s.workload):
 		if record.Probe.Policy > 0 || record.Probe.Namespace == 0 { // a namespace that is tried again has stopped alone
 			policy.failures = append(policy.failures, failedRestart{s.workload, *record.End, record.Probe.Policy})
@@ -372,7 +372,7 @@ func (b *breaker) fly(workload *inventory.Workload, isProbe bool) {
 func (s *situation) wasInVain(record *inventory.Record) bool {
 	return (record.Decided == "" || record.Decided == s.decided()) &&
 		!record.Start.Before(s.namespace.Changed.Add(graceAfterChange)) &&
-		!record.Start.Before(s.in.Snapshot.ChangedFor(s.workload.Expectation).Add(graceAfterChange))
+		!record.Start.Before(s.pass.Snapshot.ChangedFor(s.workload.Expectation).Add(graceAfterChange))
 }
 
 // settle finds out which breakers are open.
@@ -422,7 +422,7 @@ func (b *breakers) inNamespace(s *situation, revision string) *breaker {
 			name: fmt.Sprintf("under injector revision %q in this namespace", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
 			limit: injectorStopAfter, coolDown: s.policy.coolDown, cure: b.namespaces[s.namespace.Name].cure,
 		}
-		b.within[key].clear(s.namespace.Succeeded[revision], s.in.Now)
+		b.within[key].clear(s.namespace.Succeeded[revision], s.pass.Now)
 	}
 	return b.within[key]
 }
@@ -477,8 +477,8 @@ func (b *breakers) begin(s *situation) inventory.Probe {
 
 // breakerIsOpen speaks where so many restarts have failed that nothing more is started.
 func breakerIsOpen(s *situation) *hold {
-	for _, breaker := range s.in.breakers.of(s) {
-		if spoken := breaker.holds(s.in.Now); spoken != nil {
+	for _, breaker := range s.pass.breakers.of(s) {
+		if spoken := breaker.holds(s.pass.Now); spoken != nil {
 			return spoken
 		}
 	}
@@ -487,7 +487,7 @@ func breakerIsOpen(s *situation) *hold {
 
 // isNotTheProbe speaks where one workload is to be restarted alone, and this is another one.
 func isNotTheProbe(s *situation) *hold {
-	for _, breaker := range s.in.breakers.of(s) {
+	for _, breaker := range s.pass.breakers.of(s) {
 		if spoken := breaker.holdsBeside(); spoken != nil {
 			return spoken
 		}

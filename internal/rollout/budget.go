@@ -159,21 +159,11 @@ func (l *ledger) account(policy *Policy, namespace string, scope v1alpha1.Budget
 	return l.policies[policy]
 }
 
-// checks are asked last of all: their answers depend on what else is restarted.
-func (l *ledger) checks() []check {
-	return []check{
-		{"IsNotTheProbe", isNotTheProbe},
-		{"SharesDisruptionBudget", l.sharesDisruptionBudget},
-		{"FirstWorkloadIsNotWell", firstWorkloadIsNotWell},
-		{"LeavesNoRoom", l.leavesNoRoom},
-	}
-}
-
 // sharesDisruptionBudget speaks where a workload that is in flight counts against the same
 // PodDisruptionBudget: rolling updates do not ask them.
-func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
+func sharesDisruptionBudget(s *situation) *hold {
 	for _, budget := range s.disruptionBudgets() {
-		for _, other := range l.inFlight[s.namespace.Name] {
+		for _, other := range s.pass.ledger.inFlight[s.namespace.Name] {
 			if budget.Selector.Matches(labels.Set(other.Template.Labels)) {
 				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
 					message: fmt.Sprintf("PodDisruptionBudget %s covers another workload that is being restarted; one follows the other.", budget.Name)}
@@ -183,12 +173,9 @@ func (l *ledger) sharesDisruptionBudget(s *situation) *hold {
 	return nil
 }
 
-// leavesNoRoom speaks where a budget does not allow this one at all, or not one more now.
-func (l *ledger) leavesNoRoom(s *situation) *hold {
-	if never := neverFitsABudget(s); never != nil {
-		return never
-	}
-	cost := s.atOnce(s.method().name)
+// leavesNoRoom speaks where a budget does not allow one more now.
+func leavesNoRoom(s *situation) *hold {
+	l, cost := s.pass.ledger, s.atOnce(s.method().name)
 	namespace, policy := l.namespaces[s.namespace.Name], l.policies[s.policy]
 	if full := namespace.isFull(s, v1alpha1.BudgetScopeNamespace, cost); full != nil {
 		return full
@@ -213,7 +200,7 @@ func neverFitsABudget(s *situation) *hold {
 	cost := s.atOnce(method)
 	for i := range s.policy.budgets {
 		budget := &s.policy.budgets[i]
-		account := s.in.ledger.account(s.policy, s.namespace.Name, budget.Scope)
+		account := s.pass.ledger.account(s.policy, s.namespace.Name, budget.Scope)
 		pods := resolve(budget.Pods, account.base.pods)
 		switch {
 		case resolve(budget.Workloads, account.base.workloads) == 0:

@@ -14,7 +14,7 @@ import (
 // A DaemonSet's Pods stay on a cordoned node and come back to it, so that only those for which the
 // scheduler finds no room hold it.
 func capacityIsMissing(s *situation) *hold {
-	nodes := s.in.Snapshot.Nodes
+	nodes := s.pass.Snapshot.Nodes
 	staysOnNodes := s.workload.Key.Kind == "DaemonSet"
 	answer := &hold{reason: ReasonWaitingForCapacity, clearsBy: v1alpha1.ClearedByCluster}
 	switch pod, cordoned := s.workload.Unschedulable, s.workload.OnCordonedNode; {

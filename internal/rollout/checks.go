@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"iter"
 	"time"
 
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -9,7 +10,7 @@ import (
 // situation is what the checks look at: one workload in its namespace, under the policy that
 // governs it.
 type situation struct {
-	in        *Input
+	pass      *pass
 	namespace *inventory.Namespace
 	policy    *Policy
 	windows   Stretch
@@ -27,7 +28,7 @@ type situation struct {
 // decided is the hash over what decides about this workload now.
 func (s *situation) decided() string {
 	if s.decidedNow == "" {
-		s.decidedNow = decided(s.in.Snapshot, s.namespace, s.workload)
+		s.decidedNow = decided(s.pass.Snapshot, s.namespace, s.workload)
 	}
 	return s.decidedNow
 }
@@ -36,63 +37,114 @@ func (s *situation) decided() string {
 type check struct {
 	name string
 	ask  func(*situation) *hold
+	// also is when it is asked beside before a restart.
+	also moments
 }
 
-// checksOfAll are asked first, also about what is complete: a restart that failed is told of even where its
-// Pods have come into the mesh.
-var checksOfAll = []check{
-	{"NamespaceIsTerminating", namespaceIsTerminating},
-	{"RecordIsUnknown", recordIsUnknown},
-	{"LastRestartFailed", lastRestartFailed},
-}
+// moments are when a check is asked.
+type moments uint8
+
+const (
+	// whenComplete: about what is complete as well. A restart that failed is told of even where its Pods have
+	// come into the mesh.
+	whenComplete moments = 1 << iota
+	// beforeEviction: before every further eviction, whatever is on its way: what somebody has said since, and
+	// whether injection still works.
+	beforeEviction
+	// betweenRounds: when all that was evicted is back. What they look at moves while it is not.
+	betweenRounds
+	// ofCallers: about those whom another workload would refuse in the mesh. What somebody must end keeps them
+	// out, and that workload waits for nothing.
+	ofCallers
+	// asRisk: for a person who may restart the workload instead.
+	asRisk
+)
 
 // checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
 // before what only waits: a window that opens next week hides no risk that has to be accepted first, and
 // mode Report tells what would be left in Enforce. What changes by itself comes last.
-var checks = []check{
-	{"IsNotSelected", isNotSelected},
-	{"IsOptedOut", isOptedOut},
-	{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk},
-	{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid},
-	{"FindingIsNotRemediated", findingIsNotRemediated},
-	{"IsAJob", isAJob},
-	{"NobodyRecreatesIt", nobodyRecreatesIt},
-	{"HasNotBeenRead", hasNotBeenRead},
-	{"TemplateIsUnknown", templateIsUnknown},
-	{"IsScaledToZero", isScaledToZero},
-	{"IsPaused", isPaused},
-	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
-	{"NoPodCanBeCreated", noPodCanBeCreated},
-	{"EvictionIsDisabled", evictionIsDisabled},
-	{"TemplateIsLent", templateIsLent},
-	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
-	{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor},
-	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
-	{"ArgoWaitsForItsPods", argoWaitsForItsPods},
-	{"OwnerRolledItBack", ownerRolledItBack},
-	{"CauseWasTriedAlready", causeWasTriedAlready},
-	{"PolicyCannotBeUsed", policyCannotBeUsed},
-	{"WouldCauseDowntime", wouldCauseDowntime},
-	{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers)},
-	{"IsOwnedByOperator", isOwnedByOperator},
-	{"InjectedPodsAreFailing", injectedPodsAreFailing},
-	{"UpdateIsPending", updateIsPending},
-	{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget)},
-	{"PolicyOnlyReports", policyOnlyReports},
-	{"PictureIsOld", pictureIsOld},
-	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
-	{"RedButtonIsPressed", redButtonIsPressed},
-	{"GuardIsNotProven", guardIsNotProven},
-	{"WindowIsClosed", windowIsClosed},
-	{"FirstWorkloadsFailed", firstWorkloadsFailed},
-	{"BreakerIsOpen", breakerIsOpen},
-	{"InjectorIsNotAtRest", injectorIsNotAtRest},
-	{"IsSettling", isSettling},
-	{"WaitsForItsCallers", wouldRefuseItsCallers},
-	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
-	{"CapacityIsMissing", capacityIsMissing},
-	{"EvictionWaitsForItsPods", evictionWaitsForItsPods},
-	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
+//
+// It is a function because one of them asks others about other workloads.
+func checks() []check {
+	return []check{
+		{"NamespaceIsTerminating", namespaceIsTerminating, whenComplete | beforeEviction},
+		{"RecordIsUnknown", recordIsUnknown, whenComplete | ofCallers},
+		{"LastRestartFailed", lastRestartFailed, whenComplete | ofCallers},
+		{"IsNotSelected", isNotSelected, beforeEviction | ofCallers},
+		{"IsOptedOut", isOptedOut, beforeEviction | ofCallers},
+		{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk, ofCallers},
+		{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid, ofCallers},
+		{"FindingIsNotRemediated", findingIsNotRemediated, beforeEviction | ofCallers},
+		{"IsAJob", isAJob, 0},
+		{"NobodyRecreatesIt", nobodyRecreatesIt, ofCallers},
+		{"HasNotBeenRead", hasNotBeenRead, 0},
+		{"TemplateIsUnknown", templateIsUnknown, ofCallers},
+		{"IsScaledToZero", isScaledToZero, beforeEviction},
+		{"IsPaused", isPaused, beforeEviction | ofCallers},
+		{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor, beforeEviction | ofCallers},
+		{"NoPodCanBeCreated", noPodCanBeCreated, beforeEviction | ofCallers},
+		{"EvictionIsDisabled", evictionIsDisabled, beforeEviction | ofCallers},
+		{"TemplateIsLent", templateIsLent, ofCallers},
+		{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn, betweenRounds | ofCallers},
+		{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor, 0},
+		{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods, ofCallers},
+		{"ArgoWaitsForItsPods", argoWaitsForItsPods, ofCallers},
+		{"OwnerRolledItBack", ownerRolledItBack, ofCallers},
+		{"CauseWasTriedAlready", causeWasTriedAlready, ofCallers},
+		{"PolicyCannotBeUsed", policyCannotBeUsed, beforeEviction},
+		{"WouldCauseDowntime", wouldCauseDowntime, betweenRounds | ofCallers | asRisk},
+		{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers), 0},
+		{"IsOwnedByOperator", isOwnedByOperator, beforeEviction | ofCallers | asRisk},
+		{"InjectedPodsAreFailing", injectedPodsAreFailing, beforeEviction | ofCallers | asRisk},
+		{"UpdateIsPending", updateIsPending, betweenRounds | ofCallers | asRisk},
+		{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget), ofCallers},
+		{"NeverFitsABudget", neverFitsABudget, betweenRounds | ofCallers},
+		{"PolicyOnlyReports", policyOnlyReports, beforeEviction},
+		{"PictureIsOld", pictureIsOld, 0},
+		{"ClusterHasNotBeenRead", clusterHasNotBeenRead, beforeEviction},
+		{"RedButtonIsPressed", redButtonIsPressed, beforeEviction},
+		{"GuardIsNotProven", guardIsNotProven, beforeEviction},
+		{"WindowIsClosed", windowIsClosed, 0},
+		{"FirstWorkloadsFailed", firstWorkloadsFailed, ofCallers},
+		{"BreakerIsOpen", breakerIsOpen, ofCallers},
+		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction},
+		{"IsSettling", isSettling, beforeEviction},
+		{"WaitsForItsCallers", wouldRefuseItsCallers, betweenRounds | asRisk},
+		{"DryRunCheckSaysNo", dryRunCheckSaysNo, beforeEviction | ofCallers},
+		{"CapacityIsMissing", capacityIsMissing, betweenRounds},
+		{"EvictionWaitsForItsPods", evictionWaitsForItsPods, 0},
+		{"ExceedsDisruptionBudget", exceedsDisruptionBudget, betweenRounds | asRisk},
+	}
+}
+
+// checksBesideOthers are asked last of all, about one workload after the other: their answers depend on what
+// else is restarted.
+var checksBesideOthers = []check{
+	{"IsNotTheProbe", isNotTheProbe, 0},
+	{"SharesDisruptionBudget", sharesDisruptionBudget, 0},
+	{"FirstWorkloadIsNotWell", firstWorkloadIsNotWell, 0},
+	{"LeavesNoRoom", leavesNoRoom, 0},
+}
+
+// checksAlso are those that are asked at one of the moments, in their order.
+func (p *pass) checksAlso(at moments) iter.Seq[check] {
+	return func(yield func(check) bool) {
+		for _, check := range p.checks {
+			if check.also&at != 0 && !yield(check) {
+				return
+			}
+		}
+	}
+}
+
+// firstOf is what the first of several checks says that speaks; nil where none does.
+func firstOf(checks iter.Seq[check], s *situation) *hold {
+	for check := range checks {
+		if spoken := check.put(s); spoken != nil {
+			return spoken
+		}
+	}
+	return nil
 }
 
 // unlessItEnds asks a check about what somebody must end, and not about what ends by itself.

@@ -60,6 +60,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"InjectedPodsAreFailing",
 		"UpdateIsPending",
 		"NeverFitsItsDisruptionBudget",
+		"NeverFitsABudget",
 		"PolicyOnlyReports",
 		"PictureIsOld",
 		"ClusterHasNotBeenRead",

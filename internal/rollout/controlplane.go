@@ -16,7 +16,7 @@ func injectorIsNotAtRest(s *situation) *hold {
 		return nil
 	}
 	revision := s.workload.Expectation.Revision
-	planes, running := s.in.Snapshot.ControlPlanes[revision], false
+	planes, running := s.pass.Snapshot.ControlPlanes[revision], false
 	for _, plane := range planes {
 		running = running || plane.Object.Replicas > 0
 		if spoken := isNotAtRest(plane); spoken != nil {

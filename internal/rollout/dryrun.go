@@ -128,7 +128,7 @@ func dryRunCheckSaysNo(s *situation) *hold {
 	if answer.Outcome == CheckAdmitted {
 		spoken = s.brokenPromise(&answer)
 	}
-	spoken.until, spoken.checkDue = answer.Retry, !s.in.Now.Before(answer.Retry)
+	spoken.until, spoken.checkDue = answer.Retry, !s.pass.Now.Before(answer.Retry)
 	return spoken
 }
 
@@ -143,7 +143,7 @@ func (s *situation) promises(answer *Check) bool {
 func (s *situation) brokenPromise(answer *Check) *hold {
 	expected, observed := &s.workload.Expectation, &answer.Observed
 	switch {
-	case expected.Inject && observed.Proxy == mesh.ProxyNone && s.in.Snapshot.Injector.FailurePolicyIgnore(expected.Revision):
+	case expected.Inject && observed.Proxy == mesh.ProxyNone && s.pass.Snapshot.Injector.FailurePolicyIgnore(expected.Revision):
 		return &hold{reason: ReasonInjectorSilent, clearsBy: v1alpha1.ClearedByCluster,
 			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."}
 	case expected.Inject && observed.Proxy == mesh.ProxyNone:
@@ -195,16 +195,16 @@ func refusal(answer *Check) *hold {
 // while, and never against newer evidence: a Pod that came up uninjected although it was expected.
 // One that said no stands until there is another.
 func (s *situation) answer() (Check, bool) {
-	if s.in.Check == nil {
+	if s.pass.Check == nil {
 		return Check{}, false
 	}
-	answer, known := s.in.Check(s.checkKey())
+	answer, known := s.pass.Check(s.checkKey())
 	if !known {
 		return Check{}, false
 	}
 	if s.promises(&answer) {
-		silent := s.in.silences.since(s)
-		known = s.in.Now.Sub(answer.Received) < checkLasts && answer.At.Unix() > silent
+		silent := s.pass.silences.since(s)
+		known = s.pass.Now.Sub(answer.Received) < checkLasts && answer.At.Unix() > silent
 	}
 	return answer, known
 }

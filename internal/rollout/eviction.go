@@ -23,61 +23,9 @@ type Evictions struct {
 	RefusedSince, Until time.Time
 }
 
-// stopsEvictions are asked anew before every further eviction, whatever is on its way: what somebody
-// has said since, and whether injection still works.
-var stopsEvictions = []check{
-	{"NobodyGovernsIt", nobodyGovernsIt},
-	{"NamespaceIsTerminating", namespaceIsTerminating},
-	{"IsNotSelected", isNotSelected},
-	{"IsOptedOut", isOptedOut},
-	{"FindingIsNotRemediated", findingIsNotRemediated},
-	{"IsScaledToZero", isScaledToZero},
-	{"IsPaused", isPaused},
-	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
-	{"NoPodCanBeCreated", noPodCanBeCreated},
-	{"EvictionIsDisabled", evictionIsDisabled},
-	{"PolicyCannotBeUsed", policyCannotBeUsed},
-	{"PolicyOnlyReports", policyOnlyReports},
-	{"ClusterHasNotBeenRead", clusterHasNotBeenRead},
-	{"RedButtonIsPressed", redButtonIsPressed},
-	{"GuardIsNotProven", guardIsNotProven},
-	{"InjectorIsNotAtRest", injectorIsNotAtRest},
-	{"IsSettling", isSettling},
-	{"IsOwnedByOperator", isOwnedByOperator},
-	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
-	{"InjectedPodsAreFailing", injectedPodsAreFailing},
-}
-
-// stopsNextRound are asked when all that was evicted is back: what they look at moves while it is not.
-var stopsNextRound = []check{
-	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
-	{"WouldCauseDowntime", wouldCauseDowntime},
-	{"WouldRefuseItsCallers", wouldRefuseItsCallers},
-	{"CapacityIsMissing", capacityIsMissing},
-	{"UpdateIsPending", updateIsPending},
-	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
-	{"BudgetLeavesNone", budgetLeavesNone},
-}
-
-func nobodyGovernsIt(s *situation) *hold {
-	if s.policy != nil {
-		return nil
-	}
-	return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "No MeshPolicy governs the namespace any more."}
-}
-
-func budgetLeavesNone(s *situation) *hold {
-	if s.podLimit != 0 {
-		return nil
-	}
-	return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
-		message: fmt.Sprintf("A budget of MeshPolicy %s allows no restart at all. Raise it.", s.policy.Name)}
-}
-
 func evictionIsDisabled(s *situation) *hold {
 	method := s.method()
-	if method.name != v1alpha1.MethodEviction || !s.in.EvictionDisabled {
+	if method.name != v1alpha1.MethodEviction || !s.pass.EvictionDisabled {
 		return nil
 	}
 	because := ""
@@ -160,10 +108,10 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	}
 	// Times are written down by the second.
 	deadline := s.lastMoved().Add(timeout + workload.Object.Patience() + time.Second)
-	overdue := !s.in.Now.Before(deadline)
+	overdue := !s.pass.Now.Before(deadline)
 	moving := broughtIn || isMoving(workload) || workload.NewestToReplace > cause.Newest
 	if bound := s.longestEviction(timeout + workload.Object.Patience()); moving && bound.Before(deadline) {
-		deadline, overdue = bound, !s.in.Now.Before(bound)
+		deadline, overdue = bound, !s.pass.Now.Before(bound)
 	}
 	switch {
 	case moving && overdue && isNoWorse(workload):
@@ -184,12 +132,12 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		held = s.evictionsHeld(moving)
 	}
 	switch {
-	case held != nil && !moving && overdue && (held.needsSomebody() || !s.in.Now.Before(s.in.TookOver.Add(timeout))):
+	case held != nil && !moving && overdue && (held.needsSomebody() || !s.pass.Now.Before(s.pass.TookOver.Add(timeout))):
 		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
 	case held != nil:
 		verdict.Reason = ReasonEvictionHeld
 		if overdue { // it is interrupted when this process has led for long enough
-			verdict.Until = s.in.TookOver.Add(timeout)
+			verdict.Until = s.pass.TookOver.Add(timeout)
 		}
 		verdict.Message += " No further Pod is evicted: " + held.message
 		if held.checkDue {
@@ -227,11 +175,15 @@ func cameUpAsBefore(workload *inventory.Workload, cause *inventory.Cause) bool {
 
 // evictionsHeld is what speaks against any further eviction.
 func (s *situation) evictionsHeld(moving bool) *hold {
-	asked := stopsEvictions
-	if !moving {
-		asked = slices.Concat(stopsEvictions, stopsNextRound)
+	if s.policy == nil {
+		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
+			message: "No MeshPolicy governs the namespace any more."}
 	}
-	for _, check := range asked {
+	asked := beforeEviction
+	if !moving {
+		asked |= betweenRounds
+	}
+	for check := range s.pass.checksAlso(asked) {
 		if spoken := check.ask(s); spoken != nil {
 			return spoken
 		}
@@ -246,14 +198,14 @@ func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 	_, checked := s.answer()
 	givenUp := past.RefusedSince.Add(timeout)
 	switch {
-	case past.Refused != "" && !s.in.Now.Before(givenUp):
+	case past.Refused != "" && !s.pass.Now.Before(givenUp):
 		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("No eviction has succeeded for %s: %s", seconds(timeout), past.Refused))
-	case past.Until.After(s.in.Now):
+	case past.Until.After(s.pass.Now):
 		verdict.Until = earlier(past.Until, givenUp)
 		verdict.Message += fmt.Sprintf(" The next eviction did not succeed and is tried again: %s", past.Refused)
-	case served.After(s.in.Now):
+	case served.After(s.pass.Now):
 		verdict.Until = served
-	case !checked && s.in.Check != nil:
+	case !checked && s.pass.Check != nil:
 		verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()
 	default:
 		verdict.Step, verdict.Evict, verdict.CheckKey = StepEvict, s.nextToEvict(), s.checkKey()
@@ -263,10 +215,10 @@ func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
 
 // evictions are those of the restart that is in flight: what was refused before it began is not counted.
 func (s *situation) evictions() Evictions {
-	if s.in.Evictions == nil {
+	if s.pass.Evictions == nil {
 		return Evictions{}
 	}
-	past, start := s.in.Evictions(s.workload.Object.UID), s.workload.Record.Start
+	past, start := s.pass.Evictions(s.workload.Object.UID), s.workload.Record.Start
 	switch {
 	case past.Until.Before(start):
 		return Evictions{Last: past.Last}

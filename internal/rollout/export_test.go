@@ -1,14 +1,13 @@
 package rollout
 
 import (
-	"slices"
 	"time"
 )
 
 // CheckNames are the checks in the order in which they are asked.
 func CheckNames() []string {
 	var names []string
-	for _, check := range slices.Concat(checksOfAll, checks) {
+	for _, check := range checks() {
 		names = append(names, check.name)
 	}
 	return names

@@ -37,10 +37,10 @@ func (s *situation) trial() *trial {
 		return nil
 	}
 	key := trialKey{s.namespace.Name, s.workload.Expectation.Revision}
-	known, found := s.in.trials[key]
+	known, found := s.pass.trials[key]
 	if !found {
 		known = s.tryOut(key.revision)
-		s.in.trials[key] = known
+		s.pass.trials[key] = known
 	}
 	return known
 }
@@ -52,7 +52,7 @@ func (s *situation) tryOut(revision string) *trial {
 			return t
 		}
 		if cause, err := inventory.ParseCause(workload.Record.Cause); err == nil && cause.Revision == revision {
-			t.take(&situation{in: s.in, namespace: s.namespace, policy: s.policy, workload: workload})
+			t.take(&situation{pass: s.pass, namespace: s.namespace, policy: s.policy, workload: workload})
 		}
 	}
 	if t.shown {
@@ -75,16 +75,16 @@ func (t *trial) take(s *situation) {
 	switch {
 	case s.failedFirst():
 		t.failed = append(t.failed, workload)
-	case record.Result != v1alpha1.ResultSucceeded || record.End == nil || record.End.After(s.in.Now.Add(longestSkew)) || workload.Pods.Running == 0:
+	case record.Result != v1alpha1.ResultSucceeded || record.End == nil || record.End.After(s.pass.Now.Add(longestSkew)) || workload.Pods.Running == 0:
 	default:
 		// Pods of an autoscaler may come up all the time.
 		since := max(record.End.Unix(), min(workload.NewestReady, record.End.Add(s.policy.soak).Unix()))
 		soaked := time.Unix(since, 0).UTC().Add(s.policy.soak)
 		well := isWell(s)
 		switch {
-		case well && !soaked.After(s.in.Now):
+		case well && !soaked.After(s.pass.Now):
 			t.shown = true
-		case soaked.After(s.in.Now) && (t.first == nil || soaked.Before(t.soaks)):
+		case soaked.After(s.pass.Now) && (t.first == nil || soaked.Before(t.soaks)):
 			t.first, t.soaks = workload, soaked
 		}
 	}
@@ -108,7 +108,7 @@ func (s *situation) failedFirst() bool {
 // isWell reports whether every Pod is ready, and one was injected since the injector's last change.
 func isWell(s *situation) bool {
 	pods := s.workload.Pods
-	return pods.Ready >= pods.Running && time.Unix(s.workload.NewestInjected, 0).After(s.in.Snapshot.ChangedFor(s.workload.Expectation))
+	return pods.Ready >= pods.Running && time.Unix(s.workload.NewestInjected, 0).After(s.pass.Snapshot.ChangedFor(s.workload.Expectation))
 }
 
 // begin lets the workload go first, where somebody must.
@@ -148,8 +148,8 @@ func firstWorkloadsFailed(s *situation) *hold {
 	answer := &hold{reason: ReasonFirstWorkloadsFailed, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("%d workloads have been brought into the mesh and are not well there (%s), and none is that shows that injection works. Nothing else is restarted in this namespace before: see their messages and mend one, or ask for another try: %s",
 			len(names), strings.Join(names[:min(len(names), 3)], ", "), RetryCommand("namespace", s.namespace.Name, ""))}
-	if breaker := s.in.breakers.namespaces[s.namespace.Name]; breaker.open {
-		spoken := breaker.holds(s.in.Now)
+	if breaker := s.pass.breakers.namespaces[s.namespace.Name]; breaker.open {
+		spoken := breaker.holds(s.pass.Now)
 		if spoken == nil {
 			return nil // one more is tried
 		}

@@ -22,7 +22,7 @@ const excusedAtMost = 3
 
 // newRecord is what a restart that begins now is written down as.
 func (s *situation) newRecord(method v1alpha1.RestartMethod) inventory.Record {
-	record := inventory.NewRecord(s.cause(), method, s.decided(), s.in.Now)
+	record := inventory.NewRecord(s.cause(), method, s.decided(), s.pass.Now)
 	record.Retry, record.Asked, record.Mended = s.serving()
 	record.Replicas, record.Ready = s.workload.Object.Replicas, s.workload.Pods.Ready
 	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
@@ -35,19 +35,19 @@ func (s *situation) newRecord(method v1alpha1.RestartMethod) inventory.Record {
 // ended. It does not matter whether a policy still governs it.
 func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	record, workload := s.workload.Record, s.workload
-	if s.in.Blind != "" {
+	if s.pass.Blind != "" {
 		return Verdict{
 			Workload: workload,
 			Action:   v1alpha1.ActionInFlight,
 			Reason:   ReasonNotObserved,
 			Method:   record.Method,
-			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.in.Blind),
+			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.pass.Blind),
 		}
 	}
 	if verdict, dropped := s.wasTakenBack(); dropped {
 		return verdict
 	}
-	if record.Start.After(s.in.Now.Add(longestSkew)) {
+	if record.Start.After(s.pass.Now.Add(longestSkew)) {
 		return s.finish(v1alpha1.ResultReverted, "The record of the restart says that it begins in the future; somebody else wrote it.")
 	}
 	if record.Method == v1alpha1.MethodEviction {
@@ -63,7 +63,7 @@ func inFlight(s *situation, progressTimeout time.Duration) Verdict {
 	}
 	// Times are written down by the second.
 	deadline := s.progressDeadline(progressTimeout).Add(time.Second)
-	if !s.in.Now.Before(deadline) {
+	if !s.pass.Now.Before(deadline) {
 		if isDroppedByArgo(workload) {
 			return s.finish(v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod was replaced: a change of the Rollout makes it drop one.")
 		}
@@ -99,7 +99,7 @@ func (s *situation) wasTakenBack() (Verdict, bool) {
 // completedLate gives the verdict on a failed restart that came through after all.
 func completedLate(s *situation) (Verdict, bool) {
 	record := s.workload.Record
-	if s.in.Blind != "" || !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
+	if s.pass.Blind != "" || !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
 		return Verdict{}, false
 	}
 	return s.finish(v1alpha1.ResultSucceeded, strings.TrimSpace("Late: it had been given up. "+reservation(s.workload))), true
@@ -146,7 +146,7 @@ func (s *situation) finishIneffective() Verdict {
 	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s.", s.workload.Finding))
 	created := time.Unix(s.workload.NewestToReplace, 0)
 	changedLast := s.namespace.Changed
-	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(changedLast) {
+	if changed := s.pass.Snapshot.ChangedFor(s.workload.Expectation); changed.After(changedLast) {
 		changedLast = changed
 	}
 	record := &verdict.Record
@@ -156,7 +156,7 @@ func (s *situation) finishIneffective() Verdict {
 		record.Excused++
 		record.Decided = ""
 		record.Message = "The Pods were created so soon after a change of labels or webhooks that they were made by the former ones."
-	case s.workload.Finding == v1alpha1.FindingMissing && s.in.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
+	case s.workload.Finding == v1alpha1.FindingMissing && s.pass.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
 		record.Excused++
 		record.Decided = ""
 		record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
@@ -172,7 +172,7 @@ func (s *situation) finish(result v1alpha1.RestartResult, message string) Verdic
 		Method:   s.workload.Record.Method,
 		Message:  fmt.Sprintf("The restart has ended: %s.", result),
 		Step:     StepFinish,
-		Record:   s.workload.Record.Ended(result, message, s.in.Now),
+		Record:   s.workload.Record.Ended(result, message, s.pass.Now),
 	}
 }
 
@@ -201,10 +201,10 @@ func (s *situation) progressDeadline(timeout time.Duration) time.Time {
 // were when it began is believed where this process has begun it: the owner may write any number.
 func (s *situation) longest(patience time.Duration) time.Time {
 	workload, scaledAway := s.workload, 0
-	switch begun := s.in.started(workload.Object.UID); {
+	switch begun := s.pass.started(workload.Object.UID); {
 	case begun.Cause == workload.Record.Cause:
 		scaledAway = begun.Replicas - workload.Object.Replicas
-	case s.in.TookOver.IsZero():
+	case s.pass.TookOver.IsZero():
 		scaledAway = workload.Record.Replicas - workload.Object.Replicas
 	}
 	return workload.Record.Start.Add(time.Duration(replaced(workload)+max(0, scaledAway)+1) * patience)

@@ -42,7 +42,7 @@ func chooseMethod(s *situation) method {
 	}
 	// Where the strategy brings new Pods before it takes old ones, an eviction would take more.
 	surges := object.Strategy.MaxUnavailable == 0 && object.Strategy.MaxSurge > 0
-	if !surges && !s.in.EvictionDisabled {
+	if !surges && !s.pass.EvictionDisabled {
 		if why := isBetterEvicted(s); why != "" {
 			return method{v1alpha1.MethodEviction, why}
 		}
@@ -63,7 +63,7 @@ func onlyEvictionHelps(s *situation) string {
 		return "its update strategy is OnDelete"
 	case object.Strategy.Partition > 0:
 		return fmt.Sprintf("its rolling update stops at partition %d", object.Strategy.Partition)
-	case wasTakenBack(record) && !s.in.EvictionDisabled:
+	case wasTakenBack(record) && !s.pass.EvictionDisabled:
 		return "somebody took back the change of the template that was made last"
 	default:
 		return ""

@@ -17,7 +17,7 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 			message: fmt.Sprintf("A rollout of its own%s has exceeded its progress deadline (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas)}
 	}
 	stalls := s.rolloutStalls()
-	if !stalls.IsZero() && !s.in.Now.Before(stalls) {
+	if !stalls.IsZero() && !s.pass.Now.Before(stalls) {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A rollout of its own%s does not go on: %s (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), s.whyItStalls(), object.Updated, object.Replicas)}
 	}

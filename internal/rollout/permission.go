@@ -25,15 +25,15 @@ func policyOnlyReports(s *situation) *hold {
 }
 
 func pictureIsOld(s *situation) *hold {
-	if s.in.Blind == "" {
+	if s.pass.Blind == "" {
 		return nil
 	}
 	return &hold{reason: ReasonNotObserved, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("It is not known how things are now: %s.", s.in.Blind)}
+		message: fmt.Sprintf("It is not known how things are now: %s.", s.pass.Blind)}
 }
 
 func redButtonIsPressed(s *situation) *hold {
-	if !s.in.Stopped {
+	if !s.pass.Stopped {
 		return nil
 	}
 	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
@@ -41,7 +41,7 @@ func redButtonIsPressed(s *situation) *hold {
 }
 
 func guardIsNotProven(s *situation) *hold {
-	switch s.in.Guard {
+	switch s.pass.Guard {
 	case GuardHolds:
 		return nil
 	case GuardMissing:
@@ -56,12 +56,12 @@ func guardIsNotProven(s *situation) *hold {
 // clusterHasNotBeenRead speaks where something may be in flight, or ask for care, of which nothing is
 // known yet.
 func clusterHasNotBeenRead(s *situation) *hold {
-	unread := slices.Sorted(maps.Keys(s.in.Snapshot.Unread))
+	unread := slices.Sorted(maps.Keys(s.pass.Snapshot.Unread))
 	if len(unread) == 0 {
 		return nil
 	}
 	for _, kind := range unread {
-		if why := s.in.Snapshot.Unread[kind]; why != "" {
+		if why := s.pass.Snapshot.Unread[kind]; why != "" {
 			return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why)}
 		}
@@ -72,14 +72,14 @@ func clusterHasNotBeenRead(s *situation) *hold {
 
 func isSettling(s *situation) *hold {
 	last, what := s.namespace.Changed, "the namespace's labels"
-	if changed := s.in.Snapshot.ChangedFor(s.workload.Expectation); changed.After(last) {
+	if changed := s.pass.Snapshot.ChangedFor(s.workload.Expectation); changed.After(last) {
 		last, what = changed, "the injector"
 	}
 	if object := s.workload.Object; object != nil && object.TemplateChanged.After(last) {
 		last, what = object.TemplateChanged, "the template"
 	}
 	until := last.Add(s.policy.settle)
-	if !until.After(s.in.Now) {
+	if !until.After(s.pass.Now) {
 		return nil
 	}
 	return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,

@@ -35,7 +35,7 @@ func anotherRestartIsAskedFor(s *situation) *hold {
 	switch {
 	case object == nil || object.RestartAt.IsZero():
 		return nil
-	case object.RestartAt.After(s.in.Now):
+	case object.RestartAt.After(s.pass.Now):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByTime, until: object.RestartAt,
 			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are %s. Fullmesh does not set an earlier time.", object.RestartAt.UTC().Format(time.RFC3339), s.come())}
 	case !object.RestartAt.Equal(object.RestartedAt):
@@ -75,7 +75,7 @@ func (s *situation) restartWasDropped() (Verdict, bool) {
 	switch {
 	case object.RestartAt.Unix() <= cause.Newest:
 		return s.finish(v1alpha1.ResultReverted, "Somebody took spec.restartAt away, or set an earlier one, while the restart was going on. Have whatever manages the Rollout keep it."), true
-	case object.RestartAt.After(s.in.Now.Add(longestSkew)):
+	case object.RestartAt.After(s.pass.Now.Add(longestSkew)):
 		return s.finish(v1alpha1.ResultReverted, fmt.Sprintf("Somebody has put the restart off until %s (spec.restartAt) while it was going on.", moment(object.RestartAt))), true
 	case object.Updating && !isBroughtIn(s.workload):
 		return s.finish(v1alpha1.ResultReverted, "Its template was changed while the restart was going on. Argo Rollouts drops the restart then, and the Pods of the update are "+s.come()+"."), true

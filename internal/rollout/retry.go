@@ -49,7 +49,7 @@ func (s *situation) askedScope() int64 {
 	if s.policy != nil {
 		asked = servedAt(s.policy.retryServed)
 	}
-	if report := s.in.reported(s.namespace.Name); report != nil {
+	if report := s.pass.reported(s.namespace.Name); report != nil {
 		asked = max(asked, servedAt(report.RetryServed))
 	}
 	return asked

@@ -74,7 +74,7 @@ func (s *situation) saysItWasTried(cause inventory.Cause) bool {
 
 // startedFor reports whether this process remembers a restart of the workload for the cause.
 func (s *situation) startedFor(cause inventory.Cause) bool {
-	started := s.in.started(s.workload.Object.UID).Cause
+	started := s.pass.started(s.workload.Object.UID).Cause
 	if record := s.workload.Record; record != nil && record.Cause == started {
 		return s.left(started, record.Result, cause)
 	}
@@ -83,7 +83,7 @@ func (s *situation) startedFor(cause inventory.Cause) bool {
 
 // reportedFor reports whether the namespace's report remembers a restart of the workload for the cause.
 func (s *situation) reportedFor(cause inventory.Cause) bool {
-	report := s.in.reported(s.namespace.Name)
+	report := s.pass.reported(s.namespace.Name)
 	if report == nil {
 		return false
 	}

@@ -26,7 +26,7 @@ func (s *Standing) Open() bool {
 }
 
 // standings takes down how the breakers stand, and takes in what is asked for.
-func (p *Plan) standings(in *Input) {
+func (p *Plan) standings(from *pass) {
 	p.Policies = map[*Policy]*Standing{}
 	ended := map[*Policy]time.Time{}
 	for _, namespace := range p.Namespaces {
@@ -34,21 +34,21 @@ func (p *Plan) standings(in *Input) {
 		if policy == nil {
 			continue
 		}
-		last := namespace.lastEnd(in.Now)
+		last := namespace.lastEnd(from.Now)
 		if last.After(ended[policy]) {
 			ended[policy] = last
 		}
-		namespace.Standing.Breaker = in.breakers.namespaces[namespace.Name].status()
+		namespace.Standing.Breaker = from.breakers.namespaces[namespace.Name].status()
 		var before v1alpha1.MeshReportStatus
-		if report := in.reported(namespace.Name); report != nil {
+		if report := from.reported(namespace.Name); report != nil {
 			before = *report
 		}
 		namespace.Standing.RetryServed = serve(requested(namespace.Annotations), before.RetryServed, len(before.Conditions) == 0, last)
 	}
 	for policy, last := range ended {
 		p.Policies[policy] = &Standing{
-			Breaker:     in.breakers.policies[policy].status(),
-			Injectors:   in.breakers.injectorStatus(policy),
+			Breaker:     from.breakers.policies[policy].status(),
+			Injectors:   from.breakers.injectorStatus(policy),
 			RetryServed: serve(policy.retryRequested, policy.retryServed, policy.isNew, last),
 		}
 	}

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -17,7 +16,7 @@ func wouldRefuseItsCallers(s *situation) *hold {
 	if s.policy.accepts(v1alpha1.RiskStrictMTLS, s.workload) {
 		return nil
 	}
-	strict := s.in.wouldRefuse(s.namespace, s.workload)
+	strict := s.pass.wouldRefuse(s.namespace, s.workload)
 	if !strict.Strict {
 		return nil
 	}
@@ -82,69 +81,41 @@ type callers struct {
 	held, coming int
 }
 
-// keepsOut are asked about a caller: what its owner or an administrator must end keeps it out of the mesh,
-// and whoever would refuse it waits for nothing.
-var keepsOut = []check{
-	{"RecordIsUnknown", recordIsUnknown},
-	{"LastRestartFailed", lastRestartFailed},
-	{"IsNotSelected", isNotSelected},
-	{"IsOptedOut", isOptedOut},
-	{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk},
-	{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid},
-	{"FindingIsNotRemediated", findingIsNotRemediated},
-	{"NobodyRecreatesIt", nobodyRecreatesIt},
-	{"TemplateIsUnknown", templateIsUnknown},
-	{"IsPaused", isPaused},
-	{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor},
-	{"NoPodCanBeCreated", noPodCanBeCreated},
-	{"EvictionIsDisabled", evictionIsDisabled},
-	{"TemplateIsLent", templateIsLent},
-	{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn},
-	{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods},
-	{"ArgoWaitsForItsPods", argoWaitsForItsPods},
-	{"OwnerRolledItBack", ownerRolledItBack},
-	{"CauseWasTriedAlready", causeWasTriedAlready},
-	{"WouldCauseDowntime", wouldCauseDowntime},
-	{"IsOwnedByOperator", isOwnedByOperator},
-	{"DryRunCheckSaysNo", dryRunCheckSaysNo},
-	{"InjectedPodsAreFailing", injectedPodsAreFailing},
-	{"UpdateIsPending", updateIsPending},
-	{"ExceedsDisruptionBudget", exceedsDisruptionBudget},
-	{"FirstWorkloadsFailed", firstWorkloadsFailed},
-	{"BreakerIsOpen", breakerIsOpen},
-	{"NeverFitsABudget", neverFitsABudget},
-}
-
 // isKeptOut reports whether somebody must do something before the workload is brought into the mesh.
 func (s *situation) isKeptOut() bool {
-	return !s.workload.Record.InFlight() && slices.ContainsFunc(keepsOut, func(check check) bool {
-		spoken := check.ask(s)
-		return spoken != nil && spoken.needsSomebody()
-	})
+	if s.workload.Record.InFlight() {
+		return false
+	}
+	for check := range s.pass.checksAlso(ofCallers) {
+		if spoken := check.ask(s); spoken != nil && spoken.needsSomebody() {
+			return true
+		}
+	}
+	return false
 }
 
 // callers counts those under the workload's policy once, and only where somebody would refuse them.
 func (s *situation) callers() *callers {
-	in, policy := s.in, s.policy
-	if known := in.callers[policy]; known != nil {
+	p, policy := s.pass, s.policy
+	if known := p.callers[policy]; known != nil {
 		return known
 	}
 	counted := &callers{}
-	for _, namespace := range in.governed[policy] {
+	for _, namespace := range p.governed[policy] {
 		counted.outside += namespace.Totals.Outside
 		for _, workload := range namespace.Open {
 			if workload.Finding != v1alpha1.FindingMissing {
 				continue
 			}
-			caller := &situation{in: in, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: in.ledger.podLimit(policy, namespace.Name)}
+			caller := &situation{pass: p, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: p.ledger.podLimit(policy, namespace.Name)}
 			switch {
-			case in.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
+			case p.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
 				counted.held += workload.Pods.Outside
 			case !caller.isKeptOut():
 				counted.coming += workload.Pods.Outside
 			}
 		}
 	}
-	in.callers[policy] = counted
+	p.callers[policy] = counted
 	return counted
 }

@@ -60,9 +60,8 @@ func Explain(in Input, key mesh.Key) (*Trace, bool) {
 		return nil, false
 	}
 	recorder := &recorder{workload: workload, spoke: map[string]bool{}}
-	in.recorder = recorder
 	trace := &Trace{Namespace: namespace, Verdict: Verdict{Workload: workload}}
-	for _, decision := range Decide(in).Namespaces {
+	for _, decision := range newPass(&in, recorder).decide().Namespaces {
 		if decision.Name != key.Namespace {
 			continue
 		}
@@ -103,7 +102,7 @@ type recorder struct {
 // put asks a check, and has it written down where somebody wants to know.
 func (c *check) put(s *situation) *hold {
 	answer := c.ask(s)
-	if r := s.in.recorder; r != nil && r.workload == s.workload {
+	if r := s.pass.recorder; r != nil && r.workload == s.workload {
 		r.spoke[c.name], r.situation = answer != nil, s
 	}
 	return answer
@@ -114,8 +113,8 @@ func (r *recorder) risks() []Reason {
 		return nil
 	}
 	var risks []Reason
-	for _, ask := range []func(*situation) *hold{wouldCauseDowntime, wouldRefuseItsCallers, isOwnedByOperator, injectedPodsAreFailing, updateIsPending, exceedsDisruptionBudget} {
-		if spoken := ask(r.situation); spoken != nil {
+	for check := range r.situation.pass.checksAlso(asRisk) {
+		if spoken := check.ask(r.situation); spoken != nil {
 			risks = append(risks, spoken.reason)
 		}
 	}
@@ -132,7 +131,7 @@ func (r *recorder) answers(in *Input, verdict *Verdict) []Asked {
 		first.Answer = AnswerNotAsked
 	}
 	all := []Asked{first}
-	for _, check := range slices.Concat(checksOfAll, checks, newLedger().checks()) {
+	for _, check := range slices.Concat(checks(), checksBesideOthers) {
 		spoke, asked := r.spoke[check.name]
 		answer := AnswerSilent
 		switch {

@@ -32,7 +32,7 @@ func TestTrace(t *testing.T) {
 	}{
 		"nothing speaks against a restart":      {newScene(outside(cart(), 3)), cartKey, last, "", v1alpha1.ActionRestart},
 		"the owner has paused it":               {newScene(outside(cart().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3)), cartKey, "IsScaledToZero", "IsPaused", v1alpha1.ActionHold},
-		"the policy only reports":               {newScene(outside(cart(), 3), builder.Reporting("mesh")), cartKey, "NeverFitsItsDisruptionBudget", "PolicyOnlyReports", v1alpha1.ActionHold},
+		"the policy only reports":               {newScene(outside(cart(), 3), builder.Reporting("mesh")), cartKey, "NeverFitsABudget", "PolicyOnlyReports", v1alpha1.ActionHold},
 		"the budget is used up by the other":    {newScene(outside(cart(), 3), outside(deployment("shop", "a"), 3), builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)), cartKey, "FirstWorkloadIsNotWell", last, v1alpha1.ActionHold},
 		"everything is in the mesh":             {newScene(runs(cart().Build(), injected, injected, injected)), cartKey, "RestartIsInFlight", "", v1alpha1.ActionNone},
 		"its restart is going on":               {newScene(runs(restarting().Build(), readyInMeshAt(noon), uninjected, uninjected)), cartKey, "", "RestartIsInFlight", v1alpha1.ActionInFlight},

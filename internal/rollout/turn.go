@@ -38,9 +38,9 @@ func (q *queue) moveUp() {
 	if len(q.candidates) == 0 {
 		return
 	}
-	if s := q.candidates[0].situation; s.in.breakers.tryOne(s, true) {
+	if s := q.candidates[0].situation; s.pass.breakers.tryOne(s, true) {
 		// The owner's word is about the namespace alone.
-		q.failed, q.rank, q.size = s.in.breakers.failedIn(s), max(1, rankAsFirst(s.workload)), s.workload.Pods.Running
+		q.failed, q.rank, q.size = s.pass.breakers.failedIn(s), max(1, rankAsFirst(s.workload)), s.workload.Pods.Running
 	}
 }
 
@@ -51,7 +51,7 @@ func newTurns(candidates []candidate, ledger *ledger) *turns {
 	for _, c := range candidates {
 		q, found := byName[c.plan.Name]
 		if !found {
-			q = &queue{namespace: c.plan.Name, served: lastTurn(c.situation.in.reported(c.plan.Name))}
+			q = &queue{namespace: c.plan.Name, served: lastTurn(c.situation.pass.reported(c.plan.Name))}
 			byName[c.plan.Name] = q
 			t.queues = append(t.queues, q)
 		}
@@ -108,7 +108,7 @@ func inOrder(a, b candidate) int {
 }
 
 func (c *candidate) turn() int {
-	if c.situation.trial().open() || c.situation.in.breakers.tryOne(c.situation, false) {
+	if c.situation.trial().open() || c.situation.pass.breakers.tryOne(c.situation, false) {
 		return rankAsFirst(c.situation.workload)
 	}
 	return turn(c.situation.workload)

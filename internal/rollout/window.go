@@ -279,7 +279,7 @@ func windowIsClosed(s *situation) *hold {
 		message = fmt.Sprintf("The windows of MeshPolicy %s are closed.", s.policy.Name)
 	case last.IsZero():
 		return nil
-	case last.After(s.in.Now):
+	case last.After(s.pass.Now):
 		s.laterCloses = last
 		return nil
 	default:
