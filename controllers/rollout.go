@@ -120,18 +120,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	global.blind = blind
 	now := r.now()
 	plan := rollout.Decide(rollout.Input{
-		Now:      now,
-		Snapshot: snapshot,
-		Policies: usable(policies),
-		System:   r.system,
-		Blind:    global.blind,
-		Stopped:  global.stopped,
-		Guard:    global.guard,
-		Check:    r.checker.Answer,
-		Started:  r.started.last,
-		TookOver: r.tookOver,
-		Found:    func(uid types.UID) string { return r.found[uid] },
-		Reported: reported,
+		Now:       now,
+		Snapshot:  snapshot,
+		Policies:  usable(policies),
+		System:    r.system,
+		Blind:     global.blind,
+		Stopped:   global.stopped,
+		Guard:     global.guard,
+		Check:     r.checker.Answer,
+		Started:   r.started.last,
+		TookOver:  r.tookOver,
+		Found:     func(uid types.UID) string { return r.found[uid] },
+		Unwritten: func(uid types.UID) bool { return r.unwritten[uid] },
+		Reported:  reported,
 
 		EvictionDisabled: r.evictionDisabled,
 		Evictions:        r.evictions.of,
@@ -206,35 +207,43 @@ func (r *Reconciler) stopped(ctx context.Context) (bool, error) {
 // act does what was decided. It returns how soon it wants to be called again, because the picture
 // has moved by it or for what it put off; 0 where neither is so.
 //
-// Nothing starts while it is not known what has started, nor under a policy of which an outcome could not be
-// written down: by what is written, more would be in flight than may be.
+// Nothing starts while it is not known what has started, nor under a policy that was taken to have more room
+// than it has: an outcome could not be written down.
 func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce, known bool) (time.Duration, error) {
 	begun := r.now()
 	var again time.Duration
 	var errs []error
-	if r.unwritten == nil {
-		r.unwritten = map[types.UID]bool{}
-	}
-	full, unwritten := sets.New[*rollout.Policy](), map[types.UID]bool{}
-	defer func() { r.unwritten = unwritten }()
+	r.forgetWritten(plan)
+	full := sets.New[*rollout.Policy]()
 	for namespace, verdict := range plan.Steps() {
 		if r.now().Sub(begun) > actingAtMost {
-			maps.Copy(unwritten, r.unwritten) // of those that were not come to
 			return gather, errors.Join(errs...)
 		}
 		if verdict.Step == rollout.StepRestart && (!known || full.Has(namespace.Policy)) {
 			again = nextPass(again, firstRetry)
 			continue
 		}
+		uid := verdict.Workload.Object.UID
+		wasUnwritten := r.unwritten[uid]
 		wait, err := r.actOn(ctx, verdict, objectOf(namespace.Policy, policies))
-		if uid := verdict.Workload.Object.UID; verdict.Step == rollout.StepFinish && r.unwritten[uid] {
+		if r.unwritten[uid] && !wasUnwritten {
 			full.Insert(namespace.Policy)
-			unwritten[uid] = true
 		}
 		again = nextPass(again, wait)
 		errs = append(errs, err)
 	}
 	return again, errors.Join(errs...)
+}
+
+// forgetWritten keeps in mind of what could not be written down only what is still to be.
+func (r *Reconciler) forgetWritten(plan *rollout.Plan) {
+	unwritten := map[types.UID]bool{}
+	for _, verdict := range plan.Steps() {
+		if uid := verdict.Workload.Object.UID; verdict.Step == rollout.StepFinish && r.unwritten[uid] {
+			unwritten[uid] = true
+		}
+	}
+	r.unwritten = unwritten
 }
 
 func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {

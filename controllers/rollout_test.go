@@ -308,8 +308,23 @@ func TestWriteThatFailsKeepsNoOtherAndIsNotRepeatedAtOnce(t *testing.T) {
 	})
 }
 
-// hasEnded adds a namespace with a Deployment whose restart has ended, and nobody has written that down.
-func (s *stage) hasEnded(t *testing.T, namespace string) {
+// allow has so many workloads restarted at once.
+func (s *stage) allow(t *testing.T, workloads int) {
+	t.Helper()
+	policy := builder.Enforcing("production").Budget(v1alpha1.BudgetScopePolicy, workloads, nil).Build()
+	current := &v1alpha1.MeshPolicy{}
+	if err := s.client.Get(t.Context(), client.ObjectKeyFromObject(policy), current); err != nil {
+		t.Fatal(err)
+	}
+	current.Spec.Budgets = policy.Spec.Budgets
+	if err := s.client.Update(t.Context(), current); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hasEnded adds a namespace with a Deployment whose restart has ended, and nobody has written that down. It
+// returns the Deployment as it is when somebody has.
+func (s *stage) hasEnded(t *testing.T, namespace string) *appsv1.Deployment {
 	t.Helper()
 	past := time.Now().Add(-24 * time.Hour)
 	web := builder.Deployment(namespace, "web").Replicas(1).CreatedAt(past).RolledOut()
@@ -319,41 +334,64 @@ func (s *stage) hasEnded(t *testing.T, namespace string) {
 	set := builder.ReplicaSet(namespace, "web-2").OwnedBy(ended).Build()
 	s.take(t, builder.Namespace(namespace).Labelled("istio-injection", "enabled").CreatedAt(past).Build(), ended, set,
 		builder.Pod(namespace, "web-2-0").OwnedBy(set).CreatedAt(past.Add(time.Hour)).Injected("default").Ready(past.Add(time.Hour)).Build())
+	written := record.Ended(v1alpha1.ResultSucceeded, "", time.Now())
+	return web.Annotated(v1alpha1.LastRestartAnnotation, written.String()).With(func(d *appsv1.Deployment) { d.ResourceVersion = "2" }).Build()
 }
 
-// By what is written down, no more may be in flight at any moment than the budgets allow.
+// By what is written down, no more may be in flight at any moment than the budgets allow. Where they leave room
+// beside what could not be written, others start in it.
 func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
+	noAnswer := errors.New("no answer")
 	for name, test := range map[string]struct {
 		answer error
-		starts bool
+		budget int
+		// startsIn is in which pass the other one starts; 0 where it does not before the outcome is written.
+		startsIn int
 	}{
-		"no answer":       {errors.New("no answer"), false},
-		"it has moved on": {apierrors.NewConflict(appsv1.Resource("deployments"), "web", errors.New("test")), false},
-		"it is refused":   {apierrors.NewForbidden(appsv1.Resource("deployments"), "web", errors.New("it is not the season")), true},
+		"no answer":                    {noAnswer, 1, 0},
+		"no answer, and there is room": {noAnswer, 2, 2},
+		"it has moved on":              {apierrors.NewConflict(appsv1.Resource("deployments"), "web", errors.New("test")), 1, 0},
+		"it is refused":                {apierrors.NewForbidden(appsv1.Resource("deployments"), "web", errors.New("it is not the season")), 1, 1},
+		"it is refused, there is room": {apierrors.NewForbidden(appsv1.Resource("deployments"), "web", errors.New("it is not the season")), 2, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStage(t, "b")
-				s.hasEnded(t, "a")
-				answer := test.answer
+				s.allow(t, test.budget)
+				_ = s.pass(t, 1) // asks whether the other one would get a sidecar
+				written, answer := s.hasEnded(t, "a"), test.answer
 				s.onPatch = func(object client.Object) error {
 					if object.GetNamespace() == "a" {
+						*object.(*appsv1.Deployment) = *written.DeepCopy()
 						return answer
 					}
 					return s.restarted(object, client.RawPatch("", []byte("restart-cause")))
 				}
-				for range 3 { // the second leaves the outcome alone for a while
+				startedIn := 0
+				for pass := range 4 { // the second leaves the outcome alone for a while
 					_ = s.pass(t, 1)
+					if writes := s.wrote(); slices.Contains(writes, "b/web") {
+						startedIn = pass + 1
+					}
+					if pass > 0 {
+						time.Sleep(time.Minute / 2) // in the bubble's time, in which reports are written
+					}
 				}
-				writes := s.wrote()
-				if !slices.Contains(writes, "a/web") || slices.Contains(writes, "b/web") != test.starts {
-					t.Errorf("the writes are %q", writes)
+				if startedIn != test.startsIn {
+					t.Errorf("the other one started in pass %d, want %d (0 for never)", startedIn, test.startsIn)
 				}
-				if answer = nil; test.starts {
+				if test.startsIn > 0 {
 					return
 				}
-				time.Sleep(lastRetry) // in the bubble's time, after which the outcome is tried again
-				if err := s.pass(t, 1); err != nil {
+				if row := reportIn(t, s.client, "b").Status.Workloads[0]; row.Reason != string(rollout.ReasonBudgetUsedUp) {
+					t.Errorf("the other one is held by %s: %s", row.Reason, row.Message)
+				}
+				if row := reportIn(t, s.client, "a").Status.Workloads[0]; !strings.Contains(row.Message, "counts as in flight") {
+					t.Errorf("of the one that has ended it is said: %s", row.Message)
+				}
+				answer = nil
+				time.Sleep(lastRetry) // after which the outcome is tried again
+				if err := s.pass(t, 2); err != nil {
 					t.Fatal(err)
 				}
 				if writes := s.wrote(); !slices.Contains(writes, "b/web") {

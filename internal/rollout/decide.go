@@ -106,8 +106,7 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		s := &situation{pass: p, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
 		if workload.Record.InFlight() {
 			verdict, ours := inFlight(s, timeout), n.counts(workload)
-			// One that has ended makes room, whether or not that can be written down.
-			if ours && (verdict.Step != StepFinish || verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)) {
+			if ours && n.countsAsInFlight(in, &verdict, timeout) {
 				p.ledger.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
@@ -131,6 +130,22 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		}
 		p.breakers.count(s, workload.Record)
 		n.rest = append(n.rest, s)
+	}
+}
+
+// countsAsInFlight reports whether a restart takes its place in the budgets, by the verdict on it. By what is
+// written down no more than they allow may be in flight at any moment, so that one whose end could not be
+// written goes on counting. Where somebody refuses that, it would do so for ever.
+func (n *NamespacePlan) countsAsInFlight(in *Input, verdict *Verdict, timeout time.Duration) bool {
+	workload := verdict.Workload
+	switch {
+	case verdict.Step != StepFinish:
+		return true
+	case in.Unwritten != nil && in.Unwritten(workload.Object.UID):
+		verdict.Message += " It counts as in flight until that can be written down."
+		return true
+	default:
+		return verdict.Record.Failed() && n.keepsItsPlace(in, workload, &verdict.Record, timeout)
 	}
 }
 

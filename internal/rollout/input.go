@@ -46,6 +46,9 @@ type Input struct {
 	// Found is the cause of the restart that was in flight when this process began to decide; empty where
 	// none was. May be nil.
 	Found func(types.UID) string
+	// Unwritten says that how the restart of a workload ended could not be written down, though nobody refuses it.
+	// May be nil.
+	Unwritten func(types.UID) bool
 	// Reported is what the MeshReport of a namespace says; nil where there is none. May be nil.
 	Reported func(namespace string) *v1alpha1.MeshReportStatus
 
