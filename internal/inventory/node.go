@@ -43,6 +43,8 @@ type Nodes struct {
 // Stranded is a Pod for which a node is missing: the scheduler finds none, or its own is cordoned.
 type Stranded struct {
 	Pod string
+	// Created is when the Pod was, in seconds since 1970.
+	Created int64
 	// Node that is cordoned; empty where there is none yet.
 	Node string
 	// Scheduler is what the scheduler says; empty where there is a node.
@@ -118,7 +120,7 @@ func (g *group) strand(pod *mesh.Pod, stranded bool) {
 // countStranded finds, of those Pods for which a node is missing, the first by name of either sort.
 func (w *Workload) countStranded(g *group) {
 	for pod := range g.stranded {
-		stranded, first := &Stranded{Pod: pod.Name}, &w.OnCordonedNode
+		stranded, first := &Stranded{Pod: pod.Name, Created: pod.Created}, &w.OnCordonedNode
 		if pod.Unschedulable != nil {
 			stranded.Scheduler, first = *pod.Unschedulable, &w.Unschedulable
 		} else {

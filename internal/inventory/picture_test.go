@@ -368,9 +368,9 @@ func (o *objects) strand(workload *inventory.Workload, pod *mesh.Pod) {
 	node := pod.Node.Value()
 	switch {
 	case pod.Unschedulable != nil && (workload.Unschedulable == nil || pod.Name < workload.Unschedulable.Pod):
-		workload.Unschedulable = &inventory.Stranded{Pod: pod.Name, Scheduler: *pod.Unschedulable}
+		workload.Unschedulable = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Scheduler: *pod.Unschedulable}
 	case pod.Unschedulable == nil && o.nodes[node] && (workload.OnCordonedNode == nil || pod.Name < workload.OnCordonedNode.Pod):
-		workload.OnCordonedNode = &inventory.Stranded{Pod: pod.Name, Node: node}
+		workload.OnCordonedNode = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Node: node}
 	}
 }
 

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 )
@@ -10,6 +11,8 @@ import (
 // capacityIsMissing speaks where new Pods would find no node, or where others are taking the workload's
 // Pods down already. A Pod that cannot be scheduled is not one that fails because it is outside the
 // mesh: injected, it asks for more.
+//
+// A Pod that has waited for as long as a restart may take to make progress is not taken to come by itself.
 //
 // A DaemonSet's Pods stay on a cordoned node and come back to it, so that only those for which the
 // scheduler finds no room hold it.
@@ -19,7 +22,14 @@ func capacityIsMissing(s *situation) *hold {
 	answer := &hold{reason: ReasonWaitingForCapacity, clearsBy: v1alpha1.ClearedByCluster}
 	switch pod, cordoned := s.workload.Unschedulable, s.workload.OnCordonedNode; {
 	case pod != nil:
-		answer.message = fmt.Sprintf("The scheduler finds no node for Pod %s (%s), and injected Pods ask for more. Waiting until there is room; add nodes, or correct what the template asks for.", pod.Pod, inShort(pod.Scheduler))
+		answer.message = fmt.Sprintf("The scheduler finds no node for Pod %s (%s), and injected Pods ask for more.", pod.Pod, inShort(pod.Scheduler))
+		if waited := time.Unix(pod.Created, 0).Add(s.policy.progressTimeout); s.pass.Now.Before(waited) {
+			answer.until = waited
+			answer.message += " Waiting until there is room; add nodes, or correct what the template asks for."
+		} else {
+			answer.clearsBy = v1alpha1.ClearedByOwner
+			answer.message += fmt.Sprintf(" It has waited for longer than %s. Correct what the template asks for, or have nodes added that offer it.", s.policy.progressTimeout)
+		}
 	case staysOnNodes:
 		return nil
 	case cordoned != nil:

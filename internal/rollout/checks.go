@@ -96,6 +96,7 @@ func checks() []check {
 		{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers), 0},
 		{"IsOwnedByOperator", isOwnedByOperator, beforeEviction | ofCallers | asRisk},
 		{"InjectedPodsAreFailing", injectedPodsAreFailing, beforeEviction | ofCallers | asRisk},
+		{"IsUnschedulable", unlessItEnds(capacityIsMissing), ofCallers},
 		{"UpdateIsPending", updateIsPending, betweenRounds | ofCallers | asRisk},
 		{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget), ofCallers},
 		{"NeverFitsABudget", neverFitsABudget, betweenRounds | ofCallers},

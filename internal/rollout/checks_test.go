@@ -58,6 +58,7 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"WouldRefuseItsCallers",
 		"IsOwnedByOperator",
 		"InjectedPodsAreFailing",
+		"IsUnschedulable",
 		"UpdateIsPending",
 		"NeverFitsItsDisruptionBudget",
 		"NeverFitsABudget",
@@ -673,6 +674,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonWaitingForCapacity, byCluster, "Pod cart-1 (it does not say why)"},
 				"the scheduler says very much": {newScene(runs(cart().Build(), uninjected, unschedulable(strings.Repeat("ä", 300)))),
 					rollout.ReasonWaitingForCapacity, byCluster, "(" + strings.Repeat("ä", 200) + "…)"},
+				"it is waited for as long as a restart may take": {newScene(runs(cart().Build(), uninjected, unschedulableSince(noon.Add(-10*time.Minute+time.Second), "no room"))),
+					rollout.ReasonWaitingForCapacity, byCluster, "Waiting until there is room"},
 				"nor can the only one, which serves nobody": {newScene(runs(cart().Replicas(1).Build(), unschedulable("0/3 nodes are available."))),
 					rollout.ReasonWaitingForCapacity, byCluster, "correct what the template asks for"},
 				"nor one of a DaemonSet": {newScene(runs(builder.DaemonSet("shop", "log").CreatedAt(yesterday).RolledOut(2).Build(), uninjected, unschedulable("0/3 nodes are available."))),
@@ -691,6 +694,17 @@ func TestChecks(t *testing.T) {
 				"one that is on its way out":   newScene(builder.Node("north", false), builder.Node("south", true), runs(cart().Build(), on("north"), func(b *builder.PodBuilder) { on("south")(b); b.Terminating(noon) })),
 				"a Pod fails outside the mesh": newScene(builder.Node("north", false), runs(cart().Build(), on("north"), broken)),
 				"nothing is known of nodes":    newScene(runs(cart().Build(), on("north"))),
+			},
+		},
+		"IsUnschedulable": {
+			map[string]speaks{
+				"a Pod has waited for as long as a restart may take": {newScene(runs(cart().Build(), uninjected, unschedulableSince(noon.Add(-10*time.Minute), "no room"))),
+					rollout.ReasonWaitingForCapacity, byOwner, "for longer than 10m0s. Correct what the template asks for"},
+				"that is told before what only waits": {newScene(builder.Reporting("mesh"), runs(cart().Build(), uninjected, unschedulableSince(yesterday, "no room"))),
+					rollout.ReasonWaitingForCapacity, byOwner, "no room"},
+			},
+			map[string]*scene{
+				"another's Pod has": newScene(outside(cart(), 3), runs(deployment("shop", "web").Labelled("sidecar.istio.io/inject", "false").Build(), unschedulableSince(yesterday, "no room"))),
 			},
 		},
 		"EvictionWaitsForItsPods": {

@@ -274,9 +274,13 @@ func sidecar(revision string) mesh.Observation {
 // broken is a Pod without a sidecar that cannot become ready.
 func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
 
-// unschedulable is a Pod without a sidecar for which the scheduler finds no node.
+// unschedulable is a Pod without a sidecar for which the scheduler has found no node for five minutes.
 func unschedulable(message string) func(*builder.PodBuilder) {
-	return func(b *builder.PodBuilder) { b.CreatedAt(yesterday).Unschedulable(message) }
+	return unschedulableSince(noon.Add(-5*time.Minute), message)
+}
+
+func unschedulableSince(created time.Time, message string) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(created).Unschedulable(message) }
 }
 
 // on is a ready Pod without a sidecar on a node.
