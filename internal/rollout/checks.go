@@ -37,27 +37,26 @@ func (s *situation) decided() string {
 type check struct {
 	name string
 	ask  func(*situation) *hold
-	// also is when it is asked beside before a restart.
-	also moments
+	occasions
 }
 
-// moments are when a check is asked.
-type moments uint8
+// occasions are when a check is asked beside before a restart, and of whom it is not.
+type occasions uint8
 
 const (
 	// whenComplete: about what is complete as well. A restart that failed is told of even where its Pods have
 	// come into the mesh.
-	whenComplete moments = 1 << iota
+	whenComplete occasions = 1 << iota
 	// beforeEviction: before every further eviction, whatever is on its way: what somebody has said since, and
 	// whether injection still works.
 	beforeEviction
 	// betweenRounds: when all that was evicted is back. What they look at moves while it is not.
 	betweenRounds
-	// ofCallers: about those whom another workload would refuse in the mesh. What somebody must end keeps them
-	// out, and that workload waits for nothing.
-	ofCallers
 	// asRisk: for a person who may restart the workload instead.
 	asRisk
+	// notOfCallers: not about those whom another workload would refuse in the mesh. Any other hold that somebody
+	// must end keeps them out, and that workload waits for nothing; this one keeps all of them where they are.
+	notOfCallers
 )
 
 // checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
@@ -68,50 +67,50 @@ const (
 func checks() []check {
 	return []check{
 		{"NamespaceIsTerminating", namespaceIsTerminating, whenComplete | beforeEviction},
-		{"RecordIsUnknown", recordIsUnknown, whenComplete | ofCallers},
-		{"LastRestartFailed", lastRestartFailed, whenComplete | ofCallers},
-		{"IsNotSelected", isNotSelected, beforeEviction | ofCallers},
-		{"IsOptedOut", isOptedOut, beforeEviction | ofCallers},
-		{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk, ofCallers},
-		{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid, ofCallers},
-		{"FindingIsNotRemediated", findingIsNotRemediated, beforeEviction | ofCallers},
+		{"RecordIsUnknown", recordIsUnknown, whenComplete},
+		{"LastRestartFailed", lastRestartFailed, whenComplete},
+		{"IsNotSelected", isNotSelected, beforeEviction},
+		{"IsOptedOut", isOptedOut, beforeEviction},
+		{"AcceptsWhatIsNoRisk", acceptsWhatIsNoRisk, 0},
+		{"FirstAnnotationIsInvalid", firstAnnotationIsInvalid, 0},
+		{"FindingIsNotRemediated", findingIsNotRemediated, beforeEviction},
 		{"IsAJob", isAJob, 0},
-		{"NobodyRecreatesIt", nobodyRecreatesIt, ofCallers},
+		{"NobodyRecreatesIt", nobodyRecreatesIt, 0},
 		{"HasNotBeenRead", hasNotBeenRead, 0},
-		{"TemplateIsUnknown", templateIsUnknown, ofCallers},
+		{"TemplateIsUnknown", templateIsUnknown, 0},
 		{"IsScaledToZero", isScaledToZero, beforeEviction},
-		{"IsPaused", isPaused, beforeEviction | ofCallers},
-		{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor, beforeEviction | ofCallers},
-		{"NoPodCanBeCreated", noPodCanBeCreated, beforeEviction | ofCallers},
-		{"EvictionIsDisabled", evictionIsDisabled, beforeEviction | ofCallers},
-		{"TemplateIsLent", templateIsLent, ofCallers},
-		{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn, betweenRounds | ofCallers},
+		{"IsPaused", isPaused, beforeEviction},
+		{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor, beforeEviction},
+		{"NoPodCanBeCreated", noPodCanBeCreated, beforeEviction},
+		{"EvictionIsDisabled", evictionIsDisabled, beforeEviction},
+		{"TemplateIsLent", templateIsLent, 0},
+		{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn, betweenRounds},
 		{"AnotherRestartIsAskedFor", anotherRestartIsAskedFor, 0},
-		{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods, ofCallers},
-		{"ArgoWaitsForItsPods", argoWaitsForItsPods, ofCallers},
-		{"OwnerRolledItBack", ownerRolledItBack, ofCallers},
-		{"CauseWasTriedAlready", causeWasTriedAlready, ofCallers},
+		{"StatefulSetWaitsForItsPods", statefulSetWaitsForItsPods, 0},
+		{"ArgoWaitsForItsPods", argoWaitsForItsPods, 0},
+		{"OwnerRolledItBack", ownerRolledItBack, 0},
+		{"CauseWasTriedAlready", causeWasTriedAlready, 0},
 		{"PolicyCannotBeUsed", policyCannotBeUsed, beforeEviction},
-		{"WouldCauseDowntime", wouldCauseDowntime, betweenRounds | ofCallers | asRisk},
-		{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers), 0},
-		{"IsOwnedByOperator", isOwnedByOperator, beforeEviction | ofCallers | asRisk},
-		{"InjectedPodsAreFailing", injectedPodsAreFailing, beforeEviction | ofCallers | asRisk},
-		{"IsUnschedulable", unlessItEnds(capacityIsMissing), ofCallers},
-		{"UpdateIsPending", updateIsPending, betweenRounds | ofCallers | asRisk},
-		{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget), ofCallers},
-		{"NeverFitsABudget", neverFitsABudget, betweenRounds | ofCallers},
-		{"PolicyOnlyReports", policyOnlyReports, beforeEviction},
+		{"WouldCauseDowntime", wouldCauseDowntime, betweenRounds | asRisk},
+		{"WouldRefuseItsCallers", unlessItEnds(wouldRefuseItsCallers), notOfCallers},
+		{"IsOwnedByOperator", isOwnedByOperator, beforeEviction | asRisk},
+		{"InjectedPodsAreFailing", injectedPodsAreFailing, beforeEviction | asRisk},
+		{"IsUnschedulable", unlessItEnds(capacityIsMissing), 0},
+		{"UpdateIsPending", updateIsPending, betweenRounds | asRisk},
+		{"NeverFitsItsDisruptionBudget", unlessItEnds(exceedsDisruptionBudget), 0},
+		{"NeverFitsABudget", neverFitsABudget, betweenRounds},
+		{"PolicyOnlyReports", policyOnlyReports, beforeEviction | notOfCallers},
 		{"PictureIsOld", pictureIsOld, 0},
-		{"ClusterHasNotBeenRead", clusterHasNotBeenRead, beforeEviction},
-		{"RedButtonIsPressed", redButtonIsPressed, beforeEviction},
-		{"GuardIsNotProven", guardIsNotProven, beforeEviction},
+		{"ClusterHasNotBeenRead", clusterHasNotBeenRead, beforeEviction | notOfCallers},
+		{"RedButtonIsPressed", redButtonIsPressed, beforeEviction | notOfCallers},
+		{"GuardIsNotProven", guardIsNotProven, beforeEviction | notOfCallers},
 		{"WindowIsClosed", windowIsClosed, 0},
-		{"FirstWorkloadsFailed", firstWorkloadsFailed, ofCallers},
-		{"BreakerIsOpen", breakerIsOpen, ofCallers},
+		{"FirstWorkloadsFailed", firstWorkloadsFailed, 0},
+		{"BreakerIsOpen", breakerIsOpen, 0},
 		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction},
 		{"IsSettling", isSettling, beforeEviction},
-		{"WaitsForItsCallers", wouldRefuseItsCallers, betweenRounds | asRisk},
-		{"DryRunCheckSaysNo", dryRunCheckSaysNo, beforeEviction | ofCallers},
+		{"WaitsForItsCallers", wouldRefuseItsCallers, betweenRounds | asRisk | notOfCallers},
+		{"DryRunCheckSaysNo", dryRunCheckSaysNo, beforeEviction},
 		{"CapacityIsMissing", capacityIsMissing, betweenRounds},
 		{"EvictionWaitsForItsPods", evictionWaitsForItsPods, 0},
 		{"ExceedsDisruptionBudget", exceedsDisruptionBudget, betweenRounds | asRisk},
@@ -127,11 +126,11 @@ var checksBesideOthers = []check{
 	{"LeavesNoRoom", leavesNoRoom, 0},
 }
 
-// checksAlso are those that are asked at one of the moments, in their order.
-func (p *pass) checksAlso(at moments) iter.Seq[check] {
+// checksAlso are those that are asked on one of the occasions as well, in their order.
+func (p *pass) checksAlso(at occasions) iter.Seq[check] {
 	return func(yield func(check) bool) {
 		for _, check := range p.checks {
-			if check.also&at != 0 && !yield(check) {
+			if check.occasions&at != 0 && !yield(check) {
 				return
 			}
 		}

@@ -127,6 +127,25 @@ func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
 	}
 }
 
+// What keeps everybody where they are is no reason to accept a risk: when it ends, the others come.
+func TestCallersAreNotKeptOutByWhatHoldsEverybody(t *testing.T) {
+	cartIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
+	if err := unstructured.SetNestedStringMap(cartIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
+		t.Fatal(err)
+	}
+	objects := []any{cartIsStrict, outside(cart(), 3), outside(deployment("shop", "web"), 3)}
+	for want, scene := range map[rollout.Reason]*scene{
+		rollout.ReasonReportMode:   newScene(builder.Reporting("mesh"), objects),
+		rollout.ReasonStopped:      newScene(objects).when(func(in *rollout.Input) { in.Stopped = true }),
+		rollout.ReasonGuardMissing: newScene(objects).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }),
+		rollout.ReasonNotReadYet:   newScene(objects).notRead("Rollout", "forbidden"),
+	} {
+		if got := verdicts(scene.decide())["Deployment shop/cart"]; got.Reason != want {
+			t.Errorf("the reason is %s, want %s: %s", got.Reason, want, got.Message)
+		}
+	}
+}
+
 // strictIn has every workload of a namespace take mutual TLS only.
 func strictIn(namespace string) *unstructured.Unstructured {
 	return builder.PeerAuthentication(namespace, "default", "STRICT")
@@ -190,6 +209,8 @@ func TestChecks(t *testing.T) {
 	}{
 		"NamespaceIsTerminating": {
 			map[string]speaks{
+				"one in which all is in the mesh and a restart has failed": {newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), runs(recorded(cart(), ended(v1alpha1.ResultFailed)).Build(), crashing, crashing, crashing)),
+					rollout.ReasonNamespaceTerminating, byCluster, "is being deleted"},
 				"a namespace that is being deleted": {newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), outside(cart(), 3)),
 					rollout.ReasonNamespaceTerminating, byCluster, "is being deleted"},
 			},

@@ -179,11 +179,11 @@ func (s *situation) evictionsHeld(moving bool) *hold {
 		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
 			message: "No MeshPolicy governs the namespace any more."}
 	}
-	asked := beforeEviction
+	occasions := beforeEviction
 	if !moving {
-		asked |= betweenRounds
+		occasions |= betweenRounds
 	}
-	for check := range s.pass.checksAlso(asked) {
+	for check := range s.pass.checksAlso(occasions) {
 		if spoken := check.ask(s); spoken != nil {
 			return spoken
 		}

@@ -162,7 +162,7 @@ func (s *scene) input() rollout.Input {
 	s.Policies = nil
 	for _, policy := range s.policies {
 		ready, err := rollout.NewPolicy(policy)
-		if err != nil {
+		if ready == nil { // others cannot be used, and govern all the same
 			panic(err)
 		}
 		s.Policies = append(s.Policies, ready)

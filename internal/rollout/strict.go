@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -86,12 +87,13 @@ func (s *situation) isKeptOut() bool {
 	if s.workload.Record.InFlight() {
 		return false
 	}
-	for check := range s.pass.checksAlso(ofCallers) {
-		if spoken := check.ask(s); spoken != nil && spoken.needsSomebody() {
-			return true
+	return slices.ContainsFunc(s.pass.checks, func(check check) bool {
+		if check.occasions&notOfCallers != 0 {
+			return false
 		}
-	}
-	return false
+		spoken := check.ask(s)
+		return spoken != nil && spoken.needsSomebody()
+	})
 }
 
 // callers counts those under the workload's policy once, and only where somebody would refuse them.

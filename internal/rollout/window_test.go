@@ -126,7 +126,7 @@ func TestWindowThatCannotBeReadIsNamedWithItsCure(t *testing.T) {
 func TestNothingIsRestartedUnderAPolicyThatCannotBeUsed(t *testing.T) {
 	s := newScene(outside(cart(), 3))
 	in := s.input()
-	broken, err := rollout.NewPolicy(builder.Enforcing("frozen").Priority(1).Window(deny, "60 0 * * *", 60, "").Build())
+	broken, err := rollout.NewPolicy(unusable().Priority(1).Build())
 	if err == nil {
 		t.Fatal("the schedule was read")
 	}
@@ -353,4 +353,9 @@ func TestEvictionsAreReckonedByWhatTheyTakeAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unusable is a policy with a window that cannot be read.
+func unusable() *builder.PolicyBuilder {
+	return builder.Enforcing("frozen").Unbounded().Window(deny, "60 0 * * *", 60, "")
 }
