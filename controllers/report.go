@@ -104,6 +104,11 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 		worth[namespace.Name] = true
 		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
 	}
+	for _, namespace := range plan.Namespaces {
+		if namespace.Policy == nil && slices.ContainsFunc(namespace.Restarted, func(workload *inventory.Workload) bool { return workload.Record.InFlight() }) {
+			worth[namespace.Name] = true // it tells whose budgets these count against
+		}
+	}
 	for namespace, report := range existing {
 		if !worth[namespace] && report.DeletionTimestamp == nil {
 			putOff(r.deleteReport(ctx, report))

@@ -172,22 +172,30 @@ func TestReportThatSomebodyOverwritesIsPutRight(t *testing.T) {
 func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	w := apiServer(t)
 	r := newReporting(w.operator)
-	ungoverned, leaving, empty, forgotten, stays := w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t)
+	ungoverned, restarting, leaving, empty, forgotten, stays := w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t)
 	var plans []*rollout.NamespacePlan
-	for _, namespace := range []string{ungoverned, leaving, empty, forgotten, stays} {
+	for _, namespace := range []string{ungoverned, restarting, leaving, empty, forgotten, stays} {
 		plans = append(plans, in(namespace, planned(1, paused)))
 	}
 	r.of(t, plans...)
 	without := in(ungoverned, planned(1, inProgress))
 	without.Policy = nil
+	// What is in flight there counts against the policy that its report tells of.
+	goesOn := restarted(in(restarting, planned(1, inProgress)), "")
+	goesOn.Policy = nil
 	terminating := in(leaving, planned(1, paused))
 	terminating.Terminating = true
 	r.clock.pass(time.Second)
-	r.of(t, without, terminating, in(empty, planned(0)), in(stays, planned(1, paused)))
-	for namespace, want := range map[string]bool{ungoverned: false, leaving: false, empty: false, forgotten: false, stays: true} {
+	r.of(t, without, goesOn, terminating, in(empty, planned(0)), in(stays, planned(1, paused)))
+	for namespace, want := range map[string]bool{ungoverned: false, restarting: true, leaving: false, empty: false, forgotten: false, stays: true} {
 		if there := reportIn(t, w.admin, namespace) != nil; there != want {
 			t.Errorf("%s has a report: %t, want %t", namespace, there, want)
 		}
+	}
+	r.clock.pass(time.Second)
+	r.of(t, in(stays, planned(1, paused)))
+	if reportIn(t, w.admin, restarting) != nil {
+		t.Error("a namespace that nobody governs has a report when its last restart has ended")
 	}
 	// One that is governed again gets a report again.
 	r.clock.pass(time.Second)

@@ -59,6 +59,7 @@ type Reconciler struct {
 type unanswered struct {
 	object *inventory.Object
 	record inventory.Record
+	policy string
 	at     time.Time
 }
 
@@ -277,7 +278,7 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 	switch {
 	case became == writtenRefused || err != nil:
 		if became == writtenStale {
-			r.findOut(verdict)
+			r.findOut(verdict, policy)
 		}
 		r.failed.failed(uid, r.now(), lastRetry)
 		return gather, err
@@ -290,11 +291,15 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 }
 
 // findOut has the next pass find out what became of a write.
-func (r *Reconciler) findOut(verdict *rollout.Verdict) {
+func (r *Reconciler) findOut(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
 	if r.unanswered == nil {
 		r.unanswered = map[types.UID]unanswered{}
 	}
-	r.unanswered[verdict.Workload.Object.UID] = unanswered{verdict.Workload.Object, verdict.Record, r.now()}
+	lost := unanswered{object: verdict.Workload.Object, record: verdict.Record, at: r.now()}
+	if policy != nil {
+		lost.policy = policy.Name
+	}
+	r.unanswered[lost.object.UID] = lost
 }
 
 // readUnanswered finds out what became of the writes that had no answer. An error says that it is not known.
@@ -308,7 +313,7 @@ func (r *Reconciler) readUnanswered(ctx context.Context) error {
 				return err
 			}
 			if write.record.InFlight() && record == write.record.String() {
-				r.started.remember(uid, write.record, r.now())
+				r.started.remember(uid, write.record, write.policy, r.now())
 			}
 		}
 		delete(r.unanswered, uid)
@@ -332,7 +337,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 		return became, err
 	}
 	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "cause", verdict.Record.Cause)
-	r.started.remember(object.UID, verdict.Record, r.now())
+	r.started.remember(object.UID, verdict.Record, policy.Name, r.now())
 	restartsStarted.WithLabelValues(string(verdict.Workload.Finding)).Inc()
 	r.announcer.Started(verdict, policy)
 	return writtenDone, nil
@@ -366,17 +371,15 @@ const startsAreKept = 24 * time.Hour
 // starts remembers when and for which cause each workload was restarted last. It is a second line only: what
 // counts is written on the workload. Its zero value is ready for use.
 type starts struct {
-	known map[types.UID]inventory.Record
+	known map[types.UID]rollout.Start
 }
 
-func (s *starts) remember(uid types.UID, record inventory.Record, now time.Time) {
+func (s *starts) remember(uid types.UID, record inventory.Record, policy string, now time.Time) {
 	if s.known == nil {
-		s.known = map[types.UID]inventory.Record{}
+		s.known = map[types.UID]rollout.Start{}
 	}
-	maps.DeleteFunc(s.known, func(_ types.UID, old inventory.Record) bool { return now.Sub(old.Start) > startsAreKept })
-	s.known[uid] = record
+	maps.DeleteFunc(s.known, func(_ types.UID, old rollout.Start) bool { return now.Sub(old.At) > startsAreKept })
+	s.known[uid] = rollout.Start{Cause: record.Cause, At: record.Start, Replicas: record.Replicas, Policy: policy}
 }
 
-func (s *starts) last(uid types.UID) rollout.Start {
-	return rollout.Start{Cause: s.known[uid].Cause, At: s.known[uid].Start, Replicas: s.known[uid].Replicas}
-}
+func (s *starts) last(uid types.UID) rollout.Start { return s.known[uid] }

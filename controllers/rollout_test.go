@@ -208,6 +208,9 @@ func TestPassChecksAndThenRestarts(t *testing.T) {
 		if report := reportIn(t, s.client, "a"); report == nil || report.Status.Workloads[0].Action != v1alpha1.ActionInFlight {
 			t.Errorf("the report is %+v", report)
 		}
+		if got := s.started.last(builder.Deployment("a", "web").Build().UID); got.Policy != "production" {
+			t.Errorf("the restart is remembered as begun under %q", got.Policy)
+		}
 	})
 }
 
@@ -444,8 +447,8 @@ func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
 		if err := s.pass(t, 1); err != nil {
 			t.Error(err)
 		}
-		if got := s.started.last(uid).Cause; got != begun.Cause || got == "" || len(s.unanswered) > 0 {
-			t.Errorf("it is remembered as started for %q, and %d are not answered", got, len(s.unanswered))
+		if got := s.started.last(uid); got.Cause != begun.Cause || got.Cause == "" || got.Policy != "production" || len(s.unanswered) > 0 {
+			t.Errorf("it is remembered as started for %q under %q, and %d are not answered", got.Cause, got.Policy, len(s.unanswered))
 		}
 		if diff := cmp.Diff([]string{"c/web"}, s.wrote()); diff != "" {
 			t.Errorf("writes when it is known (-want +got):\n%s", diff)

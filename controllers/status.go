@@ -269,6 +269,10 @@ func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart
 	told := map[string]bool{}
 	for i := range rows {
 		told[rows[i].Cause] = true
+		rows[i].Policy = plan.Policy.Name
+		if at := slices.IndexFunc(before, func(row v1alpha1.RecentRestart) bool { return row.Cause == rows[i].Cause }); at >= 0 {
+			rows[i].Policy = before[at].Policy
+		}
 	}
 	for i := range before {
 		row := before[i]

@@ -377,15 +377,17 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	want := []v1alpha1.RecentRestart{
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
-			Cause:             begun.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-2 * time.Hour)),
+			Cause:             begun.Cause, Policy: "former", Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-2 * time.Hour)),
 		},
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
-			Cause:             over.Cause, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
+			Cause:             over.Cause, Policy: plan.Policy.Name, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
 			EndTime: new(metav1.NewTime(noon.Add(-time.Minute))), Result: v1alpha1.ResultFailed, Message: "It crashed.",
 		},
 	}
-	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
+	// Another policy governed the namespace when the first of them was told of.
+	before := v1alpha1.MeshReportStatus{Recent: []v1alpha1.RecentRestart{{Cause: begun.Cause, Policy: "former"}}}
+	got := reportStatus(plan, before, 1, noon)
 	if diff := cmp.Diff(want, got.Recent); diff != "" {
 		t.Errorf("recent restarts (-want +got):\n%s", diff)
 	}

@@ -233,6 +233,12 @@ type RecentRestart struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Cause string `json:"cause,omitempty"`
+	// policy is the MeshPolicy under which it was made, whose budgets it counts against until it ends, whatever
+	// governs the namespace now; unset where that is not known.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Policy string `json:"policy,omitempty"`
 	// method is how it was made; unset where that is not known.
 	// +optional
 	Method RestartMethod `json:"method,omitempty"`

@@ -96,8 +96,7 @@ func (l *ledger) open(policy *Policy, namespace *inventory.Namespace) {
 	l.policies[policy].base.pods += own.pods
 }
 
-// take counts a workload that is in flight or begins to be. Where no policy governs its namespace
-// any more it counts against nobody, as nothing else starts there.
+// take counts a workload that is in flight or begins to be, against the policy that governs its namespace now.
 func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
 	l.inFlight[s.namespace.Name] = append(l.inFlight[s.namespace.Name], s.workload)
 	if s.policy == nil {
@@ -106,6 +105,16 @@ func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
 	pods := s.atOnce(by)
 	l.policies[s.policy].used.add(s.workload, pods)
 	l.namespaces[s.namespace.Name].used.add(s.workload, pods)
+}
+
+// takeUnder counts a workload in flight against the policy as well under which its restart was begun, where
+// another one governs its namespace now, or none: a policy that is edited has no more room than before.
+func (l *ledger) takeUnder(name string, s *situation) {
+	for policy, account := range l.policies {
+		if policy.Name == name && policy != s.policy {
+			account.used.add(s.workload, s.atOnce(s.workload.Record.Method))
+		}
+	}
 }
 
 // giveBack takes out a workload whose failed restart has kept its place, and reports whether there is one: it does

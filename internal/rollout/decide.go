@@ -108,6 +108,7 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 			verdict, ours := inFlight(s, timeout), n.counts(workload)
 			if ours && n.countsAsInFlight(in, &verdict, timeout) {
 				p.ledger.take(s, workload.Record.Method)
+				p.ledger.takeUnder(n.begunUnder(in, workload), s)
 			}
 			if verdict.Step == StepFinish {
 				p.breakers.count(s, &verdict.Record)

@@ -39,13 +39,28 @@ func (n *NamespacePlan) isKnown(in *Input, workload *inventory.Workload) (known,
 	if in.TookOver.IsZero() {
 		return true, false
 	}
-	row := n.row(in, func(row *v1alpha1.RecentRestart) bool {
-		return row.Cause == record.Cause && row.StartTime.Unix() == record.Start.Unix()
-	})
-	if row != nil {
+	if row := n.rowOf(in, record); row != nil {
 		return row.Result == "" || !record.InFlight(), true
 	}
 	return in.started(workload.Object.UID).Cause == record.Cause, false
+}
+
+// begunUnder is the name of the policy under which Fullmesh began a restart; empty where that is not known.
+func (n *NamespacePlan) begunUnder(in *Input, workload *inventory.Workload) string {
+	if begun := in.started(workload.Object.UID); begun.Cause == workload.Record.Cause {
+		return begun.Policy
+	}
+	if row := n.rowOf(in, workload.Record); row != nil {
+		return row.Policy
+	}
+	return ""
+}
+
+// rowOf is what the report tells of a restart; nil where it does not.
+func (n *NamespacePlan) rowOf(in *Input, record *inventory.Record) *v1alpha1.RecentRestart {
+	return n.row(in, func(row *v1alpha1.RecentRestart) bool {
+		return row.Cause == record.Cause && row.StartTime.Unix() == record.Start.Unix()
+	})
 }
 
 // row is the first row of the report that is asked for; nil where there is none.

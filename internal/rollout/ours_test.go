@@ -109,3 +109,44 @@ func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T
 		})
 	}
 }
+
+// What a policy has begun counts against its budgets until it ends, also where it does not govern the namespace any
+// more.
+func TestARestartCountsUnderThePolicyThatBeganIt(t *testing.T) {
+	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-time.Minute))
+	record.Replicas, record.Ready = 3, 3
+	restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String())
+	other := builder.Enforcing("other").Budget(v1alpha1.BudgetScopePolicy, 5, nil)
+	for name, test := range map[string]struct {
+		governedBy      *builder.PolicyBuilder
+		begun, reported string
+		waits           bool
+	}{
+		"nobody governs it, this process began it":      {nil, "mesh", "", true},
+		"nobody governs it, the report tells":           {nil, "", "mesh", true},
+		"nobody governs it, and nobody knows who began": {nil, "", "", false},
+		"another governs it, this process began it":     {other, "mesh", "other", true},
+		"another governs it, the report tells":          {other, "", "mesh", true},
+		"another governs it and began it":               {other, "other", "other", false},
+		"one that is gone began it":                     {other, "gone", "gone", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Over("team", "bank"), outside(restarting, 3),
+				builder.Namespace("bank").Labelled("istio-injection", "enabled", "team", "bank").CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
+			if test.governedBy != nil {
+				s.policies = append(s.policies, test.governedBy.Build())
+			}
+			s.TookOver = noon.Add(-time.Hour)
+			s.Started = func(uid types.UID) rollout.Start {
+				if uid == cartCause().UID && test.begun != "" {
+					return rollout.Start{Cause: record.Cause, Policy: test.begun}
+				}
+				return rollout.Start{}
+			}
+			plan := s.when(remembersRows(v1alpha1.RecentRestart{Cause: record.Cause, StartTime: metav1.NewTime(record.Start), Policy: test.reported})).decide()
+			if got := verdicts(plan)["Deployment bank/pay"]; (got.Reason == rollout.ReasonBudgetUsedUp) != test.waits {
+				t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}

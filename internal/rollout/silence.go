@@ -15,6 +15,8 @@ type Start struct {
 	At    time.Time
 	// Replicas is how many Pods it asked for then.
 	Replicas int
+	// Policy under which it was begun, by its name.
+	Policy string
 }
 
 // A Pod that comes up within heardFor after its workload was restarted is heard of in other namespaces,

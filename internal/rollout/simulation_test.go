@@ -874,6 +874,7 @@ func recent(before *v1alpha1.MeshReportStatus, namespace *rollout.NamespacePlan)
 				WorkloadReference: v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name},
 				Cause:             workload.Record.Cause,
 				StartTime:         metav1.NewTime(workload.Record.Start),
+				Policy:            namespace.Policy.Name,
 			})
 		}
 	}
@@ -932,7 +933,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 			return false
 		}
 		s.mayStart(namespace, verdict)
-		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start, Replicas: verdict.Record.Replicas}
+		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start, Replicas: verdict.Record.Replicas, Policy: namespace.Policy.Name}
 		if verdict.Method == v1alpha1.MethodEviction {
 			s.note("begin to evict Pods of %s", a)
 			a.disturbed = wasDown(a, verdict.Workload)

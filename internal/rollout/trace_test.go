@@ -95,15 +95,23 @@ func TestTraceNamesRisksThatWereNotComeTo(t *testing.T) {
 	for name, test := range map[string]struct {
 		scene *scene
 		want  []rollout.Reason
+		key   mesh.Key // of cart when unset
 	}{
-		"the downtime":              {newScene(outside(optedOut(), 3)), []rollout.Reason{rollout.ReasonWouldCauseDowntime}},
-		"its operator":              {newScene(outside(optedOut().OwnedBy(db().Build()), 3)), []rollout.Reason{rollout.ReasonOwnedByOperator}},
-		"none":                      {newScene(outside(cart().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled), 3)), nil},
-		"none of them, ungoverned":  {newScene(outside(cart().Recreate(), 3), builder.Enforcing("mesh").Over("team", "another")), nil},
-		"a budget that allows none": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3), builder.Reporting("mesh")), []rollout.Reason{rollout.ReasonExceedsDisruptionBudget}},
+		"the downtime":                 {newScene(outside(optedOut(), 3)), []rollout.Reason{rollout.ReasonWouldCauseDowntime}, mesh.Key{}},
+		"its operator":                 {newScene(outside(optedOut().OwnedBy(db().Build()), 3)), []rollout.Reason{rollout.ReasonOwnedByOperator}, mesh.Key{}},
+		"Pods that crash already":      {newScene(runs(cart().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled).Build(), uninjected, uninjected, crashing)), []rollout.Reason{rollout.ReasonInjectedPodsFailing}, mesh.Key{}},
+		"an update that is pending":    {newScene(outside(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 1 }), 3), builder.Reporting("mesh")), []rollout.Reason{rollout.ReasonUpdatePending}, mesh.Key{Group: "apps", Kind: "StatefulSet", Namespace: "shop", Name: "db"}},
+		"callers that it would refuse": {newScene(strictIn("shop"), outside(cart().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled), 3), outside(deployment("shop", "web"), 3)), []rollout.Reason{rollout.ReasonStrictMTLS}, mesh.Key{}},
+		"none":                         {newScene(outside(cart().Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled), 3)), nil, mesh.Key{}},
+		"none of them, ungoverned":     {newScene(outside(cart().Recreate(), 3), builder.Enforcing("mesh").Over("team", "another")), nil, mesh.Key{}},
+		"a budget that allows none":    {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3), builder.Reporting("mesh")), []rollout.Reason{rollout.ReasonExceedsDisruptionBudget}, mesh.Key{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trace, found := rollout.Explain(test.scene.input(), cartKey)
+			key := test.key
+			if key == (mesh.Key{}) {
+				key = cartKey
+			}
+			trace, found := rollout.Explain(test.scene.input(), key)
 			if !found || !slices.Equal(trace.Risks, test.want) {
 				t.Errorf("the risks are %v, want %v", trace.Risks, test.want)
 			}
