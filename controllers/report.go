@@ -102,7 +102,7 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 	worth := map[string]bool{}
 	for _, namespace := range r.inTurn(plan.Namespaces) {
 		worth[namespace.Name] = true
-		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name]))
+		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name], global.blind))
 	}
 	for _, namespace := range plan.Namespaces {
 		if namespace.Policy == nil && slices.ContainsFunc(namespace.Restarted, func(workload *inventory.Workload) bool { return workload.Record.InFlight() }) {
@@ -143,7 +143,7 @@ func reportKey(namespace string) client.ObjectKey {
 	return client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}
 }
 
-func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespacePlan, known *v1alpha1.MeshReport) (time.Duration, error) {
+func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespacePlan, known *v1alpha1.MeshReport, blind string) (time.Duration, error) {
 	report := newer(known, r.reports[plan.Name])
 	before := v1alpha1.MeshReportStatus{}
 	if report != nil {
@@ -151,7 +151,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 	} else {
 		report = &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: plan.Name, Name: v1alpha1.ReportName}}
 	}
-	status := reportStatus(plan, before, report.Generation, r.now())
+	status := r.statusOf(plan, before, report.Generation, blind)
 	if equality.Semantic.DeepEqual(before, status) {
 		return 0, nil
 	}
@@ -164,7 +164,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 		if err := r.client.Create(ctx, fresh); err != nil {
 			return r.writeAgain(key, err, "creating a MeshReport")
 		}
-		status = reportStatus(plan, before, fresh.Generation, r.now())
+		status = r.statusOf(plan, before, fresh.Generation, blind)
 	}
 	fresh.Status = status
 	if err := r.client.Status().Update(ctx, fresh); err != nil {
@@ -176,6 +176,18 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 	r.failed.succeeded(key)
 	r.announceHolds(plan, before)
 	return 0, nil
+}
+
+// statusOf is what is to be reported of a namespace: while the cluster cannot be watched, nothing that was seen is
+// held to be so.
+func (r *reporter) statusOf(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, blind string) v1alpha1.MeshReportStatus {
+	status := reportStatus(plan, before, generation, r.now())
+	if blind != "" {
+		status.Conditions = nil
+		set := conditionSetter(&status.Conditions, before.Conditions, generation, r.now())
+		setUnknown(set, blind, v1alpha1.ConditionReady, v1alpha1.ConditionFullMesh, v1alpha1.ConditionSettled)
+	}
+	return status
 }
 
 // announceHolds sends an Event for every hold that somebody must end and that was not reported

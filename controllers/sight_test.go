@@ -114,9 +114,19 @@ func TestNothingIsRestartedWithoutSight(t *testing.T) {
 		if got := strings.Join(inShort(policy.Status.Conditions), " "); got != "FullMesh=Unknown/NotObserved Ready=Unknown/NotObserved RestartsAllowed=Unknown/NotObserved" {
 			t.Errorf("The policy says %s", got)
 		}
+		if got := strings.Join(inShort(reportIn(t, s.client, "shop").Status.Conditions), " "); got != "FullMesh=Unknown/NotObserved Ready=Unknown/NotObserved Settled=Unknown/NotObserved" {
+			t.Errorf("The report says %s", got)
+		}
 		request(t.Context(), t, s.sight, watchPods, 200)
 		if err := s.pass(t, 3); err != nil || len(s.wrote()) != 1 {
 			t.Errorf("it does not go on, or %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := s.pass(t, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(inShort(reportIn(t, s.client, "shop").Status.Conditions), " "); strings.Contains(got, "Unknown") {
+			t.Errorf("The report says %s", got)
 		}
 	})
 }

@@ -56,6 +56,13 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 	return status
 }
 
+// setUnknown says of conditions that they are not known while the cluster cannot be watched.
+func setUnknown(set setCondition, blind string, conditions ...string) {
+	for _, condition := range conditions {
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, fmt.Sprintf("It is not known how things are now: %s.", blind))
+	}
+}
+
 // policyState is what the status of a policy is made of.
 type policyState struct {
 	standing  rollout.Standing
@@ -101,10 +108,7 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 		return status
 	}
 	if state.blind != "" {
-		message := fmt.Sprintf("It is not known how things are now: %s.", state.blind)
-		set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
-		set(v1alpha1.ConditionFullMesh, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
-		set(v1alpha1.ConditionRestartsAllowed, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, message)
+		setUnknown(set, state.blind, v1alpha1.ConditionReady, v1alpha1.ConditionFullMesh, v1alpha1.ConditionRestartsAllowed)
 		return status
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")

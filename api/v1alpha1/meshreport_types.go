@@ -57,7 +57,8 @@ type MeshReportStatus struct {
 	// conditions are Ready, FullMesh and Settled, and Reconciling and Stalled while they are
 	// true.
 	//
-	// Ready is True (Observed) when this status is about what was seen last.
+	// Ready is True (Observed) when this status is about what was seen last. All are Unknown (NotObserved)
+	// while the cluster cannot be watched.
 	//
 	// FullMesh is True (AllMeshed) when every eligible Pod is in the mesh, and False
 	// (InProgress, WorkloadsHeld, NoneExpected) when not; NoneExpected means that no Pod is
