@@ -172,6 +172,8 @@ type reportedNamespace struct {
 	OmittedWorkloads int `json:"omittedWorkloads"`
 
 	noneExpected bool
+	// unknown is why it is not known how things are; empty where it is.
+	unknown string
 }
 
 func newStatusDocument(policies []v1alpha1.MeshPolicy, reports []v1alpha1.MeshReport, asked string) *statusDocument {
@@ -224,6 +226,9 @@ func newReportedNamespace(report *v1alpha1.MeshReport) reportedNamespace {
 		FullMesh:     fullMesh.Status,
 		Settled:      conditionOf(status.Conditions, v1alpha1.ConditionSettled).Status,
 		noneExpected: fullMesh.Reason == v1alpha1.ReasonNoneExpected,
+	}
+	if fullMesh.Status == metav1.ConditionUnknown {
+		row.unknown = fullMesh.Message
 	}
 	if status.Pods != nil {
 		row.Pods.Eligible, row.Pods.Meshed = number(status.Pods.Eligible), number(status.Pods.Meshed)
@@ -300,6 +305,9 @@ func (d *statusDocument) print(out screen) {
 		namespace := &d.Namespaces[i]
 		total.add(&namespace.namespaceRow)
 		out.line("%s", namespace.summary())
+		if namespace.unknown != "" {
+			out.line("  That was so when it was looked at last. %s", namespace.unknown)
+		}
 		if len(namespace.Workloads) > 0 {
 			namespace.printWorkloads(out)
 			if namespace.OmittedWorkloads > 0 {

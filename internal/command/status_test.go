@@ -76,11 +76,13 @@ var (
 )
 
 func TestStatusIsPrinted(t *testing.T) {
-	policy := observedProduction(metav1.ConditionFalse, v1alpha1.ReasonInProgress, "12 of 17 Pods are in the mesh, 1 being restarted, 1 held until somebody acts.")
+	policy := observedProduction(metav1.ConditionFalse, v1alpha1.ReasonInProgress, "15 of 20 Pods are in the mesh, 1 being restarted, 1 held until somebody acts.")
 	shop := report("shop", 9, 4, heldRow, inFlightRow)
 	shop.Status.Pods.NotExpected = []v1alpha1.NotExpectedPods{{Reason: "PodLabelOptOut", Pods: 2}}
 	shop.Status.OmittedWorkloads = new(int32(1))
-	reports := []v1alpha1.MeshReport{shop, report("cart", 8, 8)}
+	unseen := report("unseen", 3, 3)
+	unseen.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFullMesh, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotObserved, Message: "It is not known how things are now: pods cannot be watched since 2026-11-23T12:00:00Z (403 Forbidden)."}}
+	reports := []v1alpha1.MeshReport{shop, report("cart", 8, 8), unseen}
 	for _, test := range []struct {
 		golden string
 		asked  string
@@ -90,6 +92,7 @@ func TestStatusIsPrinted(t *testing.T) {
 		{"status.txt", "", formatTable, 0},
 		{"status-terminal.txt", "", formatTable, 100},
 		{"status-shop.txt", "shop", formatTable, 0},
+		{"status-unseen.txt", "unseen", formatTable, 0},
 		{"status.json", "", formatJSON, 0},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
