@@ -126,7 +126,7 @@ func TestReportRemembersWhatWorkloadsNoLongerTell(t *testing.T) {
 	undone := held("undone", rollout.ReasonRolledBack, v1alpha1.ClearedByOwner)
 	plan := planned(1, held("told", rollout.ReasonRestartFailed, v1alpha1.ClearedByOwner), held("replaced", rollout.ReasonRestartReverted, v1alpha1.ClearedByOwner), undone)
 	told := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: "told", Newest: 1}, v1alpha1.MethodRolloutRestart, "", noon)
-	plan.Restarted = []*inventory.Workload{{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "told"}, Record: &told}}
+	plan.Restarted = []rollout.Restarted{{Workload: &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "told"}, Record: &told}}}
 	before := v1alpha1.MeshReportStatus{Recent: []v1alpha1.RecentRestart{
 		row("told", told.Cause, 0, ""), row("replaced", "of replaced", -1, ""), row("undone", "of undone", -2, ""),
 		row("gone", "of gone", -3, ""), row("long-gone", "of long gone", -4, v1alpha1.ResultSucceeded),

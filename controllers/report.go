@@ -105,17 +105,23 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name], global.blind))
 	}
 	for _, namespace := range plan.Namespaces {
-		if namespace.Policy == nil && slices.ContainsFunc(namespace.Restarted, func(workload *inventory.Workload) bool { return workload.Record.InFlight() }) {
-			worth[namespace.Name] = true // it tells whose budgets these count against
+		if namespace.Policy == nil && namespace.Counts {
+			worth[namespace.Name] = true // it tells against whose budgets
 		}
 	}
 	for namespace, report := range existing {
-		if !worth[namespace] && report.DeletionTimestamp == nil {
+		mayGoOn := global.unread && tellsOfWhatGoesOn(report)
+		if !worth[namespace] && !mayGoOn && report.DeletionTimestamp == nil {
 			putOff(r.deleteReport(ctx, report))
 		}
 	}
 	r.forget(worth, policies)
 	return again, errors.Join(errs...)
+}
+
+// tellsOfWhatGoesOn reports whether a report tells of a restart that has not ended.
+func tellsOfWhatGoesOn(report *v1alpha1.MeshReport) bool {
+	return slices.ContainsFunc(report.Status.Recent, func(row v1alpha1.RecentRestart) bool { return row.Result == "" })
 }
 
 // forget drops what is remembered of reports and policies that are no more.

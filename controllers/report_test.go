@@ -110,7 +110,7 @@ func restarted(plan *rollout.NamespacePlan, result v1alpha1.RestartResult) *roll
 	record := recordOf(workload, yesterday)
 	record.Result = result
 	workload.Record = &record
-	plan.Restarted = append(plan.Restarted, workload)
+	plan.Restarted = append(plan.Restarted, rollout.Restarted{Workload: workload})
 	return plan
 }
 
@@ -182,7 +182,7 @@ func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	without.Policy = nil
 	// What is in flight there counts against the policy that its report tells of.
 	goesOn := restarted(in(restarting, planned(1, inProgress)), "")
-	goesOn.Policy = nil
+	goesOn.Policy, goesOn.Counts = nil, true
 	terminating := in(leaving, planned(1, paused))
 	terminating.Terminating = true
 	r.clock.pass(time.Second)
@@ -202,6 +202,25 @@ func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	r.of(t, in(ungoverned, planned(1, paused)), in(stays, planned(1, paused)))
 	if reportIn(t, w.admin, ungoverned) == nil {
 		t.Error("a namespace that is governed again has no report")
+	}
+}
+
+// What is in flight may be of a kind that has not been read yet.
+func TestReportThatTellsOfWhatGoesOnIsKeptUntilAllIsRead(t *testing.T) {
+	w := apiServer(t)
+	r := newReporting(w.operator)
+	goesOn, over := w.namespace(t), w.namespace(t)
+	r.of(t, restarted(in(goesOn, planned(1, paused)), ""), restarted(in(over, planned(1, paused)), v1alpha1.ResultSucceeded))
+	for _, unread := range []bool{true, false} {
+		r.clock.pass(time.Second)
+		if _, err := r.Report(t.Context(), &rollout.Plan{}, nil, globalState{unread: unread}); err != nil {
+			t.Fatal(err)
+		}
+		for namespace, want := range map[string]bool{goesOn: unread, over: false} {
+			if there := reportIn(t, w.admin, namespace) != nil; there != want {
+				t.Errorf("something is unread: %t; there is a report: %t, want %t", unread, there, want)
+			}
+		}
 	}
 }
 

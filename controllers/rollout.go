@@ -47,12 +47,18 @@ type Reconciler struct {
 	evictions pastEvictions
 	// evictionDisabled says that no Pod is to be evicted.
 	evictionDisabled bool
-	// failed are the workloads of which the last write was refused or had no answer.
-	failed backOff[types.UID]
+	// failed are the writes to workloads of which the last one was refused or had no answer.
+	failed backOff[attempt]
 	// unanswered are the workloads of which it is not known what became of the last write.
 	unanswered map[types.UID]unanswered
 	// unwritten are those of which the outcome could not be written down, though nobody refused it.
 	unwritten map[types.UID]bool
+}
+
+// attempt is a write to a workload: the beginning of a restart, or its end.
+type attempt struct {
+	uid  types.UID
+	step rollout.Step
 }
 
 // unanswered is what was to be written to a workload, and when.
@@ -86,6 +92,8 @@ type globalState struct {
 	guard   rollout.Guard
 	// blind says what of the picture is no longer kept up to date; empty where all of it is.
 	blind string
+	// unread says that not every kind has been read yet.
+	unread bool
 }
 
 // Reconcile makes one pass.
@@ -113,7 +121,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if guardErr != nil {
 		log.FromContext(ctx).Error(guardErr, "The admission guard could not be tried, and nothing is restarted until it has been")
 	}
-	global := globalState{guard: r.guard.State()}
+	global := globalState{guard: r.guard.State(), unread: len(snapshot.Unread) > 0}
 	if global.stopped, err = r.stopped(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -208,28 +216,25 @@ func (r *Reconciler) stopped(ctx context.Context) (bool, error) {
 // act does what was decided. It returns how soon it wants to be called again, because the picture
 // has moved by it or for what it put off; 0 where neither is so.
 //
-// Nothing starts while it is not known what has started, nor under a policy that was taken to have more room
-// than it has: an outcome could not be written down.
+// Nothing starts while it is not known what has started, nor when the decision took something for ended that could
+// not be written down.
 func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce, known bool) (time.Duration, error) {
 	begun := r.now()
 	var again time.Duration
 	var errs []error
 	r.forgetWritten(plan)
-	full := sets.New[*rollout.Policy]()
 	for namespace, verdict := range plan.Steps() {
 		if r.now().Sub(begun) > actingAtMost {
 			return gather, errors.Join(errs...)
 		}
-		if verdict.Step == rollout.StepRestart && (!known || full.Has(namespace.Policy)) {
+		if verdict.Step == rollout.StepRestart && !known {
 			again = nextPass(again, firstRetry)
 			continue
 		}
 		uid := verdict.Workload.Object.UID
 		wasUnwritten := r.unwritten[uid]
 		wait, err := r.actOn(ctx, verdict, objectOf(namespace.Policy, policies))
-		if r.unwritten[uid] && !wasUnwritten {
-			full.Insert(namespace.Policy)
-		}
+		known = known && (wasUnwritten || !r.unwritten[uid])
 		again = nextPass(again, wait)
 		errs = append(errs, err)
 	}
@@ -268,7 +273,8 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 	change func(context.Context, *rollout.Verdict, *v1alpha1.MeshPolicy) (written, error),
 ) (time.Duration, error) {
 	uid := verdict.Workload.Object.UID
-	if wait := r.failed.wait(uid, r.now()); wait > 0 {
+	attempt := attempt{uid, verdict.Step}
+	if wait := r.failed.wait(attempt, r.now()); wait > 0 {
 		return wait, nil
 	}
 	became, err := change(ctx, verdict, policy)
@@ -280,10 +286,10 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 		if became == writtenStale {
 			r.findOut(verdict, policy)
 		}
-		r.failed.failed(uid, r.now(), lastRetry)
+		r.failed.failed(attempt, r.now(), lastRetry)
 		return gather, err
 	case became == writtenDone:
-		r.failed.succeeded(uid)
+		r.failed.succeeded(attempt)
 		return gather, nil
 	default:
 		return 0, nil

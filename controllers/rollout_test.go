@@ -405,6 +405,59 @@ func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
 	}
 }
 
+// The policy that has begun a restart has no room for another either, though it governs its namespace no more.
+func TestNothingStartsInPlaceOfWhatAnotherPolicyHasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, "b")
+		s.allow(t, 1)
+		s.take(t, builder.Namespace("b").Labelled("istio-injection", "enabled", "team", "b").CreatedAt(time.Now().Add(-24*time.Hour)).Build())
+		policy := &v1alpha1.MeshPolicy{}
+		if err := s.client.Get(t.Context(), client.ObjectKey{Name: "production"}, policy); err != nil {
+			t.Fatal(err)
+		}
+		policy.Spec.NamespaceSelector = builder.Enforcing("production").Over("team", "b").Build().Spec.NamespaceSelector
+		if err := s.client.Update(t.Context(), policy); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // in the bubble's time, after which the namespace has settled
+		_ = s.pass(t, 1)
+		s.hasEnded(t, "a")
+		for _, namespace := range s.observer.Inventory.Snapshot().Namespaces {
+			for _, workload := range namespace.Recorded {
+				s.started.remember(workload.Object.UID, *workload.Record, "production", time.Now())
+			}
+		}
+		s.onPatch = func(client.Object) error { return errors.New("no answer") }
+		for range 2 {
+			_ = s.pass(t, 1)
+		}
+		if diff := cmp.Diff([]string{"a/web"}, s.wrote()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// That the beginning of a restart had no answer keeps nobody from writing down its end.
+func TestTheEndOfARestartIsWrittenDownThoughItsBeginningHadNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, "b")
+		s.allow(t, 1)
+		_ = s.pass(t, 1)
+		ended := s.hasEnded(t, "a")
+		s.failed.failed(attempt{ended.UID, rollout.StepRestart}, s.now(), lastRetry)
+		s.onPatch = func(object client.Object) error {
+			if object.GetNamespace() == "a" {
+				return errors.New("no answer")
+			}
+			return s.restarted(object, client.RawPatch("", []byte("restart-cause")))
+		}
+		_ = s.pass(t, 1)
+		if diff := cmp.Diff([]string{"a/web"}, s.wrote()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // A restart that was made though its answer was lost counts as one that this process has begun, and nothing else starts
 // before that is known.
 func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
@@ -443,6 +496,7 @@ func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
 		}
 		begun := s.unanswered[uid].record
 		stored.Annotations[v1alpha1.LastRestartAnnotation] = begun.String()
+		stored.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation] = begun.Cause
 		reader = nil
 		if err := s.pass(t, 1); err != nil {
 			t.Error(err)

@@ -273,10 +273,6 @@ func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart
 	told := map[string]bool{}
 	for i := range rows {
 		told[rows[i].Cause] = true
-		rows[i].Policy = plan.Policy.Name
-		if at := slices.IndexFunc(before, func(row v1alpha1.RecentRestart) bool { return row.Cause == rows[i].Cause }); at >= 0 {
-			rows[i].Policy = before[at].Policy
-		}
 	}
 	for i := range before {
 		row := before[i]
@@ -321,11 +317,11 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 
 // recordedRestarts are what the workloads tell of, those that have not ended first, then the newest. Records stand in annotations, which
 // others can write: what the API server would not store, or not as it is, is left out or made to fit.
-func recordedRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
-	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload *inventory.Workload) bool {
+func recordedRestarts(recorded []rollout.Restarted) []v1alpha1.RecentRestart {
+	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload rollout.Restarted) bool {
 		return workload.Record.Start.IsZero() || !slices.Contains(results, workload.Record.Result)
 	})
-	newest := slices.SortedFunc(slices.Values(plausible), func(a, b *inventory.Workload) int {
+	newest := slices.SortedFunc(slices.Values(plausible), func(a, b rollout.Restarted) int {
 		return cmp.Or(compareEnded(a.Record.Result, b.Record.Result), b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	var rows []v1alpha1.RecentRestart
@@ -334,6 +330,7 @@ func recordedRestarts(recorded []*inventory.Workload) []v1alpha1.RecentRestart {
 		row := v1alpha1.RecentRestart{
 			WorkloadReference: reference(workload.Key),
 			Cause:             shorten(record.Cause, 253),
+			Policy:            workload.Policy,
 			Method:            record.Method,
 			StartTime:         metav1.NewTime(record.Start.Truncate(time.Second)),
 			Result:            record.Result,

@@ -320,14 +320,14 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 
 func TestReportListsAreBounded(t *testing.T) {
 	var verdicts []rollout.Verdict
-	var recorded []*inventory.Workload
+	var recorded []rollout.Restarted
 	for i := range 100 {
 		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
 		workload := outside(fmt.Sprintf("app-%03d", i))
 		// Two begin in each second.
 		record := recordOf(workload, noon.Add(time.Duration(i/2)*time.Second)).Ended(v1alpha1.ResultSucceeded, "", noon)
 		workload.Record = &record
-		recorded = append(recorded, workload)
+		recorded = append(recorded, rollout.Restarted{Workload: workload})
 	}
 	plan := planned(0, verdicts...)
 	plan.Restarted = recorded
@@ -373,7 +373,7 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	over := recordOf(ended, noon.Add(-time.Hour)).Ended(v1alpha1.ResultFailed, "It crashed.", noon.Add(-time.Minute))
 	going.Record, ended.Record = &begun, &over
 	plan := planned(1, rollout.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: rollout.ReasonRestartInProgress, Message: "Going on."})
-	plan.Restarted = []*inventory.Workload{ended, going}
+	plan.Restarted = []rollout.Restarted{{Workload: ended, Policy: "production"}, {Workload: going, Policy: "former"}}
 	want := []v1alpha1.RecentRestart{
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
@@ -381,13 +381,11 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 		},
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
-			Cause:             over.Cause, Policy: plan.Policy.Name, Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
+			Cause:             over.Cause, Policy: "production", Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
 			EndTime: new(metav1.NewTime(noon.Add(-time.Minute))), Result: v1alpha1.ResultFailed, Message: "It crashed.",
 		},
 	}
-	// Another policy governed the namespace when the first of them was told of.
-	before := v1alpha1.MeshReportStatus{Recent: []v1alpha1.RecentRestart{{Cause: begun.Cause, Policy: "former"}}}
-	got := reportStatus(plan, before, 1, noon)
+	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
 	if diff := cmp.Diff(want, got.Recent); diff != "" {
 		t.Errorf("recent restarts (-want +got):\n%s", diff)
 	}
@@ -442,10 +440,10 @@ func TestReportCountsWhatIsNotExpectedByReason(t *testing.T) {
 func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
-	forged := func(name string, record inventory.Record) *inventory.Workload {
+	forged := func(name string, record inventory.Record) rollout.Restarted {
 		workload := outside(name)
 		workload.Record = &record
-		return workload
+		return rollout.Restarted{Workload: workload, Policy: "production"}
 	}
 	odd := outside("odd")
 	odd.Key = mesh.Key{Group: strings.Repeat("g", 300), Kind: strings.Repeat("K", 300), Namespace: "shop", Name: strings.Repeat("ö", 300)}
@@ -458,7 +456,7 @@ func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	plan := planned(3, append([]rollout.Verdict{long, inProgress, due, settling}, verdicts...)...)
 	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3}
 	end := noon.Add(time.Nanosecond)
-	plan.Restarted = []*inventory.Workload{
+	plan.Restarted = []rollout.Restarted{
 		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
 		forged("bogus", inventory.Record{Cause: "1///uid/0", Start: noon, Result: "Bogus"}),
 		forged("without-start", inventory.Record{Cause: "1///uid/0"}),

@@ -51,6 +51,13 @@ type Stranded struct {
 	Scheduler string
 }
 
+func (s *Stranded) compare(other *Stranded) int {
+	if s.Node == "" && s.Created != other.Created {
+		return cmp.Compare(s.Created, other.Created)
+	}
+	return cmp.Compare(s.Pod, other.Pod)
+}
+
 // SetNode takes in a Node. What it costs does not depend on how many Pods there are, unless it is
 // cordoned or freed: then every Pod is looked at once, so that none has to be kept by its node.
 func (i *Inventory) SetNode(node *Node) {
@@ -117,7 +124,8 @@ func (g *group) strand(pod *mesh.Pod, stranded bool) {
 	g.stranded[pod] = struct{}{}
 }
 
-// countStranded finds, of those Pods for which a node is missing, the first by name of either sort.
+// countStranded finds, of those Pods for which a node is missing, the one that has waited for the longest and the
+// first by name of those whose node is cordoned.
 func (w *Workload) countStranded(g *group) {
 	for pod := range g.stranded {
 		stranded, first := &Stranded{Pod: pod.Name, Created: pod.Created}, &w.OnCordonedNode
@@ -126,7 +134,7 @@ func (w *Workload) countStranded(g *group) {
 		} else {
 			stranded.Node = pod.Node.Value()
 		}
-		if *first == nil || cmp.Less(stranded.Pod, (*first).Pod) {
+		if *first == nil || stranded.compare(*first) < 0 {
 			*first = stranded
 		}
 	}

@@ -367,7 +367,8 @@ func broughtAndNotReady(workload *inventory.Workload, pods map[*mesh.Pod]mesh.Ju
 func (o *objects) strand(workload *inventory.Workload, pod *mesh.Pod) {
 	node := pod.Node.Value()
 	switch {
-	case pod.Unschedulable != nil && (workload.Unschedulable == nil || pod.Name < workload.Unschedulable.Pod):
+	case pod.Unschedulable != nil && (workload.Unschedulable == nil || pod.Created < workload.Unschedulable.Created ||
+		pod.Created == workload.Unschedulable.Created && pod.Name < workload.Unschedulable.Pod):
 		workload.Unschedulable = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Scheduler: *pod.Unschedulable}
 	case pod.Unschedulable == nil && o.nodes[node] && (workload.OnCordonedNode == nil || pod.Name < workload.OnCordonedNode.Pod):
 		workload.OnCordonedNode = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Node: node}

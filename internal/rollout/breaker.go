@@ -149,8 +149,9 @@ func tries(status *v1alpha1.BreakerStatus, workload *inventory.Workload) bool {
 
 // isProbe reports whether a restart in flight is the probe that it says it is: by what the status of the
 // breaker says, or because this process has begun it.
-func (s *situation) isProbe(status *v1alpha1.BreakerStatus, record *inventory.Record, number int) bool {
-	return number > 0 && (tries(status, s.workload) || s.pass.started(s.workload.Object.UID).Cause == record.Cause)
+func (s *situation) isProbe(status *v1alpha1.BreakerStatus, number int) bool {
+	_, begun := s.pass.began(s.workload)
+	return number > 0 && (begun || tries(status, s.workload))
 }
 
 func (b *breaker) needsAdmin() bool { return b.open && b.probesFailed >= probesAtMost }
@@ -298,7 +299,7 @@ func (b *breakers) watch(p *pass, policy *Policy, namespace *inventory.Namespace
 }
 
 // wentWell takes in the restarts by Fullmesh that ended well: they show that an injector works.
-func (b *breakers) wentWell(restarted []*inventory.Workload, now time.Time) {
+func (b *breakers) wentWell(restarted []Restarted, now time.Time) {
 	for _, workload := range restarted {
 		record := workload.Record
 		if record.Result != v1alpha1.ResultSucceeded || record.End == nil || record.End.After(now.Add(longestSkew)) {
@@ -337,11 +338,11 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 	cause, _ := inventory.ParseCause(record.Cause)
 	switch {
 	case record.InFlight():
-		policy.fly(s.workload, s.isProbe(policy.before, record, record.Probe.Policy))
+		policy.fly(s.workload, s.isProbe(policy.before, record.Probe.Policy))
 		namespace.fly(s.workload, record.Probe.Namespace > 0)
 		b.inNamespace(s, cause.Revision).fly(s.workload, record.Probe.Injector > 0)
 		b.flying[cause.Revision]++
-		if s.isProbe(s.policy.injectors[cause.Revision], record, record.Probe.Injector) {
+		if s.isProbe(s.policy.injectors[cause.Revision], record.Probe.Injector) {
 			b.probing[cause.Revision] = s.workload
 		}
 	case record.Result == v1alpha1.ResultSucceeded:

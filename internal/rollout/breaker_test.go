@@ -325,7 +325,7 @@ func (s *scene) hasBegun(namespace, name string) *scene {
 		if of != uid {
 			return rollout.Start{}
 		}
-		return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-time.Minute)}
+		return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-2 * time.Minute)}
 	}
 	return s
 }
@@ -436,8 +436,10 @@ func TestFewAreHurtWhereEverythingCrashes(t *testing.T) {
 func TestAForgedSuccessKeepsNoBreakerClosed(t *testing.T) {
 	vain := []string{"a", "b", "c"}
 	objects := append(inNamespaces("a", "b", "c", "hostile"), outside(cart(), 3))
+	starts := map[string]time.Time{"hostile": noon.Add(-2 * time.Minute)}
 	for n, namespace := range vain {
 		objects = append(objects, tried(namespace, "x", v1alpha1.ResultIneffective, time.Duration(4-n)*time.Minute))
+		starts[namespace] = noon.Add(-time.Duration(5-n) * time.Minute)
 	}
 	forged := tried("hostile", "x", v1alpha1.ResultSucceeded, time.Minute)
 	for name, test := range map[string]struct {
@@ -452,7 +454,7 @@ func TestAForgedSuccessKeepsNoBreakerClosed(t *testing.T) {
 			s.Started = func(uid types.UID) rollout.Start {
 				for _, namespace := range test.ours {
 					if uid == types.UID("deployment-"+namespace+"-x") {
-						return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-10 * time.Minute)}
+						return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: starts[namespace]}
 					}
 				}
 				return rollout.Start{}

@@ -96,25 +96,36 @@ func (l *ledger) open(policy *Policy, namespace *inventory.Namespace) {
 	l.policies[policy].base.pods += own.pods
 }
 
-// take counts a workload that is in flight or begins to be, against the policy that governs its namespace now.
+// take counts a workload that is in flight or begins to be.
 func (l *ledger) take(s *situation, by v1alpha1.RestartMethod) {
 	l.inFlight[s.namespace.Name] = append(l.inFlight[s.namespace.Name], s.workload)
-	if s.policy == nil {
-		return
-	}
 	pods := s.atOnce(by)
-	l.policies[s.policy].used.add(s.workload, pods)
-	l.namespaces[s.namespace.Name].used.add(s.workload, pods)
+	for _, account := range l.accounts(s) {
+		account.used.add(s.workload, pods)
+	}
 }
 
-// takeUnder counts a workload in flight against the policy as well under which its restart was begun, where
-// another one governs its namespace now, or none: a policy that is edited has no more room than before.
-func (l *ledger) takeUnder(name string, s *situation) {
-	for policy, account := range l.policies {
-		if policy.Name == name && policy != s.policy {
-			account.used.add(s.workload, s.atOnce(s.workload.Record.Method))
+// accounts are those that a restart counts against: of the policy that governs its namespace now, of the
+// namespace under it, and of the policy that has begun it. One that is edited has no more room than before.
+func (l *ledger) accounts(s *situation) []*account {
+	var accounts []*account
+	if s.policy != nil {
+		accounts = append(accounts, l.policies[s.policy], l.namespaces[s.namespace.Name])
+	}
+	if s.begunUnder != nil {
+		accounts = append(accounts, l.policies[s.begunUnder])
+	}
+	return accounts
+}
+
+// former is the policy of a name, where that is another one than governs now and restarts something.
+func (l *ledger) former(governs *Policy, name string) *Policy {
+	for policy := range l.policies {
+		if policy.Name == name && policy != governs {
+			return policy
 		}
 	}
+	return nil
 }
 
 // giveBack takes out a workload whose failed restart has kept its place, and reports whether there is one: it does
@@ -126,8 +137,9 @@ func (l *ledger) giveBack(s *situation) bool {
 	}
 	key, pods := s.workload.Key.String(), s.atOnce(s.workload.Record.Method)
 	l.inFlight[s.namespace.Name] = slices.Delete(l.inFlight[s.namespace.Name], at, at+1)
-	l.policies[s.policy].used.remove(key, pods)
-	l.namespaces[s.namespace.Name].used.remove(key, pods)
+	for _, account := range l.accounts(s) {
+		account.used.remove(key, pods)
+	}
 	return true
 }
 
@@ -215,12 +227,19 @@ func neverFitsABudget(s *situation) *hold {
 		case resolve(budget.Workloads, account.base.workloads) == 0:
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("A budget of MeshPolicy %s (scope %s, workloads: %s) allows no restart at all. Raise it.", s.policy.Name, budget.Scope, budget.Workloads)}
-		case pods >= 0 && cost > pods:
+		case pods >= 0 && cost > pods && !s.mayYetBeEvicted():
 			return &hold{reason: ReasonExceedsBudget, clearsBy: v1alpha1.ClearedByAdmin,
 				message: fmt.Sprintf("Its strategy takes %d Pods at once, and a budget of MeshPolicy %s (scope %s, pods: %s) never allows more than %d. Raise that, or lower the workload's maxSurge and maxUnavailable.", cost, s.policy.Name, budget.Scope, budget.Pods, pods)}
 		}
 	}
 	return nil
+}
+
+// mayYetBeEvicted reports whether a disruption budget that has changed may have the workload evicted, a few Pods
+// at once, when it is known what it allows.
+func (s *situation) mayYetBeEvicted() bool {
+	return s.method().name == v1alpha1.MethodRolloutRestart &&
+		slices.ContainsFunc(s.disruptionBudgets(), func(budget *inventory.DisruptionBudget) bool { return !budget.Observed })
 }
 
 // isFull speaks where what is in flight leaves no room now.

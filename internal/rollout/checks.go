@@ -19,8 +19,11 @@ type situation struct {
 	// decidedNow and methodNow are filled in by decided() and method().
 	decidedNow string
 	methodNow  *method
-	// laterCloses is from when on a window that is open now will be closed for this workload.
-	laterCloses time.Time
+	// begunUnder is the policy whose budgets the workload's restart counts against beside those of policy: it
+	// has begun it, and governed the namespace then. Nil where policy itself has, or nobody knows.
+	begunUnder *Policy
+	// look is when time alone may change what a check was silent about; zero where it may not.
+	look time.Time
 	// podLimit is how many Pods the policy's budgets let be down at once; -1 where none says so.
 	podLimit int
 }
@@ -104,10 +107,10 @@ func checks() []check {
 		{"ClusterHasNotBeenRead", clusterHasNotBeenRead, beforeEviction | notOfCallers},
 		{"RedButtonIsPressed", redButtonIsPressed, beforeEviction | notOfCallers},
 		{"GuardIsNotProven", guardIsNotProven, beforeEviction | notOfCallers},
-		{"WindowIsClosed", windowIsClosed, 0},
+		{"WindowIsClosed", windowIsClosed, notOfCallers},
 		{"FirstWorkloadsFailed", firstWorkloadsFailed, 0},
 		{"BreakerIsOpen", breakerIsOpen, 0},
-		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction},
+		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction | notOfCallers},
 		{"IsSettling", isSettling, beforeEviction},
 		{"WaitsForItsCallers", wouldRefuseItsCallers, betweenRounds | asRisk},
 		{"DryRunCheckSaysNo", dryRunCheckSaysNo, beforeEviction},
@@ -150,10 +153,12 @@ func firstOf(checks iter.Seq[check], s *situation) *hold {
 // unlessItEnds asks a check about what somebody must end, and not about what ends by itself.
 func unlessItEnds(ask func(*situation) *hold) func(*situation) *hold {
 	return func(s *situation) *hold {
-		if spoken := ask(s); spoken != nil && spoken.needsSomebody() {
-			return spoken
+		spoken := ask(s)
+		if spoken != nil && !spoken.needsSomebody() {
+			s.look = earlier(s.look, spoken.until)
+			return nil
 		}
-		return nil
+		return spoken
 	}
 }
 

@@ -139,9 +139,26 @@ func TestCallersAreNotKeptOutByWhatHoldsEverybody(t *testing.T) {
 		rollout.ReasonStopped:      newScene(objects).when(func(in *rollout.Input) { in.Stopped = true }),
 		rollout.ReasonGuardMissing: newScene(objects).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }),
 		rollout.ReasonNotReadYet:   newScene(objects).notRead("Rollout", "forbidden"),
+		rollout.ReasonWindowClosed: newScene(builder.Enforcing("mesh").Unbounded().Window(allow, "0 0 30 2 *", 60, ""), objects),
+		rollout.ReasonInjectorRollingOut: newScene(objects, controlPlane("default", func(d *appsv1.Deployment) {
+			d.Spec.Replicas, d.Status = new(int32(0)), appsv1.DeploymentStatus{ObservedGeneration: d.Generation}
+		})),
 	} {
 		if got := verdicts(scene.decide())["Deployment shop/cart"]; got.Reason != want {
 			t.Errorf("the reason is %s, want %s: %s", got.Reason, want, got.Message)
+		}
+	}
+}
+
+// Who has to do something about a Pod that finds no node is told in time, whatever holds its workload until then.
+func TestWhatIsUnschedulableIsLookedAtAgain(t *testing.T) {
+	for name, scene := range map[string]*scene{
+		"by itself":         newScene(runs(cart().Build(), uninjected, unschedulable("no room"))),
+		"in mode Report":    newScene(builder.Reporting("mesh"), runs(cart().Build(), uninjected, unschedulable("no room"))),
+		"behind red button": newScene(runs(cart().Build(), uninjected, unschedulable("no room"))).when(func(in *rollout.Input) { in.Stopped = true }),
+	} {
+		if got := scene.decide().NextLook; !got.Equal(noon.Add(5 * time.Minute)) {
+			t.Errorf("%s: it is looked at again at %s", name, got)
 		}
 	}
 }
@@ -721,6 +738,8 @@ func TestChecks(t *testing.T) {
 			map[string]speaks{
 				"a Pod has waited for as long as a restart may take": {newScene(runs(cart().Build(), uninjected, unschedulableSince(noon.Add(-10*time.Minute), "no room"))),
 					rollout.ReasonWaitingForCapacity, byOwner, "for longer than 10m0s. Correct what the template asks for"},
+				"one that has waited for long, whatever the others are called": {newScene(runs(cart().Build(), uninjected, unschedulable("little room"), unschedulableSince(yesterday, "no room"))),
+					rollout.ReasonWaitingForCapacity, byOwner, "Pod cart-2 (no room)"},
 				"that is told before what only waits": {newScene(builder.Reporting("mesh"), runs(cart().Build(), uninjected, unschedulableSince(yesterday, "no room"))),
 					rollout.ReasonWaitingForCapacity, byOwner, "no room"},
 			},

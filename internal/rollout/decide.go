@@ -56,7 +56,7 @@ func (p *pass) decide() *Plan {
 			p.governed[policy] = append(p.governed[policy], namespace)
 			p.ledger.open(policy, namespace)
 			p.breakers.watch(p, policy, namespace)
-		} else if !slices.ContainsFunc(namespace.Open, hasRestart) {
+		} else if !slices.ContainsFunc(namespace.Open, mayCount) {
 			continue
 		}
 		decision := &NamespacePlan{Namespace: namespace, Policy: policy}
@@ -104,11 +104,13 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 	podLimit := p.ledger.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		s := &situation{pass: p, namespace: n.Namespace, policy: n.Policy, windows: windows, workload: workload, podLimit: podLimit}
+		if mayCount(workload) {
+			s.begunUnder = p.ledger.former(n.Policy, n.begunUnder(workload))
+		}
 		if workload.Record.InFlight() {
 			verdict, ours := inFlight(s, timeout), n.counts(workload)
 			if ours && n.countsAsInFlight(in, &verdict, timeout) {
-				p.ledger.take(s, workload.Record.Method)
-				p.ledger.takeUnder(n.begunUnder(in, workload), s)
+				n.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
 				p.breakers.count(s, &verdict.Record)
@@ -123,15 +125,21 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 			continue
 		}
 		if until := n.mayBeInFlight(in, workload, timeout); until.After(in.Now) {
-			p.ledger.take(s, v1alpha1.MethodRolloutRestart)
+			n.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
 		}
 		if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
-			p.ledger.take(s, workload.Record.Method)
+			n.take(s, workload.Record.Method)
 		}
 		p.breakers.count(s, workload.Record)
 		n.rest = append(n.rest, s)
 	}
+}
+
+// take has a restart count against the budgets.
+func (n *NamespacePlan) take(s *situation, by v1alpha1.RestartMethod) {
+	s.pass.ledger.take(s, by)
+	n.Counts = true
 }
 
 // countsAsInFlight reports whether a restart takes its place in the budgets, by the verdict on it. By what is
@@ -176,7 +184,7 @@ func (n *NamespacePlan) judge() []candidate {
 			asked = s.pass.checksAlso(whenComplete)
 		}
 		spoken := firstOf(asked, s)
-		n.looks = append(n.looks, s.laterCloses)
+		n.looks = append(n.looks, s.look)
 		if spoken != nil {
 			n.Verdicts = append(n.Verdicts, s.held(spoken))
 		} else if !s.workload.Complete() {
@@ -208,6 +216,7 @@ func (c *candidate) decide() Verdict {
 		return s.held(spoken)
 	}
 	method := s.method()
+	s.begunUnder = nil
 	ledger.take(s, method.name)
 	s.trial().begin(s.workload)
 	verdict := Verdict{
@@ -238,4 +247,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-func hasRestart(workload *inventory.Workload) bool { return workload.Record.InFlight() }
+// mayCount reports whether a restart of the workload may count against budgets, whoever governs its namespace.
+func mayCount(workload *inventory.Workload) bool {
+	return workload.Record.InFlight() || workload.Record.Failed()
+}

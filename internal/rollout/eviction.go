@@ -87,6 +87,9 @@ func (s *situation) evictedAtOnce() int {
 	if s.podLimit > 0 {
 		most = min(most, s.podLimit)
 	}
+	if s.policy == nil { // no further one goes
+		most = min(most, max(object.Replicas-pods.Ready, 1))
+	}
 	return min(most, max(pods.ToReplace+object.Replicas-pods.Ready, 1))
 }
 
@@ -105,6 +108,8 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		return s.finish(succeeded, reservation(workload))
 	case !broughtIn && cameUpAsBefore(workload, &cause):
 		return s.finishIneffective()
+	case !broughtIn && s.policy == nil && !isMoving(workload):
+		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: no MeshPolicy governs the namespace any more.")
 	}
 	// Times are written down by the second.
 	deadline := s.lastMoved().Add(timeout + workload.Object.Patience() + time.Second)

@@ -201,9 +201,9 @@ func (s *situation) progressDeadline(timeout time.Duration) time.Time {
 // were when it began is believed where this process has begun it: the owner may write any number.
 func (s *situation) longest(patience time.Duration) time.Time {
 	workload, scaledAway := s.workload, 0
-	switch begun := s.pass.started(workload.Object.UID); {
-	case begun.Cause == workload.Record.Cause:
-		scaledAway = begun.Replicas - workload.Object.Replicas
+	switch start, begun := s.pass.began(workload); {
+	case begun:
+		scaledAway = start.Replicas - workload.Object.Replicas
 	case s.pass.TookOver.IsZero():
 		scaledAway = workload.Record.Replicas - workload.Object.Replicas
 	}

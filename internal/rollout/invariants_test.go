@@ -205,10 +205,10 @@ func (a *app) record() *inventory.Record {
 }
 
 // leavesSome are the results after which what is left is evicted.
-var leavesSome = []v1alpha1.RestartResult{v1alpha1.ResultReverted, v1alpha1.ResultInterrupted, v1alpha1.ResultFailed}
+var leavesSome = []v1alpha1.RestartResult{v1alpha1.ResultReverted, v1alpha1.ResultInterrupted, v1alpha1.ResultIneffective, v1alpha1.ResultFailed}
 
 // cause is what there may be one restart for. What is left when the template was changed back, or
-// evictions were interrupted or given up, is evicted for the same cause.
+// evictions were interrupted, in vain or given up, is evicted for the same cause.
 func cause(verdict *rollout.Verdict) string {
 	last := verdict.Workload.Record
 	if verdict.Method != v1alpha1.MethodEviction || last == nil || !slices.Contains(leavesSome, last.Result) {

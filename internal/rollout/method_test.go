@@ -113,7 +113,8 @@ func TestEvictionInFlight(t *testing.T) {
 		"the injector is silent":                                  {scene: newScene(outside(onDelete(), 3)).answer(rollout.Check{At: noon, Received: noon}), reason: rollout.ReasonEvictionHeld, step: rollout.StepCheck, says: "without a sidecar"},
 		"the red button is pressed":                               {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Stopped = true }), reason: rollout.ReasonEvictionHeld, says: "fullmesh stop --clear"},
 		"it is set to Report":                                     {scene: newScene(builder.Reporting("mesh"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "mode Report"},
-		"nobody governs it any more":                              {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
+		"nobody governs it any more":                              {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), result: v1alpha1.ResultInterrupted, says: "no MeshPolicy governs"},
+		"nobody governs it any more, and one is coming":           {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), runs(onDelete().Build(), starting, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
 		"its owner opted out":                                     {scene: newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)), reason: rollout.ReasonEvictionHeld, says: "asks for no restart"},
 		"the guard is gone":                                       {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }), reason: rollout.ReasonEvictionHeld, says: "Apply config/guard"},
 		"the labels have just changed":                            {scene: newScene(labelledAt(noon), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Waiting until"},
@@ -270,5 +271,34 @@ func TestEvictionsAreNotTriedAgainBesidePodsThatCrash(t *testing.T) {
 	got := only(t, newScene(runs(log().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), crashing, uninjected, uninjected)).lettingPass().decide())
 	if got.Reason != rollout.ReasonInjectedPodsFailing {
 		t.Errorf("%s, until %s clears it: %s", got.Reason, got.ClearsBy, got.Message)
+	}
+}
+
+// What evictions have left is brought to its end by evictions, though a rolling update would do for as many Pods: those
+// that are in the mesh stay. One that came up without a sidecar and has gone since does not leave the others outside.
+func TestWhatEvictionsHaveLeftIsEvicted(t *testing.T) {
+	left := func(result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
+		record := inventory.NewRecord(cartCause(), v1alpha1.MethodEviction, decided, noon.Add(-time.Hour)).Ended(result, "It has ended.", noon.Add(-time.Minute))
+		return newScene(runs(cart().Replicas(4).Unavailable(2).RolledOut().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), pods...))
+	}
+	older := uninjectedAt(yesterday.Add(-time.Minute))
+	for name, test := range map[string]struct {
+		scene  *scene
+		reason rollout.Reason
+		method v1alpha1.RestartMethod
+	}{
+		"they were interrupted":                                  {left(v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected), rollout.ReasonRestartDue, v1alpha1.MethodEviction},
+		"the newest has gone since":                              {left(v1alpha1.ResultInterrupted, decidedNow(), injected, older, older, older), rollout.ReasonRestartDue, v1alpha1.MethodEviction},
+		"one came in vain, which is excused, and has gone":       {left(v1alpha1.ResultIneffective, "", injected, uninjected, uninjected, uninjected), rollout.ReasonRestartDue, v1alpha1.MethodEviction},
+		"one came in vain, and something that decides is new":    {left(v1alpha1.ResultIneffective, "another", injected, uninjected, uninjected, uninjected), rollout.ReasonRestartDue, v1alpha1.MethodEviction},
+		"one came in vain, and nothing that decides has changed": {left(v1alpha1.ResultIneffective, decidedNow(), injected, uninjected, uninjected, uninjected), rollout.ReasonRestartIneffective, v1alpha1.MethodEviction},
+		"one came in vain and is there: that is another cause":   {left(v1alpha1.ResultIneffective, "", injected, uninjected, uninjected, uninjectedAt(noon.Add(-2*time.Minute))), rollout.ReasonRestartDue, v1alpha1.MethodRolloutRestart},
+		"evictions are disabled":                                 {left(v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected).when(evictionDisabled), rollout.ReasonAlreadyRestarted, v1alpha1.MethodRolloutRestart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := only(t, test.scene.decide()); got.Reason != test.reason || got.Method != test.method {
+				t.Errorf("%s by %s: %s", got.Reason, got.Method, got.Message)
+			}
+		})
 	}
 }

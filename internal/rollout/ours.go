@@ -14,13 +14,20 @@ import (
 // there, and would hold places in the budgets of everybody. What the report of the namespace says nobody else
 // writes, and what this process has begun it knows.
 
+// Restarted is a workload of which Fullmesh is known to have made the restart that it tells of.
+type Restarted struct {
+	*inventory.Workload
+	// Policy under which the restart was begun, by its name; empty where that is not known.
+	Policy string
+}
+
 // findRestarted finds those of the recorded workloads that Fullmesh has restarted, and those of which it is
 // believed: whoever led before may have begun it and not have reported it any more. What is found in flight when
 // this process takes over is believed until it ends, and anything else for a while.
 func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
 	for _, workload := range n.Recorded {
 		if known, told := n.isKnown(in, workload); known {
-			n.Restarted = append(n.Restarted, workload)
+			n.Restarted = append(n.Restarted, Restarted{workload, n.policyOf(in, workload)})
 		} else if !told && (n.reportIsFull(in) || n.isBelieved(in, workload, workload.Record.Start, timeout)) {
 			n.believed = append(n.believed, workload)
 		}
@@ -29,7 +36,18 @@ func (n *NamespacePlan) findRestarted(in *Input, timeout time.Duration) {
 
 // counts reports whether what a workload tells of its last restart counts against the budgets.
 func (n *NamespacePlan) counts(workload *inventory.Workload) bool {
-	return slices.Contains(n.Restarted, workload) || slices.Contains(n.believed, workload)
+	return slices.Contains(n.believed, workload) || slices.ContainsFunc(n.Restarted, func(r Restarted) bool { return r.Workload == workload })
+}
+
+// begunUnder is the name of the policy under which the restart of a workload was begun; empty where that is not
+// known.
+func (n *NamespacePlan) begunUnder(workload *inventory.Workload) string {
+	for _, restarted := range n.Restarted {
+		if restarted.Workload == workload {
+			return restarted.Policy
+		}
+	}
+	return ""
 }
 
 // isKnown reports whether Fullmesh is known to have made the restart of which a workload tells; told says that
@@ -42,13 +60,14 @@ func (n *NamespacePlan) isKnown(in *Input, workload *inventory.Workload) (known,
 	if row := n.rowOf(in, record); row != nil {
 		return row.Result == "" || !record.InFlight(), true
 	}
-	return in.started(workload.Object.UID).Cause == record.Cause, false
+	_, begun := in.began(workload)
+	return begun, false
 }
 
-// begunUnder is the name of the policy under which Fullmesh began a restart; empty where that is not known.
-func (n *NamespacePlan) begunUnder(in *Input, workload *inventory.Workload) string {
-	if begun := in.started(workload.Object.UID); begun.Cause == workload.Record.Cause {
-		return begun.Policy
+// policyOf is the name of the policy under which Fullmesh began the restart of which a workload tells.
+func (n *NamespacePlan) policyOf(in *Input, workload *inventory.Workload) string {
+	if start, begun := in.began(workload); begun {
+		return start.Policy
 	}
 	if row := n.rowOf(in, workload.Record); row != nil {
 		return row.Policy

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 	for name, test := range map[string]struct {
 		tookOver time.Time
 		begun    string
+		begunAt  time.Time // when unset, when the record says
 		found    string
 		reported []v1alpha1.RecentRestart
 		// takes says that it takes its place; believed, that this is not told as what is known.
@@ -39,19 +41,20 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 		// until is when it takes its place no more unless it is reported.
 		until time.Time
 	}{
-		"this process began it":                              {tookOver: noon.Add(-time.Hour), begun: record.Cause, takes: true},
-		"this process began another":                         {tookOver: noon.Add(-time.Hour), begun: "another"},
-		"nobody knows of it":                                 {tookOver: noon.Add(-time.Hour)},
-		"the report tells of it":                             {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start), takes: true},
-		"the report tells that it has ended":                 {tookOver: noon.Add(-time.Hour), begun: record.Cause, reported: endedRow(reportedAt(record.Start))},
-		"the report tells of one that began before":          {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start.Add(-time.Second))},
-		"the report has no room for it":                      {tookOver: noon.Add(-time.Hour), reported: make([]v1alpha1.RecentRestart, v1alpha1.MaxRecentRestarts), takes: true, believed: true},
-		"the former leader may have begun it":                {tookOver: noon, takes: true, believed: true, until: noon.Add(10*minute + 30*time.Second)},
-		"the former leader would have been reporting it now": {tookOver: noon.Add(-10*minute - 30*time.Second)},
-		"it was found when this process took over":           {tookOver: noon.Add(-10*minute - 30*time.Second), found: record.Cause, takes: true, believed: true},
-		"another was found when this process took over":      {tookOver: noon.Add(-10*minute - 30*time.Second), found: "another"},
-		"it began after the former leader had gone":          {tookOver: noon.Add(-11*minute - time.Second)},
-		"nobody has begun anything: it is looked at once":    {takes: true},
+		"this process began it":                                       {tookOver: noon.Add(-time.Hour), begun: record.Cause, takes: true},
+		"this process began another":                                  {tookOver: noon.Add(-time.Hour), begun: "another"},
+		"this process began it before, and its owner writes it again": {tookOver: noon.Add(-time.Hour), begun: record.Cause, begunAt: noon.Add(-time.Hour)},
+		"nobody knows of it":                                          {tookOver: noon.Add(-time.Hour)},
+		"the report tells of it":                                      {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start), takes: true},
+		"the report tells that it has ended":                          {tookOver: noon.Add(-time.Hour), begun: record.Cause, reported: endedRow(reportedAt(record.Start))},
+		"the report tells of one that began before":                   {tookOver: noon.Add(-time.Hour), reported: reportedAt(record.Start.Add(-time.Second))},
+		"the report has no room for it":                               {tookOver: noon.Add(-time.Hour), reported: make([]v1alpha1.RecentRestart, v1alpha1.MaxRecentRestarts), takes: true, believed: true},
+		"the former leader may have begun it":                         {tookOver: noon, takes: true, believed: true, until: noon.Add(10*minute + 30*time.Second)},
+		"the former leader would have been reporting it now":          {tookOver: noon.Add(-10*minute - 30*time.Second)},
+		"it was found when this process took over":                    {tookOver: noon.Add(-10*minute - 30*time.Second), found: record.Cause, takes: true, believed: true},
+		"another was found when this process took over":               {tookOver: noon.Add(-10*minute - 30*time.Second), found: "another"},
+		"it began after the former leader had gone":                   {tookOver: noon.Add(-11*minute - time.Second)},
+		"nobody has begun anything: it is looked at once":             {takes: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String())
@@ -59,7 +62,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 			s.TookOver = test.tookOver
 			s.Started = func(uid types.UID) rollout.Start {
 				if uid == cartCause().UID {
-					return rollout.Start{Cause: test.begun}
+					return rollout.Start{Cause: test.begun, At: cmp.Or(test.begunAt, record.Start)}
 				}
 				return rollout.Start{}
 			}
@@ -110,12 +113,12 @@ func TestARecordOfANewerVersionTakesAPlaceOnlyWhereFullmeshHadBegun(t *testing.T
 	}
 }
 
-// What a policy has begun counts against its budgets until it ends, also where it does not govern the namespace any
-// more.
+// What a policy has begun counts against its budgets until it ends, and while what has failed keeps its place, also
+// where it does not govern the namespace any more.
 func TestARestartCountsUnderThePolicyThatBeganIt(t *testing.T) {
-	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-time.Minute))
-	record.Replicas, record.Ready = 3, 3
-	restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String())
+	flying := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-20*time.Minute))
+	flying.Replicas, flying.Ready = 3, 3
+	failed := flying.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Minute))
 	other := builder.Enforcing("other").Budget(v1alpha1.BudgetScopePolicy, 5, nil)
 	for name, test := range map[string]struct {
 		governedBy      *builder.PolicyBuilder
@@ -130,23 +133,54 @@ func TestARestartCountsUnderThePolicyThatBeganIt(t *testing.T) {
 		"another governs it and began it":               {other, "other", "other", false},
 		"one that is gone began it":                     {other, "gone", "gone", false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Over("team", "bank"), outside(restarting, 3),
-				builder.Namespace("bank").Labelled("istio-injection", "enabled", "team", "bank").CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
-			if test.governedBy != nil {
-				s.policies = append(s.policies, test.governedBy.Build())
-			}
-			s.TookOver = noon.Add(-time.Hour)
-			s.Started = func(uid types.UID) rollout.Start {
-				if uid == cartCause().UID && test.begun != "" {
-					return rollout.Start{Cause: record.Cause, Policy: test.begun}
+		for state, record := range map[string]*inventory.Record{"in flight": &flying, "failed": &failed} {
+			t.Run(name+", "+state, func(t *testing.T) {
+				restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String()).
+					With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })
+				s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Over("team", "bank"),
+					runs(restarting.Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-5*time.Minute)), crashing),
+					builder.Namespace("bank").Labelled("istio-injection", "enabled", "team", "bank").CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
+				if test.governedBy != nil {
+					s.policies = append(s.policies, test.governedBy.Build())
 				}
-				return rollout.Start{}
-			}
-			plan := s.when(remembersRows(v1alpha1.RecentRestart{Cause: record.Cause, StartTime: metav1.NewTime(record.Start), Policy: test.reported})).decide()
-			if got := verdicts(plan)["Deployment bank/pay"]; (got.Reason == rollout.ReasonBudgetUsedUp) != test.waits {
-				t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
-			}
-		})
+				s.TookOver = noon.Add(-time.Hour)
+				s.Started = func(uid types.UID) rollout.Start {
+					if uid == cartCause().UID && test.begun != "" {
+						return rollout.Start{Cause: record.Cause, At: record.Start, Policy: test.begun}
+					}
+					return rollout.Start{}
+				}
+				plan := s.when(remembersRows(v1alpha1.RecentRestart{Cause: record.Cause, StartTime: metav1.NewTime(record.Start), Policy: test.reported})).decide()
+				if got := verdicts(plan)["Deployment bank/pay"]; (got.Reason == rollout.ReasonBudgetUsedUp) != test.waits {
+					t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
+				}
+				if at := slices.IndexFunc(plan.Namespaces, func(n *rollout.NamespacePlan) bool { return n.Name == "shop" }); !plan.Namespaces[at].Counts {
+					t.Error("nothing in its namespace is said to count")
+				}
+			})
+		}
+	}
+}
+
+// No further Pod is evicted where nobody governs: what is down is all that counts.
+func TestEvictionsThatNobodyGovernsTakeWhatIsDown(t *testing.T) {
+	web := evicting(builder.Deployment("shop", "cart").Replicas(40).Unavailable(20).Surge(0).CreatedAt(yesterday).RolledOut())
+	pods := slices.Repeat([]func(*builder.PodBuilder){uninjected}, 38)
+	pods = append(pods, crashing)
+	s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 5, 3).Over("team", "bank"), runs(web.Build(), pods...),
+		builder.Namespace("bank").Labelled("istio-injection", "enabled", "team", "bank").CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
+	s.TookOver = yesterday
+	s.Started = func(uid types.UID) rollout.Start {
+		if uid == cartCause().UID {
+			return rollout.Start{Cause: cartCause().String(), At: began, Policy: "mesh"}
+		}
+		return rollout.Start{}
+	}
+	if got := verdicts(s.decide())["Deployment bank/pay"]; got.Reason != rollout.ReasonRestartDue {
+		t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
+	}
+	s = s.with(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 5, 2).Over("team", "bank"))
+	if got := verdicts(s.decide())["Deployment bank/pay"]; got.Reason != rollout.ReasonBudgetUsedUp {
+		t.Errorf("with room for two, the other Deployment: %s: %s", got.Reason, got.Message)
 	}
 }

@@ -32,7 +32,9 @@ type NamespacePlan struct {
 	Verdicts []Verdict
 	Standing Standing
 	// Restarted are the workloads of which Fullmesh is known to have made the restart that they tell of.
-	Restarted []*inventory.Workload
+	Restarted []Restarted
+	// Counts says that a restart in the namespace counts against the budgets of somebody.
+	Counts bool
 	// believed are those of which it may have.
 	believed []*inventory.Workload
 

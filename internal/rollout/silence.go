@@ -87,6 +87,13 @@ func (h *silences) since(s *situation) int64 {
 	return max(h.everywhere[revision], h.within[injection{s.namespace.Name, revision}])
 }
 
+// began is the restart of which a workload tells, where this process began it. Its owner may write the same cause
+// with another time.
+func (in *Input) began(workload *inventory.Workload) (Start, bool) {
+	start, record := in.started(workload.Object.UID), workload.Record
+	return start, start.Cause == record.Cause && start.At.Unix() == record.Start.Unix()
+}
+
 // started is the restart of a workload that this process began last; its zero value where it began none.
 func (in *Input) started(uid types.UID) Start {
 	if in.Started == nil {

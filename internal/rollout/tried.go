@@ -60,13 +60,15 @@ func causeWasTriedAlready(s *situation) *hold {
 }
 
 // goesOnByEviction reports whether what the last restart was made for is not tried again but brought to
-// its end: the template was changed back, evictions were interrupted, or what they had failed for is
-// in the mesh and ready since.
+// its end: the template was changed back, evictions were interrupted, brought a Pod without a sidecar that has
+// gone since while something that decides has changed, or what they had failed for is in the mesh and ready since.
 func goesOnByEviction(s *situation) bool {
 	record := s.workload.Record
 	switch {
 	case record == nil || s.method().name != v1alpha1.MethodEviction:
 		return false
+	case record.Method == v1alpha1.MethodEviction && record.Result == v1alpha1.ResultIneffective:
+		return record.Decided != s.decided()
 	case record.Method == v1alpha1.MethodEviction && record.Failed():
 		return !isMoving(s.workload) && record.End != nil && time.Unix(newestReady(s.workload), 0).After(*record.End)
 	default:

@@ -280,7 +280,7 @@ func windowIsClosed(s *situation) *hold {
 	case last.IsZero():
 		return nil
 	case last.After(s.pass.Now):
-		s.laterCloses = last
+		s.look = earlier(s.look, last)
 		return nil
 	default:
 		pods, atOnce := s.inTurns()

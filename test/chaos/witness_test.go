@@ -85,9 +85,16 @@ type record struct {
 
 func (r *record) inFlight() bool { return r != nil && r.Result == "" }
 
-// goneOnWith reports whether next brings to its end what was interrupted before all Pods were evicted.
+// goneOnWith reports whether next evicts what former evictions have left: they were interrupted before all Pods were
+// evicted, or ended because one came up without a sidecar, which has gone since.
 func (r *record) goneOnWith(next *record) bool {
-	return next.Cause == r.Cause && next.Method == v1alpha1.MethodEviction && r.Result == string(v1alpha1.ResultInterrupted)
+	if r == nil || next.Method != v1alpha1.MethodEviction || r.Method != v1alpha1.MethodEviction ||
+		r.Result != string(v1alpha1.ResultInterrupted) && r.Result != string(v1alpha1.ResultIneffective) {
+		return false
+	}
+	former, formerErr := inventory.ParseCause(r.Cause)
+	cause, err := inventory.ParseCause(next.Cause)
+	return formerErr == nil && err == nil && former.Covers(cause)
 }
 
 // triedAnewFor reports whether a restart for the cause tries again what had failed, as is promised where
@@ -327,7 +334,7 @@ func (w *witness) recordOf(write *cluster.Write, object metav1.Object) *record {
 // interrupted may go on, of the Pods that are left.
 func (w *witness) checkStart(write *cluster.Write, started *sight, former *record) {
 	cause, err := inventory.ParseCause(started.record.Cause)
-	goesOn := former != nil && former.goneOnWith(started.record)
+	goesOn := former.goneOnWith(started.record)
 	if !goesOn {
 		w.restarts++
 	}
@@ -342,7 +349,7 @@ func (w *witness) checkStart(write *cluster.Write, started *sight, former *recor
 		w.blame(write, "it was restarted for Pods of second %d after it had been restarted for those of second %d", cause.Newest, started.newest)
 	}
 	started.causes[started.record.Cause] = true
-	started.newest = cause.Newest
+	started.newest = max(started.newest, cause.Newest)
 	w.most.restartsOfOne = max(w.most.restartsOfOne, len(started.causes))
 
 	team := w.teamOf[write.Namespace]
