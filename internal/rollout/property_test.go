@@ -32,7 +32,7 @@ func TestNothingIsBegunThatMustNotBe(t *testing.T) {
 		}
 		for range rapid.IntRange(5, 60).Draw(t, "steps") {
 			for range rapid.IntRange(0, 2).Draw(t, "disturbances") {
-				w.disturb(t)
+				w.disturb(t, disturbances)
 			}
 			w.step(rapid.SampledFrom([]time.Duration{stepTime, stepTime, time.Minute, 11 * time.Minute}).Draw(t, "passes"))
 			w.learn()
@@ -73,12 +73,88 @@ func TestEverythingIsBroughtIn(t *testing.T) {
 	})
 }
 
+// Whatever has come and gone, what everybody asks for again is brought in when it is calm, without a word from
+// anybody.
+func TestEverythingIsBroughtInWhenItIsCalmAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t, false)
+		var replicas []int
+		for _, a := range w.apps {
+			replicas = append(replicas, a.replicas())
+		}
+		for range rapid.IntRange(1, 50).Draw(t, "steps") { // in less time than it takes a restart to fail
+			for range rapid.IntRange(0, 2).Draw(t, "disturbances") {
+				w.disturb(t, passing)
+			}
+			w.tick()
+		}
+		w.calm()
+		for i, a := range w.apps {
+			w.scale(a, int32(replicas[i])) // which disruption budgets fit
+		}
+		for step := 0; step < 1000 && !w.isBroughtIn(); step++ {
+			w.tick()
+		}
+		for hour := 0; hour < 24 && !w.isBroughtIn(); hour++ { // breakers cool down
+			w.wait(time.Hour)
+			for step := 0; step < 100 && !w.isBroughtIn(); step++ {
+				w.tick()
+			}
+		}
+		for _, a := range w.apps {
+			verdict := verdicts(w.plan)[a.cut().Key().String()]
+			if !a.isBroughtIn() && !w.neverFits(a) && verdict.Reason != rollout.ReasonUpdatePending {
+				t.Fatalf("%s has %s, and is held: %s %s %s\n%s", a, a.describe(), verdict.Reason, verdict.ClearsBy, verdict.Message, w.transcript.String())
+			}
+		}
+	})
+}
+
+// calm ends what may have been begun by passing disturbances.
+func (w *world) calm() {
+	w.say("It is calm.")
+	w.stopped, w.guard, w.down = false, rollout.GuardHolds, false
+	w.setMode(v1alpha1.ModeEnforce)
+	w.setWebhooks(istio)
+	for _, node := range w.nodes {
+		node.room = 100
+		w.cordon(node.name, false)
+	}
+	for _, plane := range w.planes {
+		plane.crashes = nil
+		w.scale(plane, 1)
+	}
+	for _, namespace := range w.namespaces {
+		w.label(namespace.Name, "istio-injection", "enabled")
+	}
+	for _, a := range w.apps {
+		if d, is := a.object.(*appsv1.Deployment); is {
+			w.change(a, func() { d.Spec.Paused = false })
+		}
+		if a.argo != nil {
+			a.argo.waits, a.argo.givenUp = false, false
+		}
+		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.RestartAnnotation, ""))
+		w.changed(a)
+	}
+}
+
+func (w *world) isBroughtIn() bool {
+	return w.plan != nil && !slices.ContainsFunc(w.apps, func(a *app) bool {
+		return !a.isBroughtIn() && verdicts(w.plan)[a.cut().Key().String()].Reason != rollout.ReasonUpdatePending
+	})
+}
+
+func (a *app) isBroughtIn() bool {
+	return a.count(func(p *pod) bool { return ready(p) && inMesh(p) }) >= a.replicas() && !a.recordInFlight()
+}
+
 // Time changes nothing before the moment that the plan names.
 func TestNothingChangesBeforeTheNextLook(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			w.disturb(t)
+			w.disturb(t, disturbances)
 			w.tick()
 		}
 		w.pass()
@@ -117,7 +193,7 @@ func TestReportSaysWhatEnforceWould(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			w.disturb(t)
+			w.disturb(t, disturbances)
 			w.tick()
 		}
 		w.setMode(v1alpha1.ModeEnforce)
@@ -223,8 +299,11 @@ func (w *world) drawApp(t *rapid.T, namespace, name string) *app {
 	tier := rapid.SampledFrom(tiers).Draw(t, "tier")
 	switch rapid.SampledFrom([]string{"Deployment", "Deployment", "StatefulSet", "DaemonSet", "Rollout"}).Draw(t, "kind") {
 	case "StatefulSet":
-		return add(w.simulation, builder.StatefulSet(namespace, name).Replicas(replicas).Labelled("tier", tier).
-			Unavailable(rapid.IntRange(1, 2).Draw(t, "unavailable")))
+		b := builder.StatefulSet(namespace, name).Replicas(replicas).Labelled("tier", tier).Unavailable(rapid.IntRange(1, 2).Draw(t, "unavailable"))
+		if rapid.Bool().Draw(t, "on deletion") {
+			b.OnDelete()
+		}
+		return add(w.simulation, b)
 	case "DaemonSet":
 		b := builder.DaemonSet(namespace, name).Labelled("tier", tier)
 		if rapid.Bool().Draw(t, "surge") {
@@ -274,10 +353,10 @@ func (w *world) neverFits(a *app) bool {
 }
 
 // disturb does something that administrators, owners and clusters do.
-func (w *world) disturb(t *rapid.T) {
+func (w *world) disturb(t *rapid.T, by []string) {
 	a := rapid.SampledFrom(w.apps).Draw(t, "workload")
 	namespace := rapid.SampledFrom(w.namespaces).Draw(t, "namespace").Name
-	switch rapid.SampledFrom(disturbances).Draw(t, "disturbance") {
+	switch rapid.SampledFrom(by).Draw(t, "disturbance") {
 	case "label":
 		w.label(namespace, "istio-injection", rapid.SampledFrom([]string{"enabled", "enabled", ""}).Draw(t, "value"))
 	case "red button":
@@ -373,6 +452,10 @@ func (w *world) disturb(t *rapid.T) {
 
 var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "replace", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
+
+// passing are those after which nobody has to be told anything: no restart fails by them, and none is taken back.
+var passing = []string{"label", "label", "injector", "injector", "webhooks", "webhooks", "Pod", "Pod", "Pod", "scale", "red button", "mode", "guard", "control plane", "node", "template", "fail over", "rename", "pause", "opt out",
+	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {
 	for _, plane := range w.planes {

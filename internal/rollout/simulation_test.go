@@ -936,7 +936,7 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 		s.started[verdict.Workload.Object.UID] = rollout.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start, Replicas: verdict.Record.Replicas, Policy: namespace.Policy.Name}
 		if verdict.Method == v1alpha1.MethodEviction {
 			s.note("begin to evict Pods of %s", a)
-			a.disturbed = wasDown(a, verdict.Workload)
+			a.disturbed = a.count(ready) < a.replicas()
 			a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 			s.inventory.SetObject(s.changed(a))
 			return true
