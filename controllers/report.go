@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -110,8 +111,7 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 		}
 	}
 	for namespace, report := range existing {
-		mayGoOn := global.unread && tellsOfWhatGoesOn(report)
-		if !worth[namespace] && !mayGoOn && report.DeletionTimestamp == nil {
+		if !worth[namespace] && !mayGoOn(report, global.unread) && report.DeletionTimestamp == nil {
 			putOff(r.deleteReport(ctx, report))
 		}
 	}
@@ -119,9 +119,12 @@ func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []po
 	return again, errors.Join(errs...)
 }
 
-// tellsOfWhatGoesOn reports whether a report tells of a restart that has not ended.
-func tellsOfWhatGoesOn(report *v1alpha1.MeshReport) bool {
-	return slices.ContainsFunc(report.Status.Recent, func(row v1alpha1.RecentRestart) bool { return row.Result == "" })
+// mayGoOn reports whether a report tells of a restart that has not ended, of a kind that has not been read.
+func mayGoOn(report *v1alpha1.MeshReport, unread map[string]string) bool {
+	return slices.ContainsFunc(report.Status.Recent, func(row v1alpha1.RecentRestart) bool {
+		_, isUnread := unread[schema.GroupKind{Group: row.Group, Kind: row.Kind}.String()]
+		return row.Result == "" && isUnread
+	})
 }
 
 // forget drops what is remembered of reports and policies that are no more.

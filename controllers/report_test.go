@@ -211,14 +211,14 @@ func TestReportThatTellsOfWhatGoesOnIsKeptUntilAllIsRead(t *testing.T) {
 	r := newReporting(w.operator)
 	goesOn, over := w.namespace(t), w.namespace(t)
 	r.of(t, restarted(in(goesOn, planned(1, paused)), ""), restarted(in(over, planned(1, paused)), v1alpha1.ResultSucceeded))
-	for _, unread := range []bool{true, false} {
+	for _, unread := range []string{"Deployment.apps", "Rollout.argoproj.io"} {
 		r.clock.pass(time.Second)
-		if _, err := r.Report(t.Context(), &rollout.Plan{}, nil, globalState{unread: unread}); err != nil {
+		if _, err := r.Report(t.Context(), &rollout.Plan{}, nil, globalState{unread: map[string]string{unread: ""}}); err != nil {
 			t.Fatal(err)
 		}
-		for namespace, want := range map[string]bool{goesOn: unread, over: false} {
+		for namespace, want := range map[string]bool{goesOn: unread == "Deployment.apps", over: false} {
 			if there := reportIn(t, w.admin, namespace) != nil; there != want {
-				t.Errorf("something is unread: %t; there is a report: %t, want %t", unread, there, want)
+				t.Errorf("unread is %s; there is a report: %t, want %t", unread, there, want)
 			}
 		}
 	}

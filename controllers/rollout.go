@@ -92,8 +92,8 @@ type globalState struct {
 	guard   rollout.Guard
 	// blind says what of the picture is no longer kept up to date; empty where all of it is.
 	blind string
-	// unread says that not every kind has been read yet.
-	unread bool
+	// unread are the kinds of which not all has been read yet, and why.
+	unread map[string]string
 }
 
 // Reconcile makes one pass.
@@ -121,7 +121,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if guardErr != nil {
 		log.FromContext(ctx).Error(guardErr, "The admission guard could not be tried, and nothing is restarted until it has been")
 	}
-	global := globalState{guard: r.guard.State(), unread: len(snapshot.Unread) > 0}
+	global := globalState{guard: r.guard.State(), unread: snapshot.Unread}
 	if global.stopped, err = r.stopped(ctx); err != nil {
 		return ctrl.Result{}, err
 	}

@@ -238,7 +238,8 @@ func neverFitsABudget(s *situation) *hold {
 // mayYetBeEvicted reports whether a disruption budget that has changed may have the workload evicted, a few Pods
 // at once, when it is known what it allows.
 func (s *situation) mayYetBeEvicted() bool {
-	return s.method().name == v1alpha1.MethodRolloutRestart &&
+	return s.method().name == v1alpha1.MethodRolloutRestart && !s.pass.EvictionDisabled &&
+		s.workload.Pods.Ready > 0 && s.workload.Object.Strategy.MaxUnavailable > 0 &&
 		slices.ContainsFunc(s.disruptionBudgets(), func(budget *inventory.DisruptionBudget) bool { return !budget.Observed })
 }
 

@@ -261,3 +261,17 @@ func TestSummary(t *testing.T) {
 		t.Errorf("all verdicts %v, want %v", all, want)
 	}
 }
+
+// A disruption budget that has not been observed yet changes nothing for a workload that surges: one that never fits
+// has nobody wait for it.
+func TestWhatNeverFitsHasNobodyWait(t *testing.T) {
+	given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, 2), meshed("tea"),
+		builder.DisruptionBudget("shop", "cart").Healthy(20, 1, 20).NotSeen().Build(),
+		outside(cart().Replicas(3).Surge(3).RolledOut(), 3), outside(deployment("tea", "pot"), 3)).decide())
+	if got := given["Deployment shop/cart"]; got.Reason != rollout.ReasonExceedsBudget {
+		t.Errorf("the one that never fits: %s: %s", got.Reason, got.Message)
+	}
+	if got := given["Deployment tea/pot"]; got.Action != v1alpha1.ActionRestart {
+		t.Errorf("the other one: %s: %s", got.Reason, got.Message)
+	}
+}

@@ -60,6 +60,8 @@ const (
 	// notOfCallers: not about those whom another workload would refuse in the mesh. Any other hold that somebody
 	// must end keeps them out, and that workload waits for nothing; this one keeps all of them where they are.
 	notOfCallers
+	// ofRevision: the same of callers that the same revision injects.
+	ofRevision
 )
 
 // checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
@@ -110,7 +112,7 @@ func checks() []check {
 		{"WindowIsClosed", windowIsClosed, notOfCallers},
 		{"FirstWorkloadsFailed", firstWorkloadsFailed, 0},
 		{"BreakerIsOpen", breakerIsOpen, 0},
-		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction | notOfCallers},
+		{"InjectorIsNotAtRest", injectorIsNotAtRest, beforeEviction | ofRevision},
 		{"IsSettling", isSettling, beforeEviction},
 		{"WaitsForItsCallers", wouldRefuseItsCallers, betweenRounds | asRisk},
 		{"DryRunCheckSaysNo", dryRunCheckSaysNo, beforeEviction},

@@ -150,6 +150,23 @@ func TestCallersAreNotKeptOutByWhatHoldsEverybody(t *testing.T) {
 	}
 }
 
+// One revision's injector at a standstill holds nobody who waits for another's, and brings nobody in either.
+func TestCallersOfAnInjectorAtAStandstillAreKeptOut(t *testing.T) {
+	cartIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
+	if err := unstructured.SetNestedStringMap(cartIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
+		t.Fatal(err)
+	}
+	s := newScene(cartIsStrict, outside(cart(), 3), builder.Namespace("far").Labelled("istio.io/rev", "green").CreatedAt(yesterday).Build(), outside(deployment("far", "web"), 3),
+		builder.Namespace(istioNamespace).CreatedAt(yesterday).Build(), istiod("default").Build(),
+		istiod("green").With(func(d *appsv1.Deployment) {
+			d.Spec.Replicas, d.Status = new(int32(0)), appsv1.DeploymentStatus{ObservedGeneration: d.Generation}
+		}).Build()).unasked()
+	s.webhooks = append(s.webhooks, builder.RevisionWebhooks("green"))
+	if got := verdicts(s.decide())["Deployment shop/cart"]; got.Reason != rollout.ReasonStrictMTLS || got.ClearsBy != byAdmin {
+		t.Errorf("%s, cleared by %s: %s", got.Reason, got.ClearsBy, got.Message)
+	}
+}
+
 // Who has to do something about a Pod that finds no node is told in time, whatever holds its workload until then.
 func TestWhatIsUnschedulableIsLookedAtAgain(t *testing.T) {
 	for name, scene := range map[string]*scene{
@@ -792,6 +809,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "Leave it one of them"},
 				"one of two never allows as many, and nothing may be evicted": {newScene(builder.DisruptionBudget("shop", "all").Covering().Healthy(9, 1, 9).Build(), builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart().Unavailable(1), 3)).when(evictionDisabled),
 					rollout.ReasonExceedsDisruptionBudget, byOwner, "PodDisruptionBudget cart"},
+				"its controller has not seen it, and it may be evicted in parts when it has": {newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 5, 10), builder.DisruptionBudget("shop", "cart").Healthy(40, 39, 40).NotSeen().Build(), outside(cart().Replicas(40).Unavailable(20).Surge(0).RolledOut(), 40)),
+					rollout.ReasonExceedsDisruptionBudget, byCluster, "has changed"},
 				"its controller has not seen it": {newScene(builder.DisruptionBudget("shop", "cart").NotSeen().Build(), outside(cart().Unavailable(1), 3)),
 					rollout.ReasonExceedsDisruptionBudget, byCluster, "has not said yet"},
 				"its controller has not seen its last change": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 0, 3).With(func(budget *policyv1.PodDisruptionBudget) { budget.Generation++ }).Build(), outside(cart().Unavailable(1), 3)),

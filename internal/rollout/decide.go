@@ -18,8 +18,8 @@ type pass struct {
 	ledger   *ledger
 	// governed are the namespaces of each policy.
 	governed map[*Policy][]*inventory.Namespace
-	// callers are counted when a check asks for them, by policy.
-	callers map[*Policy]*callers
+	// callers are counted when a check asks for them.
+	callers map[callersOf]*callers
 	trials  trials
 	// recorder writes down what is asked; nil where nobody wants to know.
 	recorder *recorder
@@ -29,7 +29,7 @@ func newPass(in *Input, recorder *recorder) *pass {
 	return &pass{
 		Input: *in, checks: checks(), recorder: recorder,
 		silences: listen(in), breakers: newBreakers(), ledger: newLedger(),
-		governed: map[*Policy][]*inventory.Namespace{}, callers: map[*Policy]*callers{}, trials: trials{},
+		governed: map[*Policy][]*inventory.Namespace{}, callers: map[callersOf]*callers{}, trials: trials{},
 	}
 }
 
@@ -65,6 +65,9 @@ func (p *pass) decide() *Plan {
 	for _, decision := range plan.Namespaces { // when all that percentages are taken of is known
 		decision.judgeRestarts(p, plan.Windows[decision.Policy])
 	}
+	plan.Namespaces = slices.DeleteFunc(plan.Namespaces, func(n *NamespacePlan) bool {
+		return n.Policy == nil && !n.Counts && len(n.Verdicts) == 0
+	})
 	for _, decision := range plan.Namespaces {
 		decision.slowDown(p.ledger)
 	}

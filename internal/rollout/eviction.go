@@ -108,7 +108,7 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 		return s.finish(succeeded, reservation(workload))
 	case !broughtIn && cameUpAsBefore(workload, &cause):
 		return s.finishIneffective()
-	case !broughtIn && s.policy == nil && !isMoving(workload):
+	case !broughtIn && s.policy == nil && !isMoving(workload) && !s.pass.Now.Before(s.restsAt()):
 		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: no MeshPolicy governs the namespace any more.")
 	}
 	// Times are written down by the second.
@@ -159,6 +159,15 @@ func evicting(s *situation, timeout time.Duration) Verdict {
 	}
 }
 
+// restsAt is when it is known of every eviction that was accepted what has become of its Pod.
+func (s *situation) restsAt() time.Time {
+	last := s.evictions().Last
+	if s.pass.TookOver.After(last) {
+		last = s.pass.TookOver // the replica that led before may have evicted one just then
+	}
+	return last.Add(graceAfterChange)
+}
+
 // longestEviction is when evictions that move have taken longer than they may: each Pod may have waited before it
 // went for as long as after, and the last may have gone a moment ago.
 func (s *situation) longestEviction(patience time.Duration) time.Time {
@@ -181,7 +190,7 @@ func cameUpAsBefore(workload *inventory.Workload, cause *inventory.Cause) bool {
 // evictionsHeld is what speaks against any further eviction.
 func (s *situation) evictionsHeld(moving bool) *hold {
 	if s.policy == nil {
-		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin,
+		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin, until: s.restsAt(),
 			message: "No MeshPolicy governs the namespace any more."}
 	}
 	occasions := beforeEviction

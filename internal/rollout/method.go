@@ -63,8 +63,6 @@ func onlyEvictionHelps(s *situation) string {
 		return "its update strategy is OnDelete"
 	case object.Strategy.Partition > 0:
 		return fmt.Sprintf("its rolling update stops at partition %d", object.Strategy.Partition)
-	case s.isLeftByEvictions() && !s.pass.EvictionDisabled:
-		return "others of its Pods were evicted for the same cause"
 	case wasTakenBack(record) && !s.pass.EvictionDisabled:
 		return "somebody took back the change of the template that was made last"
 	default:
@@ -75,7 +73,7 @@ func onlyEvictionHelps(s *situation) string {
 // isLeftByEvictions reports whether the Pods that are to be replaced are those that evictions have not come to.
 func (s *situation) isLeftByEvictions() bool {
 	record := s.workload.Record
-	return record != nil && record.Method == v1alpha1.MethodEviction && s.left(record.Cause, record.Result, s.cause())
+	return record != nil && record.Method == v1alpha1.MethodEviction && record.Result != v1alpha1.ResultSucceeded && s.left(record.Cause, record.Result, s.cause())
 }
 
 // wasTakenBack reports whether somebody took back what the last restart changed in the template, and
@@ -88,6 +86,9 @@ func wasTakenBack(record *inventory.Record) bool {
 // where it would not.
 func isBetterEvicted(s *situation) string {
 	object, pods := s.workload.Object, s.workload.Pods
+	if s.isLeftByEvictions() {
+		return "others of its Pods were evicted for the same cause"
+	}
 	few := pods.ToReplace*4 <= pods.Running
 	if object.Kind != "Deployment" {
 		few = pods.ToReplace < pods.Running

@@ -90,46 +90,47 @@ func TestEvictionInFlight(t *testing.T) {
 		result v1alpha1.RestartResult
 		says   string
 	}{
-		"one at a time of a StatefulSet":                          {scene: newScene(outside(onDelete(), 3)), evicts: []string{"db-0"}, says: "Evicting since"},
-		"the next when the one before is back":                    {scene: newScene(runs(onDelete().Build(), injected, uninjected, uninjected)), evicts: []string{"db-1"}},
-		"none while one is coming":                                {scene: newScene(runs(onDelete().Build(), starting, uninjected, uninjected))},
-		"none while one is missing":                               {scene: newScene(outside(onDelete(), 2))},
-		"as many as the strategy allows":                          {scene: newScene(runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0", "cart-1"}},
-		"no more than are left":                                   {scene: newScene(runs(two().Build(), share(1, 8)...)), evicts: []string{"cart-0"}},
-		"no more than the budgets allow":                          {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
-		"no more than its disruption budget":                      {scene: newScene(builder.DisruptionBudget("shop", "cart").Healthy(8, 7, 8).Build(), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
-		"never the last that is ready":                            {scene: newScene(outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0"}},
-		"all that are ready, where it is accepted":                {scene: newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0", "cart-1"}},
-		"first what is not ready":                                 {scene: newScene(runs(onDelete().Build(), uninjected, uninjected, broken)), evicts: []string{"db-2"}},
-		"the oldest first":                                        {scene: newScene(runs(onDelete().Build(), uninjected, uninjectedAt(yesterday.Add(-time.Hour)), uninjected)), evicts: []string{"db-1"}},
-		"it has succeeded":                                        {scene: newScene(runs(onDelete().Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded},
-		"the last is not back yet":                                {scene: newScene(runs(onDelete().Build(), injected, injected, starting))},
-		"a Pod came up without a sidecar":                         {scene: newScene(runs(onDelete().Build(), uninjectedAt(noon), uninjected, uninjected)), result: v1alpha1.ResultIneffective},
-		"the one that follows never came":                         {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)), result: v1alpha1.ResultFailed, says: "no further Pod became ready"},
-		"the one that follows came up late, and was evicted late": {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)).when(remembered(rollout.Evictions{Last: noon}))},
-		"the one that follows crashes":                            {scene: newScene(runs(onDelete().Build(), crashed, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No further Pod is evicted: Pods of this workload that are in the mesh already cannot become ready"},
-		"it waits for minReadySeconds":                            {scene: newScene(runs(onDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 60 }).Build(), injected, uninjected, uninjected))},
-		"no check is known":                                       {scene: newScene(outside(onDelete(), 3)).unasked(), step: rollout.StepCheck},
-		"the injector is silent":                                  {scene: newScene(outside(onDelete(), 3)).answer(rollout.Check{At: noon, Received: noon}), reason: rollout.ReasonEvictionHeld, step: rollout.StepCheck, says: "without a sidecar"},
-		"the red button is pressed":                               {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Stopped = true }), reason: rollout.ReasonEvictionHeld, says: "fullmesh stop --clear"},
-		"it is set to Report":                                     {scene: newScene(builder.Reporting("mesh"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "mode Report"},
-		"nobody governs it any more":                              {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), result: v1alpha1.ResultInterrupted, says: "no MeshPolicy governs"},
-		"nobody governs it any more, and one is coming":           {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), runs(onDelete().Build(), starting, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
-		"its owner opted out":                                     {scene: newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)), reason: rollout.ReasonEvictionHeld, says: "asks for no restart"},
-		"the guard is gone":                                       {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }), reason: rollout.ReasonEvictionHeld, says: "Apply config/guard"},
-		"the labels have just changed":                            {scene: newScene(labelledAt(noon), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Waiting until"},
-		"evictions were disabled":                                 {scene: newScene(outside(onDelete(), 3)).when(evictionDisabled), reason: rollout.ReasonEvictionHeld, says: "--eviction=Disabled"},
-		"its template has changed":                                {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 0 }), 3)), reason: rollout.ReasonEvictionHeld, says: "another template"},
-		"its disruption budget allows none":                       {scene: newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "allows 0 now"},
-		"a budget allows nothing any more":                        {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Raise it"},
-		"the namespace is being deleted":                          {scene: newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "is being deleted"},
-		"the selector leaves it out":                              {scene: newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Widen the selector"},
-		"what it was begun for is not remediated any more":        {scene: newScene(builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "spec.remediate"},
-		"it is scaled to zero":                                    {scene: newScene(outside(onDelete().Replicas(0).RolledOut(), 1)), reason: rollout.ReasonEvictionHeld, says: "the next ones are injected"},
-		"it is paused":                                            {scene: newScene(runs(two().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }).Build(), share(5, 8)...)), reason: rollout.ReasonEvictionHeld, says: "kubectl rollout resume"},
-		"ambient is asked for as well":                            {scene: newScene(both(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Take away"},
-		"no Pod could be created":                                 {scene: newScene(outside(onDelete().TemplateAnnotated("status.sidecar.istio.io/port", "none"), 3)), reason: rollout.ReasonEvictionHeld, says: "status.sidecar.istio.io/port"},
-		"the injector is being rolled out":                        {scene: newScene(outside(onDelete(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })), reason: rollout.ReasonEvictionHeld, says: "is being rolled out"},
+		"one at a time of a StatefulSet":                                     {scene: newScene(outside(onDelete(), 3)), evicts: []string{"db-0"}, says: "Evicting since"},
+		"the next when the one before is back":                               {scene: newScene(runs(onDelete().Build(), injected, uninjected, uninjected)), evicts: []string{"db-1"}},
+		"none while one is coming":                                           {scene: newScene(runs(onDelete().Build(), starting, uninjected, uninjected))},
+		"none while one is missing":                                          {scene: newScene(outside(onDelete(), 2))},
+		"as many as the strategy allows":                                     {scene: newScene(runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0", "cart-1"}},
+		"no more than are left":                                              {scene: newScene(runs(two().Build(), share(1, 8)...)), evicts: []string{"cart-0"}},
+		"no more than the budgets allow":                                     {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
+		"no more than its disruption budget":                                 {scene: newScene(builder.DisruptionBudget("shop", "cart").Healthy(8, 7, 8).Build(), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
+		"never the last that is ready":                                       {scene: newScene(outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0"}},
+		"all that are ready, where it is accepted":                           {scene: newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0", "cart-1"}},
+		"first what is not ready":                                            {scene: newScene(runs(onDelete().Build(), uninjected, uninjected, broken)), evicts: []string{"db-2"}},
+		"the oldest first":                                                   {scene: newScene(runs(onDelete().Build(), uninjected, uninjectedAt(yesterday.Add(-time.Hour)), uninjected)), evicts: []string{"db-1"}},
+		"it has succeeded":                                                   {scene: newScene(runs(onDelete().Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded},
+		"the last is not back yet":                                           {scene: newScene(runs(onDelete().Build(), injected, injected, starting))},
+		"a Pod came up without a sidecar":                                    {scene: newScene(runs(onDelete().Build(), uninjectedAt(noon), uninjected, uninjected)), result: v1alpha1.ResultIneffective},
+		"the one that follows never came":                                    {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)), result: v1alpha1.ResultFailed, says: "no further Pod became ready"},
+		"the one that follows came up late, and was evicted late":            {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)).when(remembered(rollout.Evictions{Last: noon}))},
+		"the one that follows crashes":                                       {scene: newScene(runs(onDelete().Build(), crashed, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No further Pod is evicted: Pods of this workload that are in the mesh already cannot become ready"},
+		"it waits for minReadySeconds":                                       {scene: newScene(runs(onDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 60 }).Build(), injected, uninjected, uninjected))},
+		"no check is known":                                                  {scene: newScene(outside(onDelete(), 3)).unasked(), step: rollout.StepCheck},
+		"the injector is silent":                                             {scene: newScene(outside(onDelete(), 3)).answer(rollout.Check{At: noon, Received: noon}), reason: rollout.ReasonEvictionHeld, step: rollout.StepCheck, says: "without a sidecar"},
+		"the red button is pressed":                                          {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Stopped = true }), reason: rollout.ReasonEvictionHeld, says: "fullmesh stop --clear"},
+		"it is set to Report":                                                {scene: newScene(builder.Reporting("mesh"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "mode Report"},
+		"nobody governs it any more":                                         {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), result: v1alpha1.ResultInterrupted, says: "no MeshPolicy governs"},
+		"nobody governs it any more, and one is coming":                      {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), runs(onDelete().Build(), starting, uninjected, uninjected)), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
+		"nobody governs it any more, and one may have been evicted just now": {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)).when(remembered(rollout.Evictions{Last: noon.Add(-time.Second)})), reason: rollout.ReasonEvictionHeld, says: "No MeshPolicy governs"},
+		"its owner opted out":                                                {scene: newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)), reason: rollout.ReasonEvictionHeld, says: "asks for no restart"},
+		"the guard is gone":                                                  {scene: newScene(outside(onDelete(), 3)).when(func(in *rollout.Input) { in.Guard = rollout.GuardMissing }), reason: rollout.ReasonEvictionHeld, says: "Apply config/guard"},
+		"the labels have just changed":                                       {scene: newScene(labelledAt(noon), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Waiting until"},
+		"evictions were disabled":                                            {scene: newScene(outside(onDelete(), 3)).when(evictionDisabled), reason: rollout.ReasonEvictionHeld, says: "--eviction=Disabled"},
+		"its template has changed":                                           {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 0 }), 3)), reason: rollout.ReasonEvictionHeld, says: "another template"},
+		"its disruption budget allows none":                                  {scene: newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "allows 0 now"},
+		"a budget allows nothing any more":                                   {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Raise it"},
+		"the namespace is being deleted":                                     {scene: newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "is being deleted"},
+		"the selector leaves it out":                                         {scene: newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Widen the selector"},
+		"what it was begun for is not remediated any more":                   {scene: newScene(builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "spec.remediate"},
+		"it is scaled to zero":                                               {scene: newScene(outside(onDelete().Replicas(0).RolledOut(), 1)), reason: rollout.ReasonEvictionHeld, says: "the next ones are injected"},
+		"it is paused":                                                       {scene: newScene(runs(two().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }).Build(), share(5, 8)...)), reason: rollout.ReasonEvictionHeld, says: "kubectl rollout resume"},
+		"ambient is asked for as well":                                       {scene: newScene(both(), outside(onDelete(), 3)), reason: rollout.ReasonEvictionHeld, says: "Take away"},
+		"no Pod could be created":                                            {scene: newScene(outside(onDelete().TemplateAnnotated("status.sidecar.istio.io/port", "none"), 3)), reason: rollout.ReasonEvictionHeld, says: "status.sidecar.istio.io/port"},
+		"the injector is being rolled out":                                   {scene: newScene(outside(onDelete(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })), reason: rollout.ReasonEvictionHeld, says: "is being rolled out"},
 		"somebody else controls it now": {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) {
 			s.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
 		}), 3)), reason: rollout.ReasonEvictionHeld, says: "postgresql.acid.zalan.do"},
@@ -277,9 +278,12 @@ func TestEvictionsAreNotTriedAgainBesidePodsThatCrash(t *testing.T) {
 // What evictions have left is brought to its end by evictions, though a rolling update would do for as many Pods: those
 // that are in the mesh stay. One that came up without a sidecar and has gone since does not leave the others outside.
 func TestWhatEvictionsHaveLeftIsEvicted(t *testing.T) {
-	left := func(result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
+	leftOf := func(web *builder.Workload[*appsv1.Deployment], result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
 		record := inventory.NewRecord(cartCause(), v1alpha1.MethodEviction, decided, noon.Add(-time.Hour)).Ended(result, "It has ended.", noon.Add(-time.Minute))
-		return newScene(runs(cart().Replicas(4).Unavailable(2).RolledOut().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), pods...))
+		return newScene(runs(web.Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), pods...))
+	}
+	left := func(result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
+		return leftOf(cart().Replicas(4).Unavailable(2).RolledOut(), result, decided, pods...)
 	}
 	older := uninjectedAt(yesterday.Add(-time.Minute))
 	for name, test := range map[string]struct {
@@ -293,6 +297,7 @@ func TestWhatEvictionsHaveLeftIsEvicted(t *testing.T) {
 		"one came in vain, and something that decides is new":    {left(v1alpha1.ResultIneffective, "another", injected, uninjected, uninjected, uninjected), rollout.ReasonRestartDue, v1alpha1.MethodEviction},
 		"one came in vain, and nothing that decides has changed": {left(v1alpha1.ResultIneffective, decidedNow(), injected, uninjected, uninjected, uninjected), rollout.ReasonRestartIneffective, v1alpha1.MethodEviction},
 		"one came in vain and is there: that is another cause":   {left(v1alpha1.ResultIneffective, "", injected, uninjected, uninjected, uninjectedAt(noon.Add(-2*time.Minute))), rollout.ReasonRestartDue, v1alpha1.MethodRolloutRestart},
+		"its owner has new Pods come first now":                  {leftOf(cart().Replicas(4).RolledOut(), v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected), rollout.ReasonAlreadyRestarted, v1alpha1.MethodRolloutRestart},
 		"evictions are disabled":                                 {left(v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected).when(evictionDisabled), rollout.ReasonAlreadyRestarted, v1alpha1.MethodRolloutRestart},
 	} {
 		t.Run(name, func(t *testing.T) {

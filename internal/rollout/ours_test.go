@@ -184,3 +184,12 @@ func TestEvictionsThatNobodyGovernsTakeWhatIsDown(t *testing.T) {
 		t.Errorf("with room for two, the other Deployment: %s: %s", got.Reason, got.Message)
 	}
 }
+
+// A restart that failed long ago counts against nobody's budgets, and a namespace that nobody governs is not told of
+// for its sake.
+func TestAnOldFailureBringsNoUngovernedNamespaceIn(t *testing.T) {
+	failed := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-48*time.Hour)).Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-47*time.Hour))
+	if plan := newScene(builder.Enforcing("mesh").Over("team", "bank"), outside(cart().Annotated(v1alpha1.LastRestartAnnotation, failed.String()), 3)).decide(); len(plan.Namespaces) > 0 {
+		t.Errorf("namespace %s is told of", plan.Namespaces[0].Name)
+	}
+}

@@ -74,6 +74,12 @@ func (in *Input) wouldRefuse(namespace *inventory.Namespace, workload *inventory
 	return in.Snapshot.Injector.Effective(in.Snapshot.PeerAuthentications, workload.Expectation.Revision, namespace.Name, workload.Template.Labels)
 }
 
+// callersOf are those of the workloads under a policy that one revision injects.
+type callersOf struct {
+	policy   *Policy
+	revision string
+}
+
 // callers are the Pods under one policy that can send plain traffic only.
 type callers struct {
 	outside int
@@ -82,13 +88,14 @@ type callers struct {
 	held, coming int
 }
 
-// isKeptOut reports whether somebody must do something before the workload is brought into the mesh.
-func (s *situation) isKeptOut() bool {
+// isKeptOut reports whether somebody must do something before the workload is brought into the mesh, beside what
+// holds as well those whom a revision injects and who wait for it.
+func (s *situation) isKeptOut(revision string) bool {
 	if s.workload.Record.InFlight() {
 		return false
 	}
 	return slices.ContainsFunc(s.pass.checks, func(check check) bool {
-		if check.occasions&notOfCallers != 0 {
+		if check.occasions&notOfCallers != 0 || check.occasions&ofRevision != 0 && s.workload.Expectation.Revision == revision {
 			return false
 		}
 		spoken := check.ask(s)
@@ -96,10 +103,11 @@ func (s *situation) isKeptOut() bool {
 	})
 }
 
-// callers counts those under the workload's policy once, and only where somebody would refuse them.
+// callers counts those under the workload's policy once for its revision, and only where somebody would refuse them.
 func (s *situation) callers() *callers {
 	p, policy := s.pass, s.policy
-	if known := p.callers[policy]; known != nil {
+	by := callersOf{policy, s.workload.Expectation.Revision}
+	if known := p.callers[by]; known != nil {
 		return known
 	}
 	counted := &callers{}
@@ -113,11 +121,11 @@ func (s *situation) callers() *callers {
 			switch {
 			case p.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
 				counted.held += workload.Pods.Outside
-			case !caller.isKeptOut():
+			case !caller.isKeptOut(by.revision):
 				counted.coming += workload.Pods.Outside
 			}
 		}
 	}
-	p.callers[policy] = counted
+	p.callers[by] = counted
 	return counted
 }
