@@ -314,13 +314,20 @@ func TestWriteThatFailsKeepsNoOtherAndIsNotRepeatedAtOnce(t *testing.T) {
 // allow has so many workloads restarted at once.
 func (s *stage) allow(t *testing.T, workloads int) {
 	t.Helper()
-	policy := builder.Enforcing("production").Budget(v1alpha1.BudgetScopePolicy, workloads, nil).Build()
-	current := &v1alpha1.MeshPolicy{}
-	if err := s.client.Get(t.Context(), client.ObjectKeyFromObject(policy), current); err != nil {
+	s.edit(t, func(p *v1alpha1.MeshPolicy) {
+		p.Spec.Budgets = builder.Enforcing(p.Name).Budget(v1alpha1.BudgetScopePolicy, workloads, nil).Build().Spec.Budgets
+	})
+}
+
+// edit changes the policy.
+func (s *stage) edit(t *testing.T, change func(*v1alpha1.MeshPolicy)) {
+	t.Helper()
+	policy := &v1alpha1.MeshPolicy{}
+	if err := s.client.Get(t.Context(), client.ObjectKey{Name: "production"}, policy); err != nil {
 		t.Fatal(err)
 	}
-	current.Spec.Budgets = policy.Spec.Budgets
-	if err := s.client.Update(t.Context(), current); err != nil {
+	change(policy)
+	if err := s.client.Update(t.Context(), policy); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -393,7 +400,7 @@ func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
 					t.Errorf("of the one that has ended it is said: %s", row.Message)
 				}
 				answer = nil
-				time.Sleep(lastRetry) // after which the outcome is tried again
+				time.Sleep(lastRetry) // in the bubble's time, after which the outcome is tried again
 				if err := s.pass(t, 2); err != nil {
 					t.Fatal(err)
 				}
@@ -411,14 +418,9 @@ func TestNothingStartsInPlaceOfWhatAnotherPolicyHasBegun(t *testing.T) {
 		s := newStage(t, "b")
 		s.allow(t, 1)
 		s.take(t, builder.Namespace("b").Labelled("istio-injection", "enabled", "team", "b").CreatedAt(time.Now().Add(-24*time.Hour)).Build())
-		policy := &v1alpha1.MeshPolicy{}
-		if err := s.client.Get(t.Context(), client.ObjectKey{Name: "production"}, policy); err != nil {
-			t.Fatal(err)
-		}
-		policy.Spec.NamespaceSelector = builder.Enforcing("production").Over("team", "b").Build().Spec.NamespaceSelector
-		if err := s.client.Update(t.Context(), policy); err != nil {
-			t.Fatal(err)
-		}
+		s.edit(t, func(p *v1alpha1.MeshPolicy) {
+			p.Spec.NamespaceSelector = builder.Enforcing(p.Name).Over("team", "b").Build().Spec.NamespaceSelector
+		})
 		time.Sleep(time.Minute) // in the bubble's time, after which the namespace has settled
 		_ = s.pass(t, 1)
 		s.hasEnded(t, "a")

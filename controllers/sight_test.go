@@ -121,7 +121,7 @@ func TestNothingIsRestartedWithoutSight(t *testing.T) {
 		if err := s.pass(t, 3); err != nil || len(s.wrote()) != 1 {
 			t.Errorf("it does not go on, or %v", err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // in the bubble's time: a report is written once a second
 		if err := s.pass(t, 1); err != nil {
 			t.Fatal(err)
 		}

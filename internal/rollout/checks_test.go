@@ -94,10 +94,7 @@ func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
 		record := inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon)
 		return b.Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause)
 	}
-	workloadIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
-	if err := unstructured.SetNestedStringMap(workloadIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
-		t.Fatal(err)
-	}
+	workloadIsStrict := mutualTLSOf("shop", "cart", "STRICT")
 	for name, test := range map[string]struct {
 		scene        *scene
 		says, not    string
@@ -129,10 +126,7 @@ func TestWhoWaitsForWhomUnderStrictMutualTLS(t *testing.T) {
 
 // What keeps everybody where they are is no reason to accept a risk: when it ends, the others come.
 func TestCallersAreNotKeptOutByWhatHoldsEverybody(t *testing.T) {
-	cartIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
-	if err := unstructured.SetNestedStringMap(cartIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
-		t.Fatal(err)
-	}
+	cartIsStrict := mutualTLSOf("shop", "cart", "STRICT")
 	objects := []any{cartIsStrict, outside(cart(), 3), outside(deployment("shop", "web"), 3)}
 	for want, scene := range map[rollout.Reason]*scene{
 		rollout.ReasonReportMode:   newScene(builder.Reporting("mesh"), objects),
@@ -152,10 +146,7 @@ func TestCallersAreNotKeptOutByWhatHoldsEverybody(t *testing.T) {
 
 // One revision's injector at a standstill holds nobody who waits for another's, and brings nobody in either.
 func TestCallersOfAnInjectorAtAStandstillAreKeptOut(t *testing.T) {
-	cartIsStrict := builder.PeerAuthentication("shop", "cart", "STRICT")
-	if err := unstructured.SetNestedStringMap(cartIsStrict.Object, map[string]string{"app": "cart"}, "spec", "selector", "matchLabels"); err != nil {
-		t.Fatal(err)
-	}
+	cartIsStrict := mutualTLSOf("shop", "cart", "STRICT")
 	s := newScene(cartIsStrict, outside(cart(), 3), builder.Namespace("far").Labelled("istio.io/rev", "green").CreatedAt(yesterday).Build(), outside(deployment("far", "web"), 3),
 		builder.Namespace(istioNamespace).CreatedAt(yesterday).Build(), istiod("default").Build(),
 		istiod("green").With(func(d *appsv1.Deployment) {
@@ -183,6 +174,13 @@ func TestWhatIsUnschedulableIsLookedAtAgain(t *testing.T) {
 // strictIn has every workload of a namespace take mutual TLS only.
 func strictIn(namespace string) *unstructured.Unstructured {
 	return builder.PeerAuthentication(namespace, "default", "STRICT")
+}
+
+// mutualTLSOf sets the mode of mutual TLS for the Pods of one app.
+func mutualTLSOf(namespace, app, mode string) *unstructured.Unstructured {
+	policy := builder.PeerAuthentication(namespace, app, mode)
+	policy.Object["spec"].(map[string]any)["selector"] = map[string]any{"matchLabels": map[string]any{"app": app}}
+	return policy
 }
 
 // plain is a Deployment that stays out of the mesh.
@@ -1007,8 +1005,7 @@ func TestNothingIsInjectedAfterALeftover(t *testing.T) {
 
 // Whoever never fits a budget is not on its way into the mesh.
 func TestNobodyWaitsForACallerThatNeverFitsABudget(t *testing.T) {
-	payIsStrict := builder.PeerAuthentication("shop", "pay", "STRICT")
-	payIsStrict.Object["spec"].(map[string]any)["selector"] = map[string]any{"matchLabels": map[string]any{"app": "pay"}}
+	payIsStrict := mutualTLSOf("shop", "pay", "STRICT")
 	for pods, want := range map[int]v1alpha1.ClearedBy{2: byAdmin, 5: byCluster} {
 		given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, pods),
 			outside(builder.Deployment("shop", "wide").Replicas(10).Unavailable(0).Surge(5).CreatedAt(yesterday).RolledOut(), 10),

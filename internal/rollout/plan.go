@@ -13,7 +13,7 @@ import (
 
 // Plan is what is decided.
 type Plan struct {
-	// Namespaces that a policy governs or in which a restart is in flight, by name.
+	// Namespaces that a policy governs or in which a restart counts or ends, by name.
 	Namespaces []*NamespacePlan
 	// Policies is what else is to be said of the policies that govern one of them.
 	Policies map[*Policy]*Standing

@@ -293,11 +293,9 @@ func (s *simulation) addNode(name string, room int) {
 
 // setMutualTLS says by a PeerAuthentication which mode holds in a namespace, or for one app of it.
 func (s *simulation) setMutualTLS(namespace, app, mode string) {
-	policy := builder.PeerAuthentication(namespace, cmp.Or(app, "default"), mode)
+	policy := builder.PeerAuthentication(namespace, "default", mode)
 	if app != "" {
-		if err := unstructured.SetNestedStringMap(policy.Object, map[string]string{"app": app}, "spec", "selector", "matchLabels"); err != nil {
-			s.t.Fatalf("%v", err)
-		}
+		policy = mutualTLSOf(namespace, app, mode)
 	}
 	s.happens("PeerAuthentication "+namespace+"/"+policy.GetName(), func(i *inventory.Inventory) {
 		i.SetPeerAuthentication(mesh.FromPeerAuthentication(policy))
