@@ -5,16 +5,21 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -356,6 +361,97 @@ func TestCluster(t *testing.T) {
 		newDeployment(t, c, namespace, "web", nil)
 		awaitPods(t, c, namespace, "a ready Pod", func(pods []corev1.Pod) bool { return count(pods, ready) == 1 })
 	})
+
+	t.Run("Pods go whose deletion the end of the API server interrupted", func(t *testing.T) {
+		namespace := newNamespace(t, c, "interrupted", nil)
+		asked := holdRemoval(t, c, namespace)
+		// Until the API server knows the webhook, Pods go without it.
+		var pod *corev1.Pod
+		for held := false; !held; {
+			pod = create(t, c, namespace, behaving("going", nil, nil))
+			awaitPods(t, c, namespace, "a ready Pod", func(pods []corev1.Pod) bool { return count(pods, ready) == 1 })
+			if err := c.client.CoreV1().Pods(namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, c, "the Pod to be deleted", func(ctx context.Context) error {
+				select {
+				case <-asked:
+					held = true
+					return nil
+				default:
+				}
+				_, err := c.client.CoreV1().Pods(namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+				if apierrors.IsNotFound(err) {
+					return nil
+				}
+				return errors.Join(err, errors.New("it is there, and nobody deletes it"))
+			})
+		}
+		if err := c.RestartAPIServer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		awaitPods(t, c, namespace, "no Pod", func(pods []corev1.Pod) bool { return len(pods) == 0 })
+	})
+}
+
+// holdRemoval has the first API server that is about to remove a Pod, with its grace period at zero
+// already, wait until it ends. It says when one does.
+func holdRemoval(t *testing.T, c *Cluster, namespace string) <-chan struct{} {
+	t.Helper()
+	asked := make(chan struct{}, 1)
+	var once sync.Once
+	webhook := httptest.NewTLSServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(request.Body).Decode(&review); err != nil {
+			t.Errorf("what the webhook is asked: %v", err)
+			return
+		}
+		var pod corev1.Pod
+		if err := json.Unmarshal(review.Request.OldObject.Raw, &pod); err != nil {
+			t.Errorf("the Pod that the webhook is asked about: %v", err)
+			return
+		}
+		if grace := pod.DeletionGracePeriodSeconds; grace != nil && *grace == 0 {
+			once.Do(func() {
+				asked <- struct{}{}
+				<-request.Context().Done()
+			})
+		}
+		review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
+		if err := json.NewEncoder(response).Encode(review); err != nil {
+			t.Logf("answering in the webhook: %v", err)
+		}
+	}))
+	t.Cleanup(webhook.Close)
+
+	configurations := c.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	_, err := configurations.Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "hold.test.fullmesh.dev",
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{
+				URL:      &webhook.URL,
+				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: webhook.Certificate().Raw}),
+			},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(30)),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := configurations.Delete(context.Background(), namespace, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	return asked
 }
 
 func TestClustersShareNothing(t *testing.T) {

@@ -149,6 +149,28 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 			return err
 		}
 	}
+	return c.finishDeletions(ctx)
+}
+
+// finishDeletions deletes the Pods that an API server was about to remove when it
+// ended: it writes a grace period of zero first. A kubelet would try again; kwok
+// leaves such Pods alone, and they would stay Terminating for ever.
+func (c *Cluster) finishDeletions(ctx context.Context) error {
+	pods, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing Pods: %w", err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if grace := pod.DeletionGracePeriodSeconds; grace == nil || *grace > 0 {
+			continue
+		}
+		now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))}
+		err := c.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, now)
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("deleting Pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		}
+	}
 	return nil
 }
 
