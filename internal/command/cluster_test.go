@@ -432,7 +432,6 @@ func testStop(t *testing.T, w *world) {
 	run(t, "stop", "--kubeconfig", kubeconfig).check(t, exitError, `cannot create resource "configmaps"`)
 }
 
-// observe writes the status of every policy as the operator would.
 func testStopWithoutRights(t *testing.T, w *world) {
 	kubeconfig, user := w.account(t, "passer-by")
 	for _, args := range [][]string{{"stop"}, {"stop", "--clear"}} {
@@ -440,6 +439,7 @@ func testStopWithoutRights(t *testing.T, w *world) {
 	}
 }
 
+// observe writes the status of every policy as the operator would at full mesh.
 func (w *world) observe(t *testing.T) {
 	t.Helper()
 	var policies v1alpha1.MeshPolicyList
@@ -449,6 +449,7 @@ func (w *world) observe(t *testing.T) {
 	for i := range policies.Items {
 		policy := &policies.Items[i]
 		policy.Status.ObservedGeneration = new(policy.Generation)
+		meta.SetStatusCondition(&policy.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionFullMesh, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllMeshed})
 		if err := w.admin.Status().Update(t.Context(), policy); err != nil {
 			t.Fatal(err)
 		}

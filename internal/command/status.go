@@ -161,6 +161,7 @@ type policyRow struct {
 	Message         string                 `json:"message"`
 
 	fullMeshReason, restartsReason string
+	reconciling                    bool
 }
 
 // reportedNamespace is what status prints of a namespace.
@@ -203,6 +204,7 @@ func observedPolicy(policy *v1alpha1.MeshPolicy) policyRow {
 		Message:         fullMesh.Message,
 		fullMeshReason:  fullMesh.Reason,
 		restartsReason:  allowed.Reason,
+		reconciling:     meta.IsStatusConditionTrue(policy.Status.Conditions, v1alpha1.ConditionReconciling),
 	}
 	if allowed.Status != metav1.ConditionTrue && allowed.Message != "" && row.Mode == v1alpha1.ModeEnforce && allowed.Message != row.Message {
 		row.Message = strings.TrimSpace(row.Message + " " + allowed.Message)
@@ -266,18 +268,21 @@ func number(n *int32) int {
 }
 
 // isAtFullMesh reports whether every governed namespace is, as far as that is known. A namespace
-// that was asked for counts alone.
+// that was asked for counts alone. Otherwise the policies have to say it as well: their status is
+// written before the reports, which may not be there yet.
 func (d *statusDocument) isAtFullMesh() bool {
 	return d.isObserved() && !slices.ContainsFunc(d.Namespaces, func(namespace reportedNamespace) bool {
 		return namespace.FullMesh != metav1.ConditionTrue && (d.asked != "" || !namespace.noneExpected)
-	})
+	}) && (d.asked != "" || !slices.ContainsFunc(d.Policies, func(policy policyRow) bool {
+		return policy.FullMesh != metav1.ConditionTrue && policy.fullMeshReason != v1alpha1.ReasonNoneExpected
+	}))
 }
 
 // isSettled reports whether nothing is left that Fullmesh will do by itself.
 func (d *statusDocument) isSettled() bool {
 	return d.isObserved() && !slices.ContainsFunc(d.Namespaces, func(namespace reportedNamespace) bool {
 		return namespace.Settled != metav1.ConditionTrue
-	})
+	}) && (d.asked != "" || !slices.ContainsFunc(d.Policies, func(policy policyRow) bool { return policy.reconciling }))
 }
 
 // isObserved reports whether the operator has looked at every policy as it is now, and has a report

@@ -110,6 +110,8 @@ func TestWhatIsFullMeshAndWhatIsSettled(t *testing.T) {
 	seen := []v1alpha1.MeshPolicy{observedProduction(metav1.ConditionTrue, v1alpha1.ReasonAllMeshed, "")}
 	unseen := observedProduction(metav1.ConditionTrue, v1alpha1.ReasonAllMeshed, "")
 	unseen.Generation++
+	begun := observedProduction(metav1.ConditionFalse, v1alpha1.ReasonInProgress, "")
+	begun.Status.Conditions = append(begun.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonInProgress})
 	for _, test := range []struct {
 		name     string
 		policies []v1alpha1.MeshPolicy
@@ -126,6 +128,9 @@ func TestWhatIsFullMeshAndWhatIsSettled(t *testing.T) {
 		{"another namespace is not there yet", seen, []v1alpha1.MeshReport{report("shop", 3, 3), report("cart", 3, 1, inFlightRow)}, "", false, false},
 		{"another namespace is not there yet, and was not asked for", seen, []v1alpha1.MeshReport{report("shop", 3, 3), report("cart", 3, 1, inFlightRow)}, "shop", true, true},
 		{"the policy has changed since", []v1alpha1.MeshPolicy{unseen}, []v1alpha1.MeshReport{report("shop", 3, 3)}, "", false, false},
+		{"the policy is not there yet, and no report either", []v1alpha1.MeshPolicy{begun}, nil, "", false, false},
+		{"the policy is not there yet, and the namespace that was asked for is", []v1alpha1.MeshPolicy{begun}, []v1alpha1.MeshReport{report("shop", 3, 3)}, "shop", true, true},
+		{"nothing is expected anywhere", []v1alpha1.MeshPolicy{observedProduction(metav1.ConditionFalse, v1alpha1.ReasonNoneExpected, "")}, []v1alpha1.MeshReport{report("shop", 0, 0)}, "", true, true},
 		{"nothing is expected in one namespace of many", seen, []v1alpha1.MeshReport{report("shop", 0, 0)}, "", true, true},
 		{"nothing is expected in the namespace that was asked for", seen, []v1alpha1.MeshReport{report("shop", 0, 0)}, "shop", false, true},
 		{"there is no report on the namespace that was asked for", seen, nil, "shop", false, false},
