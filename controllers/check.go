@@ -240,6 +240,8 @@ func outcomeOf(err error) rollout.CheckOutcome {
 		return rollout.CheckDeniedByPodSecurity
 	case says("error looking up service account"):
 		return rollout.CheckNoServiceAccount
+	case apierrors.IsForbidden(err) && says(`cannot create resource "pods"`):
+		return rollout.CheckForbidden
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return rollout.CheckDenied
 	default:

@@ -217,7 +217,7 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 		{
 			name:   "the operator may not ask",
 			client: w.as(t, "system:serviceaccount:elsewhere:nobody"),
-			want:   rollout.CheckDenied,
+			want:   rollout.CheckForbidden,
 			says:   `cannot create resource "pods"`,
 		},
 	} {

@@ -22,7 +22,8 @@
 //	                                            └── failed, ineffective, reverted: held until what
 //	                                                decides has changed
 //
-// Everything that must outlive the operator is written on the workloads themselves: the cause on
-// the template, the record of the last restart beside it. Memory holds the picture, the answers of
-// dry-run checks and what was reported last, all of which can be had anew.
+// Everything that must outlive the operator is in the cluster: on the workloads themselves the cause, in
+// the template, and the record of the last restart beside it; in the status of policies and reports how
+// breakers stand, which requests were served, and the recent restarts. Memory holds the picture, the
+// answers of dry-run checks and what was reported last, all of which can be had anew.
 package controllers

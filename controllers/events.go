@@ -20,7 +20,8 @@ type announcer struct {
 
 // Started says that a workload was restarted.
 func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", verdict.Message)
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted",
+		fmt.Sprintf("%s It is restarted (%s).", verdict.Workload.Message, verdict.Record.Method))
 }
 
 // Ended says how a restart ended.

@@ -25,7 +25,7 @@ var (
 	}, []string{"result"})
 	checksAnswered = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "fullmesh_dry_run_checks_total",
-		Help: "Dry-run checks that were answered, by outcome.",
+		Help: "Dry-run checks that were answered, by outcome; refused: the restart itself was.",
 	}, []string{"outcome"})
 	disagreements = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fullmesh_evaluator_disagreements_total",

@@ -336,7 +336,7 @@ func ignoreStale(err error, doing string) error {
 // stateOf sums up what a policy's status says.
 func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) policyState {
 	// What was asked for must not be forgotten while nothing is governed.
-	state := policyState{standing: rollout.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind}
+	state := policyState{standing: rollout.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind, unread: global.unread}
 	if policy.policy == nil {
 		return state
 	}

@@ -63,10 +63,9 @@ type attempt struct {
 
 // unanswered is what was to be written to a workload, and when.
 type unanswered struct {
-	object *inventory.Object
-	record inventory.Record
-	policy string
-	at     time.Time
+	verdict *rollout.Verdict
+	policy  *v1alpha1.MeshPolicy // nil where none governs
+	at      time.Time
 }
 
 // answeredByThen is when the informers have told what became of a write, or it is known that they do not.
@@ -301,11 +300,7 @@ func (r *Reconciler) findOut(verdict *rollout.Verdict, policy *v1alpha1.MeshPoli
 	if r.unanswered == nil {
 		r.unanswered = map[types.UID]unanswered{}
 	}
-	lost := unanswered{object: verdict.Workload.Object, record: verdict.Record, at: r.now()}
-	if policy != nil {
-		lost.policy = policy.Name
-	}
-	r.unanswered[lost.object.UID] = lost
+	r.unanswered[verdict.Workload.Object.UID] = unanswered{verdict, policy, r.now()}
 }
 
 // readUnanswered finds out what became of the writes that had no answer. An error says that it is not known.
@@ -314,12 +309,12 @@ func (r *Reconciler) readUnanswered(ctx context.Context) error {
 	defer cancel()
 	for uid, write := range r.unanswered {
 		if r.now().Sub(write.at) < answeredByThen {
-			record, err := r.actor.read(ctx, write.object)
+			record, err := r.actor.read(ctx, write.verdict.Workload.Object)
 			if err != nil {
 				return err
 			}
-			if write.record.InFlight() && record == write.record.String() {
-				r.started.remember(uid, write.record, write.policy, r.now())
+			if meant := &write.verdict.Record; meant.InFlight() && record == meant.String() {
+				r.hasStarted(ctx, write.verdict, write.policy)
 			}
 		}
 		delete(r.unanswered, uid)
@@ -342,11 +337,17 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 	case err != nil || became == writtenStale:
 		return became, err
 	}
-	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "cause", verdict.Record.Cause)
+	r.hasStarted(ctx, verdict, policy)
+	return writtenDone, nil
+}
+
+// hasStarted remembers and tells that a restart was written down.
+func (r *Reconciler) hasStarted(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+	object := verdict.Workload.Object
+	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "method", verdict.Record.Method, "cause", verdict.Record.Cause)
 	r.started.remember(object.UID, verdict.Record, policy.Name, r.now())
 	restartsStarted.WithLabelValues(string(verdict.Workload.Finding)).Inc()
 	r.announcer.Started(verdict, policy)
-	return writtenDone, nil
 }
 
 func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {

@@ -496,7 +496,7 @@ func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
 		if writes := s.wrote(); writes != nil {
 			t.Errorf("%q is written to, and it is not known what has started", writes)
 		}
-		begun := s.unanswered[uid].record
+		begun := s.unanswered[uid].verdict.Record
 		stored.Annotations[v1alpha1.LastRestartAnnotation] = begun.String()
 		stored.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation] = begun.Cause
 		reader = nil
@@ -508,6 +508,11 @@ func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"c/web"}, s.wrote()); diff != "" {
 			t.Errorf("writes when it is known (-want +got):\n%s", diff)
+		}
+		if sent := s.events.take(); !slices.ContainsFunc(sent, func(event string) bool {
+			return strings.HasPrefix(event, "Normal Restarted on MeshPolicy production: Deployment a/web: ")
+		}) {
+			t.Errorf("nobody is told that it has started: %q", sent)
 		}
 	})
 }

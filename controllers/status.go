@@ -59,7 +59,7 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 // setUnknown says of conditions that they are not known while the cluster cannot be watched.
 func setUnknown(set setCondition, blind string, conditions ...string) {
 	for _, condition := range conditions {
-		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, fmt.Sprintf("It is not known how things are now: %s.", blind))
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, rollout.BlindInWords(blind))
 	}
 }
 
@@ -74,6 +74,7 @@ type policyState struct {
 	stopped   bool
 	guard     rollout.Guard
 	blind     string
+	unread    map[string]string
 	enforcing bool
 	// closed is the stretch in which the policy's windows are closed; nil where they are open.
 	closed *rollout.Stretch
@@ -112,22 +113,29 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 		return status
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserved, "The policy is in force.")
-	setProgress(set, &state.sum, state.worst)
+	if state.matched == 0 {
+		set(v1alpha1.ConditionFullMesh, metav1.ConditionFalse, v1alpha1.ReasonNoneExpected, "No namespace follows this policy: its namespaceSelector selects none, or policies of higher priority have them, or they are system namespaces without the label "+v1alpha1.IncludeLabel+"=true.")
+	} else {
+		setProgress(set, &state.sum, state.worst)
+	}
 	setRestartsAllowed(set, object.Name, state)
 	return status
 }
 
 func setRestartsAllowed(set setCondition, policy string, state *policyState) {
 	const condition = v1alpha1.ConditionRestartsAllowed
+	unread, _ := rollout.UnreadInWords(state.unread)
 	switch {
 	case !state.enforcing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonReportMode, "The policy is in mode Report and restarts nothing.")
 	case state.stopped:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. Run: fullmesh stop --clear")
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. Run: fullmesh stop --clear (with -n where the operator is not in fullmesh-system)")
 	case state.guard == rollout.GuardMissing:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, "Enforce is refused: the admission guard does not hold the operator's account to restarts. Apply config/guard, or start the operator with --allow-unguarded.")
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, rollout.GuardMissingInWords)
 	case state.guard == rollout.GuardUnknown:
-		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, "It has not been shown yet that the admission guard is in force.")
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, rollout.GuardUnknownInWords)
+	case unread != "":
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonNotReadYet, unread)
 	case state.closed != nil && state.closed.Never:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonWindowClosed, fmt.Sprintf("The windows are closed and do not open before %s, as far as that was looked for. Correct spec.windows.", state.closed.Opens.UTC().Format(time.RFC3339)))
 	case state.closed != nil:
@@ -262,9 +270,6 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 	return rows
 }
 
-// results that a record can have; none while the restart is in flight.
-var results = []v1alpha1.RestartResult{"", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultIneffective, v1alpha1.ResultReverted, v1alpha1.ResultRolledBack, v1alpha1.ResultInterrupted}
-
 // recentRestarts are the newest restarts, the newest first: those that the workloads tell of, and those
 // that were reported before and that they tell of no more. The report is a second place in which a
 // restart is remembered, should somebody take away what is written on its workload.
@@ -319,7 +324,7 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 // others can write: what the API server would not store, or not as it is, is left out or made to fit.
 func recordedRestarts(recorded []rollout.Restarted) []v1alpha1.RecentRestart {
 	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload rollout.Restarted) bool {
-		return workload.Record.Start.IsZero() || !slices.Contains(results, workload.Record.Result)
+		return workload.Record.Start.IsZero()
 	})
 	newest := slices.SortedFunc(slices.Values(plausible), func(a, b rollout.Restarted) int {
 		return cmp.Or(compareEnded(a.Record.Result, b.Record.Result), b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))

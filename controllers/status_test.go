@@ -187,6 +187,11 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=Unknown/GuardUnknown"},
 		},
 		{
+			name:  "a kind has not been read",
+			state: enforcing(func(s *policyState) { s.unread = map[string]string{"StatefulSet.apps": "forbidden"} }),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/NotReadYet"},
+		},
+		{
 			name:  "the cluster cannot be watched",
 			state: enforcing(func(s *policyState) { s.blind, s.guard = "pods cannot be watched", rollout.GuardMissing }),
 			want:  []string{"FullMesh=Unknown/NotObserved", "Ready=Unknown/NotObserved", "RestartsAllowed=Unknown/NotObserved"},
@@ -458,7 +463,6 @@ func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	end := noon.Add(time.Nanosecond)
 	plan.Restarted = []rollout.Restarted{
 		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
-		forged("bogus", inventory.Record{Cause: "1///uid/0", Start: noon, Result: "Bogus"}),
 		forged("without-start", inventory.Record{Cause: "1///uid/0"}),
 		forged("exact", inventory.Record{Cause: "1///uid/0", Start: noon.Add(time.Millisecond), End: &end, Result: v1alpha1.ResultSucceeded}),
 		forged("future", inventory.Record{Cause: "1///uid/0", Start: noon.AddDate(7000, 0, 0)}),

@@ -17,7 +17,8 @@ var (
 	heading = regexp.MustCompile(`(?m)^## (\d+)\. .+$`)
 	thread  = regexp.MustCompile(`\]\(https://github\.com/[^)]+\)`)
 	// shown is a test as the page names it, perhaps with one of its cases, and the directory it is in:
-	// `TestChecks/a Pod crashes` in internal/rollout.
+	// `TestChecks//a Pod crashes` in internal/rollout. An empty part between stands for every group of cases,
+	// as it does for go test -run.
 	shown = regexp.MustCompile("`(Test[A-Za-z0-9]+)(?:/([^`]+))?` in ([a-z0-9/]+)")
 	named = regexp.MustCompile("`Test[^`]*`")
 )
@@ -73,7 +74,7 @@ func exists(directory, test, name string) error {
 		if name == "" {
 			return nil
 		}
-		return hasCase(paths, name)
+		return hasCase(paths, strings.TrimPrefix(name, "/"))
 	}
 	return fmt.Errorf("there is no such test in %d files", len(paths))
 }

@@ -54,7 +54,8 @@ type BreakerStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	ProbesFailed *int32 `json:"probesFailed,omitempty"`
-	// failedWorkloads is how many workloads have failed; unset while the breaker is closed.
+	// failedWorkloads is how many failed workloads count: of one namespace at most two, except in the
+	// namespace's own breaker. Unset while the breaker is closed.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	FailedWorkloads *int32 `json:"failedWorkloads,omitempty"`

@@ -324,8 +324,8 @@ type MeshPolicyStatus struct {
 	// that cannot be told.
 	//
 	// RestartsAllowed is True (Enforcing) when workloads may be restarted, False (ReportMode,
-	// Stopped, GuardMissing, WindowClosed, BreakerOpen, InvalidSpec) when not, Unknown (GuardUnknown,
-	// NotObserved) while that cannot be told.
+	// Stopped, GuardMissing, NotReadYet, WindowClosed, BreakerOpen, InvalidSpec) when not, Unknown
+	// (GuardUnknown, NotObserved) while that cannot be told.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -345,7 +345,7 @@ type MeshPolicyStatus struct {
 	Pods *PodCounts `json:"pods,omitempty"`
 
 	// breaker stops all restarts under this policy when too many have failed (failure.stopAfter).
-	// When unset: it never opened.
+	// When unset: it is closed.
 	// +optional
 	Breaker *BreakerStatus `json:"breaker,omitempty"`
 
@@ -439,6 +439,7 @@ const (
 	ReasonGuardMissing  = "GuardMissing"
 	ReasonBreakerOpen   = "BreakerOpen"
 	ReasonGuardUnknown  = "GuardUnknown"
+	ReasonNotReadYet    = "NotReadYet"
 	ReasonWindowClosed  = "WindowClosed"
 	ReasonNothingLeft   = "NothingLeft"
 	ReasonInvalidSpec   = "InvalidSpec"

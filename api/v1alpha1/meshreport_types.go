@@ -90,7 +90,7 @@ type MeshReportStatus struct {
 	Recent []RecentRestart `json:"recent,omitempty"`
 
 	// breaker stops restarts in the namespace alone when those of two workloads have failed. When
-	// unset: it never opened.
+	// unset: it is closed.
 	// +optional
 	Breaker *BreakerStatus `json:"breaker,omitempty"`
 
@@ -229,7 +229,7 @@ const (
 type RecentRestart struct {
 	WorkloadReference `json:",inline"`
 
-	// cause is why it was made, the token that the template carries.
+	// cause is why it was made: the token in the record on the workload.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

@@ -188,6 +188,8 @@ func whatToDo(trace *rollout.Trace, assumed bool) []string {
 	key := verdict.Workload.Key
 	var todo []string
 	switch {
+	case verdict.Reason == rollout.ReasonEvictionHeld:
+		todo = append(todo, "Its evictions have begun and wait; what ends that is said in the verdict.")
 	case verdict.Action == v1alpha1.ActionInFlight:
 		todo = append(todo, "Nothing: its restart is going on.")
 	case verdict.Action == v1alpha1.ActionRestart && assumed:

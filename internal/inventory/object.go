@@ -58,8 +58,8 @@ type Object struct {
 	TwoRevisions bool
 	// Ordered says that a StatefulSet's controller touches no further Pod while one is not ready.
 	Ordered bool
-	// Stuck says that the kind's own controller has given up on progress
-	// (ProgressDeadlineExceeded).
+	// Stuck says that the kind's own controller has given up on progress (ProgressDeadlineExceeded; an
+	// Argo Rollout that was aborted or is Degraded).
 	Stuck bool
 	// ReplicaFailure is why the kind's controller cannot create or delete a Pod, in its words; empty where
 	// it can, or does not say. Those of StatefulSets and DaemonSets say it in Events alone.

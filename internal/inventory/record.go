@@ -51,11 +51,11 @@ func (c Cause) Covers(other Cause) bool {
 func ParseCause(token string) (Cause, error) {
 	parts := strings.Split(token, "/")
 	if version, err := strconv.Atoi(parts[0]); err != nil || version != recordVersion || len(parts) != 5 && (len(parts) != 6 || parts[5] == "") {
-		return Cause{}, fmt.Errorf("%q is not a cause that this version knows", token)
+		return Cause{}, fmt.Errorf("%.100q is not a cause that this version knows", token)
 	}
 	newest, err := strconv.ParseInt(parts[4], 10, 64)
 	if err != nil {
-		return Cause{}, fmt.Errorf("%q is not a cause that this version knows: %w", token, err)
+		return Cause{}, fmt.Errorf("%.100q is not a cause that this version knows", token)
 	}
 	return Cause{Finding: v1alpha1.Finding(parts[1]), Revision: parts[2], UID: types.UID(parts[3]), Newest: newest, Retry: strings.Join(parts[5:], "")}, nil
 }

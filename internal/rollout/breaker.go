@@ -171,7 +171,7 @@ func (b *breaker) holds(now time.Time) *hold {
 			message: fmt.Sprintf("%s Each of %d more that were tried alone failed as well. Mend what is wrong and run: %s", stopped, b.probesFailed, b.cure)}
 	case b.retry.After(now):
 		return &hold{reason: b.reason, clearsBy: v1alpha1.ClearedByTime, until: b.retry,
-			message: fmt.Sprintf("%s At %s one more is tried alone. To go on before that, mend what is wrong and run: %s", stopped, b.retry.UTC().Format(time.RFC3339), b.cure)}
+			message: fmt.Sprintf("%s At %s one more is tried alone. To go on before that, mend what is wrong and run: %s", stopped, moment(b.retry), b.cure)}
 	default:
 		return nil
 	}

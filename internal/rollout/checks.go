@@ -66,7 +66,8 @@ const (
 
 // checks are asked in this order, and the first that speaks gives the verdict. What somebody must end comes
 // before what only waits: a window that opens next week hides no risk that has to be accepted first, and
-// mode Report tells what would be left in Enforce. What changes by itself comes last.
+// mode Report tells what would be left in Enforce, but for what only a dry run shows: none is made for what would
+// not be restarted anyway. What changes by itself comes last.
 //
 // It is a function because one of them asks others about other workloads.
 func checks() []check {

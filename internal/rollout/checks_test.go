@@ -265,7 +265,7 @@ func TestChecks(t *testing.T) {
 		"LastRestartFailed": {
 			map[string]speaks{
 				"nothing that decides has changed since it failed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)), 3)),
-					rollout.ReasonRestartFailed, byOwner, "only after its template or the injector has changed"},
+					rollout.ReasonRestartFailed, byOwner, "only after its template, the namespace's labels or the injector has changed"},
 				"its Pods are in the mesh and not ready": {newScene(runs(recorded(cart(), ended(v1alpha1.ResultFailed)).Build(), crashing, crashing, crashing)),
 					rollout.ReasonRestartFailed, byOwner, "goes on trying"},
 			},
@@ -673,7 +673,7 @@ func TestChecks(t *testing.T) {
 				"it would have no sidecar, and webhooks let Pods pass": {newScene(outside(cart(), 3)).answer(rollout.Check{}).lettingPass(),
 					rollout.ReasonInjectorSilent, byCluster, "asked again"},
 				"the injector cannot be reached": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, Message: "refused"}),
-					rollout.ReasonInjectorUnreachable, byCluster, "asked again. refused"},
+					rollout.ReasonInjectorUnreachable, byCluster, "caBundle. refused"},
 				"somebody refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "exceeded quota"}),
 					rollout.ReasonCreationDenied, byOwner, "exceeded quota"},
 				"the injector refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDeniedByInjector, Message: "no template"}),
@@ -692,6 +692,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonRootCertificateMissing, byAdmin, "discoverySelectors"},
 				"its sidecar would not capture traffic": {newScene(outside(cart(), 3)).answer(rollout.Check{Observed: mesh.Observation{Proxy: mesh.ProxyNative, Capture: mesh.CaptureBroken, Revision: mesh.DefaultRevision}}),
 					rollout.ReasonWouldNotHelp, byAdmin, "no better"},
+				"the operator may not ask": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckForbidden, Message: "cannot create"}),
+					rollout.ReasonCheckFailed, byAdmin, "config/rbac"},
 				"there was no answer": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFailed, Message: "timeout"}),
 					rollout.ReasonCheckFailed, byCluster, "tried again. timeout"},
 				"the restart was refused": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckRefused, Message: "the guard"}),

@@ -52,6 +52,8 @@ const (
 	CheckUnsupported
 	// CheckNoRootCertificate: the namespace lacks the ConfigMap that an injected Pod mounts.
 	CheckNoRootCertificate
+	// CheckForbidden: the operator's account may not ask.
+	CheckForbidden
 	// CheckFailed: there was no answer.
 	CheckFailed
 	// CheckRefused: admission refused the restart itself.
@@ -62,7 +64,7 @@ const (
 func (o CheckOutcome) String() string {
 	return [...]string{
 		"admitted", "fits_in_turn", "unreachable", "denied_by_injector", "over_quota", "denied_by_pod_security",
-		"denied_by_policy", "no_service_account", "denied", "unsupported", "no_root_certificate", "failed", "refused",
+		"denied_by_policy", "no_service_account", "denied", "unsupported", "no_root_certificate", "forbidden", "failed", "refused",
 	}[o]
 }
 
@@ -145,7 +147,7 @@ func (s *situation) brokenPromise(answer *Check) *hold {
 	switch {
 	case expected.Inject && observed.Proxy == mesh.ProxyNone && s.pass.Snapshot.Injector.FailurePolicyIgnore(expected.Revision):
 		return &hold{reason: ReasonInjectorSilent, clearsBy: v1alpha1.ClearedByCluster,
-			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again."}
+			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again; where that lasts, look at istiod."}
 	case expected.Inject && observed.Proxy == mesh.ProxyNone:
 		return &hold{reason: ReasonWouldNotBeInjected, clearsBy: v1alpha1.ClearedByAdmin,
 			message: "A dry run shows that a new Pod would come up without a sidecar, although injection is expected. Look at the injector's log and at other webhooks that change Pods."}
@@ -162,15 +164,15 @@ func (s *situation) brokenPromise(answer *Check) *hold {
 // server said follows the sentence.
 var refusals = map[CheckOutcome]hold{
 	CheckUnreachable: {reason: ReasonInjectorUnreachable, clearsBy: v1alpha1.ClearedByCluster,
-		message: "The injector cannot be reached, so that no new Pod could be created. It is asked again."},
+		message: "The injector cannot be reached, so that no new Pod could be created. It is asked again; where that lasts, look at istiod, its Service and the webhook's caBundle."},
 	CheckDeniedByInjector: {reason: ReasonInjectorDenied, clearsBy: v1alpha1.ClearedByOwner,
 		message: "The injector refuses a Pod of this template. Correct the template's sidecar.istio.io and inject.istio.io annotations."},
 	CheckOverQuota: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
-		message: "A quota has no room for a Pod with its sidecar. Raise the quota; or, where it has room for one Pod in the place of another, let the rollout take one down first (maxUnavailable: 1)."},
+		message: "A quota has no room for a Pod with its sidecar. Raise the quota; or, where it has room for one Pod in the place of another, let the rollout take one down first (maxUnavailable: 1). Where it says \"must specify\", set that for the container: for the sidecar in Istio's global.proxy.resources, or by a LimitRange."},
 	CheckDeniedByPodSecurity: {reason: ReasonPodSecurityDenied, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "The namespace's PodSecurity profile refuses the sidecar's init container. Install Istio's CNI plugin, which makes that container harmless, or enforce a wider profile."},
 	CheckDeniedByPolicy: {reason: ReasonDeniedByPolicy, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "An admission policy or webhook refuses a new Pod. It was asked under Fullmesh's account, and may answer the workload's controller otherwise."},
+		message: "An admission policy or webhook refuses a new Pod. It was asked under Fullmesh's account, and may answer the workload's controller otherwise. Correct the template or that policy, or exempt Fullmesh's dry runs from it."},
 	CheckNoServiceAccount: {reason: ReasonServiceAccountMissing, clearsBy: v1alpha1.ClearedByOwner,
 		message: "The Pod's ServiceAccount does not exist. Create it, or name another in the template."},
 	CheckDenied: {reason: ReasonCreationDenied, clearsBy: v1alpha1.ClearedByOwner,
@@ -180,7 +182,9 @@ var refusals = map[CheckOutcome]hold{
 	CheckNoRootCertificate: {reason: ReasonRootCertificateMissing, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "The namespace lacks the ConfigMap with the mesh's root certificate, so that an injected Pod would never start. See whether the mesh's discoverySelectors leave the namespace out."},
 	CheckRefused: {reason: ReasonRefusedByAdmission, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Admission refuses the restart."},
+		message: "Admission refuses the restart. Correct the policy or webhook that it names; where that is Fullmesh's own guard, another webhook changes the workload in the same request and must leave Fullmesh's account alone."},
+	CheckForbidden: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByAdmin,
+		message: "The operator's account may not make the dry run of a new Pod. Apply config/rbac of this version."},
 	CheckFailed: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByCluster,
 		message: "The dry run of a new Pod had no answer; it is tried again."},
 }

@@ -123,7 +123,7 @@ func (s *situation) atOnce(by v1alpha1.RestartMethod) int {
 	}
 }
 
-// inWords is the method for people: rollout restart, 1 down and 1 on top at once.
+// methodInWords is the method for people: rollout restart, 1 down and 1 on top at once.
 func (s *situation) methodInWords() string {
 	method, strategy := s.method(), s.workload.Object.Strategy
 	var text string
@@ -134,10 +134,8 @@ func (s *situation) methodInWords() string {
 		text = fmt.Sprintf("rollout restart, %d down and %d on top at once", strategy.MaxUnavailable, strategy.MaxSurge)
 	case method.name == v1alpha1.MethodRestartAt:
 		text = fmt.Sprintf("spec.restartAt, for which Argo Rollouts evicts %d at once", s.atOnce(method.name))
-	case method.name == v1alpha1.MethodEviction:
-		text = fmt.Sprintf("eviction of Pods: %d, %d at once", s.workload.Pods.ToReplace, s.evictedAtOnce())
 	default:
-		text = fmt.Sprintf("%s, %d down at once", method.name, s.atOnce(method.name))
+		text = fmt.Sprintf("eviction of Pods: %d, %d at once", s.workload.Pods.ToReplace, s.evictedAtOnce())
 	}
 	if method.why != "" {
 		text += ", because " + method.why

@@ -12,6 +12,9 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 	switch {
 	case object == nil || !object.RollingOut(), s.ownRolloutIsToBeRepeated():
 		return nil
+	case object.Stuck && object.IsRollout():
+		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
+			message: fmt.Sprintf("An update of its own%s was aborted or has failed (%d of %d Pods updated). Run it again (kubectl argo rollouts retry rollout %s -n %s) or undo it first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas, object.Name, object.Namespace)}
 	case object.Stuck:
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A rollout of its own%s has exceeded its progress deadline (%d of %d Pods updated). Mend or undo that one first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas)}

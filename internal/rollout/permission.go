@@ -12,7 +12,7 @@ func policyCannotBeUsed(s *situation) *hold {
 	if s.policy.invalid == nil {
 		return nil
 	}
-	return &hold{reason: ReasonInvalidPolicy, clearsBy: v1alpha1.ClearedByAdmin,
+	return &hold{reason: ReasonInvalidMeshPolicy, clearsBy: v1alpha1.ClearedByAdmin,
 		message: fmt.Sprintf("Nothing is restarted under MeshPolicy %s until it is corrected: %v.", s.policy.Name, s.policy.invalid)}
 }
 
@@ -29,7 +29,7 @@ func pictureIsOld(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonNotObserved, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("It is not known how things are now: %s.", s.pass.Blind)}
+		message: BlindInWords(s.pass.Blind)}
 }
 
 func redButtonIsPressed(s *situation) *hold {
@@ -37,7 +37,7 @@ func redButtonIsPressed(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Everything is stopped. Run: fullmesh stop --clear"}
+		message: "Everything is stopped. Run: fullmesh stop --clear (with -n where the operator is not in fullmesh-system)"}
 }
 
 func guardIsNotProven(s *situation) *hold {
@@ -46,28 +46,51 @@ func guardIsNotProven(s *situation) *hold {
 		return nil
 	case GuardMissing:
 		return &hold{reason: ReasonGuardMissing, clearsBy: v1alpha1.ClearedByAdmin,
-			message: "The admission guard does not hold the operator's account to restarts. Apply config/guard, whose policies must name the ServiceAccount of this operator, or start the operator with --allow-unguarded."}
+			message: GuardMissingInWords}
 	default:
 		return &hold{reason: ReasonGuardUnknown, clearsBy: v1alpha1.ClearedByCluster,
-			message: "It has not been shown yet that the admission guard is in force; this is tried again."}
+			message: GuardUnknownInWords}
 	}
 }
 
 // clusterHasNotBeenRead speaks where something may be in flight, or ask for care, of which nothing is
 // known yet.
 func clusterHasNotBeenRead(s *situation) *hold {
-	unread := slices.Sorted(maps.Keys(s.pass.Snapshot.Unread))
-	if len(unread) == 0 {
+	text, lasts := UnreadInWords(s.pass.Snapshot.Unread)
+	switch {
+	case text == "":
 		return nil
+	case lasts:
+		return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin, message: text}
+	default:
+		return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster, message: text}
 	}
-	for _, kind := range unread {
-		if why := s.pass.Snapshot.Unread[kind]; why != "" {
-			return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByAdmin,
-				message: fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why)}
+}
+
+// What is said of a policy as well as of its workloads.
+const (
+	GuardMissingInWords = "The admission guard does not hold the operator's account to restarts. Apply config/guard, whose policies must name the ServiceAccount of this operator, or start the operator with --allow-unguarded."
+	GuardUnknownInWords = "It has not been shown yet that the admission guard is in force; this is tried again. Where that lasts, something else refuses the operator's writes: its log says what."
+)
+
+// BlindInWords says that the cluster cannot be watched, and what helps.
+func BlindInWords(blind string) string {
+	return fmt.Sprintf("It is not known how things are now: %s. Where that lasts, see whether the API server answers and the operator's account has the rights of config/rbac.", blind)
+}
+
+// UnreadInWords says which kind has not been read yet, by kind and why; "" where every kind has been.
+// It lasts until somebody does something where the kind cannot be read.
+func UnreadInWords(unread map[string]string) (text string, lasts bool) {
+	kinds := slices.Sorted(maps.Keys(unread))
+	for _, kind := range kinds {
+		if why := unread[kind]; why != "" {
+			return fmt.Sprintf("Nothing is restarted before every %s has been read, and that cannot be done (%s). Apply config/rbac of this version.", kind, why), true
 		}
 	}
-	return &hold{reason: ReasonNotReadYet, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", unread[0])}
+	if len(kinds) == 0 {
+		return "", false
+	}
+	return fmt.Sprintf("Nothing is restarted before every %s has been read, which is being done.", kinds[0]), false
 }
 
 func isSettling(s *situation) *hold {

@@ -25,7 +25,7 @@ func templateIsLent(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonTemplateLent, clearsBy: v1alpha1.ClearedByOwner,
-		message: "An Argo Rollout takes its template from this workload, so that a rollout restart of one would begin an update of the other. Scale it to zero once the Rollout runs, or delete the Pods without a sidecar one by one; those that follow are " + s.come() + "."}
+		message: "An Argo Rollout takes its template from this workload, so that a rollout restart of one would begin an update of the other. Scale it to zero once the Rollout runs, or delete the Pods that are to be replaced one by one; those that follow are " + s.come() + "."}
 }
 
 // anotherRestartIsAskedFor speaks where somebody else has set spec.restartAt and Argo's controller is
@@ -37,10 +37,10 @@ func anotherRestartIsAskedFor(s *situation) *hold {
 		return nil
 	case object.RestartAt.After(s.pass.Now):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByTime, until: object.RestartAt,
-			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are %s. Fullmesh does not set an earlier time.", object.RestartAt.UTC().Format(time.RFC3339), s.come())}
+			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are %s. Fullmesh does not set an earlier time.", moment(object.RestartAt), s.come())}
 	case !object.RestartAt.Equal(object.RestartedAt):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
-			message: fmt.Sprintf("A restart that Fullmesh did not ask for is going on (spec.restartAt: %s); the Pods that follow are %s.", object.RestartAt.UTC().Format(time.RFC3339), s.come())}
+			message: fmt.Sprintf("A restart that Fullmesh did not ask for is going on (spec.restartAt: %s); the Pods that follow are %s.", moment(object.RestartAt), s.come())}
 	default:
 		return nil
 	}

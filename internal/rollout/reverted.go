@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -16,9 +15,9 @@ func (s *situation) undone() (result v1alpha1.RestartResult, who string) {
 	case writer.Manager == "":
 		return v1alpha1.ResultReverted, "by whom is not known"
 	case writer.IsRollback():
-		return v1alpha1.ResultRolledBack, fmt.Sprintf("by its owner (kubectl rollout undo, at %s)", writer.Time.UTC().Format(time.RFC3339))
+		return v1alpha1.ResultRolledBack, fmt.Sprintf("by its owner (kubectl rollout undo, at %s)", moment(writer.Time))
 	default:
-		return v1alpha1.ResultReverted, fmt.Sprintf("most likely by field manager %q (at %s)", writer.Manager, writer.Time.UTC().Format(time.RFC3339))
+		return v1alpha1.ResultReverted, fmt.Sprintf("most likely by field manager %q (at %s)", writer.Manager, moment(writer.Time))
 	}
 }
 
@@ -104,7 +103,7 @@ func begunBy(writer inventory.Writer) string {
 	if writer.Manager == "" {
 		return ""
 	}
-	return fmt.Sprintf(", begun by field manager %q at %s,", writer.Manager, writer.Time.UTC().Format(time.RFC3339))
+	return fmt.Sprintf(", begun by field manager %q at %s,", writer.Manager, moment(writer.Time))
 }
 
 // left reports whether a restart was made for the cause, and left the Pods that it is about. One that succeeded

@@ -80,7 +80,7 @@ func isOwnedByOperator(s *situation) *hold {
 	switch {
 	case object == nil || !object.Restartable():
 		return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("%s makes these Pods, and Fullmesh neither reads nor writes objects of that kind, so that it could not keep in mind what it has evicted. Restart it by the means of that controller, or delete the Pods without a sidecar one by one; those that follow are injected.", s.workload.Key)}
+			message: fmt.Sprintf("%s makes these Pods, and Fullmesh neither reads nor writes objects of that kind, so that it could not keep in mind what it has evicted. Restart it by the means of that controller, or delete the Pods that are to be replaced one by one; those that follow are %s.", s.workload.Key, s.come())}
 	case !object.Owner.Exists():
 		return nil
 	case object.IsRollout():

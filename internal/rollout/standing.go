@@ -12,7 +12,7 @@ import (
 // Standing is what is to be written about a policy or a namespace beside the verdicts. It is read back
 // from there: what is written counts, and not what this process remembers.
 type Standing struct {
-	// Breaker is nil where it never opened.
+	// Breaker is nil where it is closed and nothing has to be kept of it.
 	Breaker *v1alpha1.BreakerStatus
 	// Injectors are the open breakers of injector revisions, of a policy only.
 	Injectors []v1alpha1.InjectorBreaker

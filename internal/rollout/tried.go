@@ -22,7 +22,7 @@ func lastRestartFailed(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonRestartFailed, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("%s The workload's own controller goes on trying; Fullmesh restarts it again only after its template or the injector has changed, or when asked: %s", record.Message, retryCure(s.workload))}
+		message: fmt.Sprintf("%s The workload's own controller goes on trying; Fullmesh restarts it again only after its template, the namespace's labels or the injector has changed, or when asked: %s", record.Message, retryCure(s.workload))}
 }
 
 func causeWasTriedAlready(s *situation) *hold {

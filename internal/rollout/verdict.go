@@ -45,7 +45,7 @@ const (
 	ReasonRestartIneffective      Reason = "RestartIneffective"
 	ReasonRestartReverted         Reason = "RestartReverted"
 	ReasonAlreadyRestarted        Reason = "AlreadyRestarted"
-	ReasonInvalidPolicy           Reason = "InvalidPolicy"
+	ReasonInvalidMeshPolicy       Reason = "InvalidMeshPolicy"
 	ReasonWouldCauseDowntime      Reason = "WouldCauseDowntime"
 	ReasonStrictMTLS              Reason = "StrictMTLS"
 	ReasonOwnedByOperator         Reason = "OwnedByOperator"

@@ -132,7 +132,7 @@ func TestNothingIsRestartedUnderAPolicyThatCannotBeUsed(t *testing.T) {
 	}
 	in.Policies = append(in.Policies, broken)
 	verdict := only(t, rollout.Decide(in))
-	if verdict.Reason != rollout.ReasonInvalidPolicy || verdict.ClearsBy != byAdmin || !strings.Contains(verdict.Message, "MeshPolicy frozen") || !strings.Contains(verdict.Message, "spec.windows[0].schedule") {
+	if verdict.Reason != rollout.ReasonInvalidMeshPolicy || verdict.ClearsBy != byAdmin || !strings.Contains(verdict.Message, "MeshPolicy frozen") || !strings.Contains(verdict.Message, "spec.windows[0].schedule") {
 		t.Errorf("%s, cleared by %s: %s", verdict.Reason, verdict.ClearsBy, verdict.Message)
 	}
 }
