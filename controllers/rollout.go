@@ -313,8 +313,11 @@ func (r *Reconciler) readUnanswered(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if meant := &write.verdict.Record; meant.InFlight() && record == meant.String() {
+			switch meant := &write.verdict.Record; {
+			case meant.InFlight() && record == meant.String():
 				r.hasStarted(ctx, write.verdict, write.policy)
+			case !meant.InFlight() && record != write.verdict.Workload.Record.String():
+				r.started.ended(uid, meant.Cause)
 			}
 		}
 		delete(r.unanswered, uid)
@@ -358,6 +361,7 @@ func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, polic
 	}
 	object, record := verdict.Workload.Object, verdict.Record
 	log.FromContext(ctx).Info("Restart of "+object.Kind+" ended", "workload", klog.KObj(object), "result", record.Result, "message", record.Message)
+	r.started.ended(object.UID, record.Cause)
 	restartsEnded.WithLabelValues(string(record.Result)).Inc()
 	r.announcer.Ended(verdict, policy)
 	return writtenDone, nil
@@ -387,6 +391,14 @@ func (s *starts) remember(uid types.UID, record inventory.Record, policy string,
 	}
 	maps.DeleteFunc(s.known, func(_ types.UID, old rollout.Start) bool { return now.Sub(old.At) > startsAreKept })
 	s.known[uid] = rollout.Start{Cause: record.Cause, At: record.Start, Replicas: record.Replicas, Policy: policy}
+}
+
+// ended remembers that it was written down how a restart ended.
+func (s *starts) ended(uid types.UID, cause string) {
+	if start, begun := s.known[uid]; begun && start.Cause == cause {
+		start.Ended = true
+		s.known[uid] = start
+	}
 }
 
 func (s *starts) last(uid types.UID) rollout.Start { return s.known[uid] }

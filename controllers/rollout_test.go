@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -515,6 +516,56 @@ func TestWhatBecameOfALostAnswerIsFoundOut(t *testing.T) {
 			t.Errorf("nobody is told that it has started: %q", sent)
 		}
 	})
+}
+
+// Which restarts have ended must be known even when somebody takes the record away, or writes another.
+func TestWhatHasEndedIsRemembered(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer  error
+		written bool
+		want    bool
+	}{
+		"it is written":                  {nil, true, true},
+		"the answer is lost":             {errors.New("no answer"), true, true},
+		"nothing is written":             {errors.New("no answer"), false, false},
+		"the workload has changed since": {apierrors.NewConflict(appsv1.Resource("deployments"), "web", errors.New("test")), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				written := s.hasEnded(t, "a")
+				begun := recordIn(t, s, written.UID)
+				s.started.remember(written.UID, begun, "production", time.Now())
+				stored := written.DeepCopy()
+				if !test.written {
+					stored.Annotations[v1alpha1.LastRestartAnnotation] = begun.String()
+				}
+				s.actor.reader = readerOf(func(object client.Object) error { stored.DeepCopyInto(object.(*appsv1.Deployment)); return nil })
+				s.onPatch = func(object client.Object) error {
+					written.DeepCopyInto(object.(*appsv1.Deployment))
+					return test.answer
+				}
+				_ = s.pass(t, 2)
+				if got := s.started.last(written.UID); got.Cause != begun.Cause || got.Ended != test.want {
+					t.Errorf("remembered is %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// recordIn is the record that a workload has.
+func recordIn(t *testing.T, s *stage, uid types.UID) inventory.Record {
+	t.Helper()
+	for _, namespace := range s.observer.Inventory.Snapshot().Namespaces {
+		for _, workload := range namespace.Recorded {
+			if workload.Object.UID == uid {
+				return *workload.Record
+			}
+		}
+	}
+	t.Fatalf("no workload with uid %s has a record", uid)
+	return inventory.Record{}
 }
 
 // readerOf reads single objects.

@@ -307,8 +307,8 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 	if at < 0 {
 		return false
 	}
-	if plan.Workloads[at].Object == nil || plan.Workloads[at].RecordError != nil {
-		return true // it has not been read yet, or a newer version may go on with it
+	if plan.Workloads[at].Object == nil || plan.Workloads[at].RecordError != nil || slices.Contains(plan.Untold, plan.Workloads[at]) {
+		return true // it has not been read yet, a newer version may go on with it, or its Pods are still being replaced
 	}
 	row.Result, row.Message = v1alpha1.ResultReverted, "What was written down about the restart on the workload has been taken away."
 	for i := range plan.Verdicts {

@@ -396,13 +396,15 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	}
 }
 
-// What is written down about a restart may be gone, be of a version that goes on with it, or not have been read.
+// What is written down about a restart may be gone, and the restart with it or not, be of a version that goes on with
+// it, or not have been read.
 func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
-	gone, newer, unread := outside("gone"), outside("newer"), outside("unread")
+	gone, goesOn, newer, unread := outside("gone"), outside("goes-on"), outside("newer"), outside("unread")
 	newer.RecordError = &inventory.NewerRecordError{Version: 2}
 	unread.Object = nil
 	plan := planned(0)
-	plan.Workloads = []*inventory.Workload{gone, newer, unread}
+	plan.Workloads = []*inventory.Workload{gone, goesOn, newer, unread}
+	plan.Untold = []*inventory.Workload{goesOn}
 	var before v1alpha1.MeshReportStatus
 	for _, workload := range plan.Workloads {
 		before.Recent = append(before.Recent, v1alpha1.RecentRestart{WorkloadReference: reference(workload.Key), Cause: workload.Key.Name, StartTime: metav1.NewTime(noon)})
@@ -411,7 +413,7 @@ func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
 	for _, row := range reportStatus(plan, before, 1, noon).Recent {
 		results[row.Cause] = row.Result
 	}
-	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "newer": "", "unread": ""}); !maps.Equal(results, want) {
+	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "goes-on": "", "newer": "", "unread": ""}); !maps.Equal(results, want) {
 		t.Errorf("the results are %v, want %v", results, want)
 	}
 }

@@ -128,19 +128,17 @@ func (l *ledger) former(governs *Policy, name string) *Policy {
 	return nil
 }
 
-// giveBack takes out a workload whose failed restart has kept its place, and reports whether there is one: it does
-// not wait for itself.
-func (l *ledger) giveBack(s *situation) bool {
-	at := slices.Index(l.inFlight[s.namespace.Name], s.workload)
-	if at < 0 || s.workload.Record == nil {
-		return false
+// giveBack takes out a workload whose failed restart has kept its place: it does not wait for itself.
+func (l *ledger) giveBack(s *situation) {
+	if s.place == "" {
+		return
 	}
-	key, pods := s.workload.Key.String(), s.atOnce(s.workload.Record.Method)
-	l.inFlight[s.namespace.Name] = slices.Delete(l.inFlight[s.namespace.Name], at, at+1)
+	inFlight := l.inFlight[s.namespace.Name]
+	l.inFlight[s.namespace.Name] = slices.DeleteFunc(inFlight, func(other *inventory.Workload) bool { return other == s.workload })
+	key, pods := s.workload.Key.String(), s.atOnce(s.place)
 	for _, account := range l.accounts(s) {
 		account.used.remove(key, pods)
 	}
-	return true
 }
 
 // podLimit is how many Pods of a namespace the tightest budget lets be down or on top at once; -1 where

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
 
@@ -22,6 +23,10 @@ type situation struct {
 	// begunUnder is the policy whose budgets the workload's restart counts against beside those of policy: it
 	// has begun it, and governed the namespace then. Nil where policy itself has, or nobody knows.
 	begunUnder *Policy
+	// place is how the workload is being restarted that takes a place in the budgets; empty where it takes none.
+	place v1alpha1.RestartMethod
+	// untold says that the workload does not tell of that restart any more.
+	untold bool
 	// look is when time alone may change what a check was silent about; zero where it may not.
 	look time.Time
 	// podLimit is how many Pods the policy's budgets let be down at once; -1 where none says so.

@@ -112,7 +112,9 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		}
 		if workload.Record.InFlight() {
 			verdict, ours := inFlight(s, timeout), n.counts(workload)
-			if ours && n.countsAsInFlight(in, &verdict, timeout) {
+			if !ours {
+				n.takeUntold(s, timeout)
+			} else if n.countsAsInFlight(in, &verdict, timeout) {
 				n.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
@@ -130,9 +132,10 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		if until := n.mayBeInFlight(in, workload, timeout); until.After(in.Now) {
 			n.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
-		}
-		if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
+		} else if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			n.take(s, workload.Record.Method)
+		} else {
+			n.takeUntold(s, timeout)
 		}
 		p.breakers.count(s, workload.Record)
 		n.rest = append(n.rest, s)
@@ -141,6 +144,7 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 
 // take has a restart count against the budgets.
 func (n *NamespacePlan) take(s *situation, by v1alpha1.RestartMethod) {
+	s.place = by
 	s.pass.ledger.take(s, by)
 	n.Counts = true
 }
@@ -211,10 +215,10 @@ func (n *NamespacePlan) keepsItsPlace(in *Input, workload *inventory.Workload, r
 // decide gives the verdict on a workload that only the others can hold.
 func (c *candidate) decide() Verdict {
 	s, ledger := c.situation, c.situation.pass.ledger
-	kept := ledger.giveBack(s)
+	ledger.giveBack(s)
 	if spoken := firstOf(slices.Values(checksBesideOthers), s); spoken != nil {
-		if kept {
-			ledger.take(s, s.workload.Record.Method)
+		if s.place != "" {
+			ledger.take(s, s.place)
 		}
 		return s.held(spoken)
 	}

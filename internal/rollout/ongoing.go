@@ -12,6 +12,9 @@ func anotherRolloutIsGoingOn(s *situation) *hold {
 	switch {
 	case object == nil || !object.RollingOut(), s.ownRolloutIsToBeRepeated():
 		return nil
+	case s.untold:
+		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
+			message: fmt.Sprintf("Its restart by Fullmesh is going on (%d of %d Pods updated), and what was written down about it on the workload has been taken away or changed. Have whatever replaces its annotations keep fullmesh.dev/ ones.", object.Updated, object.Replicas)}
 	case object.Stuck && object.IsRollout():
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("An update of its own%s was aborted or has failed (%d of %d Pods updated). Run it again (kubectl argo rollouts retry rollout %s -n %s) or undo it first.", begunBy(object.TemplateWriter), object.Updated, object.Replicas, object.Name, object.Namespace)}

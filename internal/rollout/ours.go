@@ -121,13 +121,54 @@ func (n *NamespacePlan) isBelieved(in *Input, workload *inventory.Workload, star
 	return true
 }
 
+// takeUntold has a restart by Fullmesh count against the budgets that goes on while its workload does not tell of it
+// any more: somebody has taken the record away, or has written that it had ended. It does so for no longer than its
+// Pods may take, each by itself.
+func (n *NamespacePlan) takeUntold(s *situation, timeout time.Duration) {
+	workload, object := s.workload, s.workload.Object
+	if object == nil || !looksRestarted(workload) {
+		return
+	}
+	start, by := n.untold(s.pass, workload)
+	until := start.At.Add(time.Duration(workload.Pods.MeshedReady+1) * (timeout + object.Patience()))
+	if start.Cause == "" || !until.After(s.pass.Now) {
+		return
+	}
+	s.untold, s.begunUnder = true, s.pass.ledger.former(n.Policy, start.Policy)
+	n.take(s, by)
+	n.Untold = append(n.Untold, workload)
+	n.looks = append(n.looks, until)
+}
+
+// untold is the restart of a workload that has not ended, as this process or the namespace's report remembers it,
+// and of which the workload tells nothing, or something else. A rollout restart ends with its template.
+func (n *NamespacePlan) untold(in *pass, workload *inventory.Workload) (Start, v1alpha1.RestartMethod) {
+	stands := workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+	if start := in.started(workload.Object.UID); !start.Ended && start.Cause != "" && start.Cause == stands {
+		return start, v1alpha1.MethodRolloutRestart
+	}
+	row := n.row(&in.Input, func(row *v1alpha1.RecentRestart) bool {
+		return row.Result == "" && tellsOf(row, workload) && (row.Method != v1alpha1.MethodRolloutRestart || row.Cause == stands)
+	})
+	if row == nil || workload.Record != nil && !workload.Record.Start.Before(row.StartTime.Time) {
+		return Start{}, ""
+	}
+	return Start{Cause: row.Cause, At: row.StartTime.Time, Policy: row.Policy}, row.Method
+}
+
+// looksRestarted reports whether Pods of a workload are being replaced, as far as can be seen.
+func looksRestarted(workload *inventory.Workload) bool {
+	object := workload.Object
+	return object.RollingOut() || !object.RestartAt.Equal(object.RestartedAt) || workload.Pods.Ready < max(workload.Pods.Running, object.Replicas)
+}
+
 // mayBeInFlight is until when a workload counts as being restarted whose record a newer version wrote: for as
 // long as its Pods may take, each by itself, where it looks as if they were being replaced. It is zero for any
 // other record that cannot be read: that is of somebody else.
 func (n *NamespacePlan) mayBeInFlight(in *Input, workload *inventory.Workload, timeout time.Duration) time.Time {
 	object := workload.Object
 	newer, isNewer := errors.AsType[*inventory.NewerRecordError](workload.RecordError)
-	if !isNewer || !object.RollingOut() && workload.Pods.Ready >= max(workload.Pods.Running, object.Replicas) {
+	if !isNewer || !looksRestarted(workload) {
 		return time.Time{}
 	}
 	start := newer.Start

@@ -193,3 +193,86 @@ func TestAnOldFailureBringsNoUngovernedNamespaceIn(t *testing.T) {
 		t.Errorf("namespace %s is told of", plan.Namespaces[0].Name)
 	}
 }
+
+// A restart keeps its place while it goes on, whatever becomes of the record on its workload.
+func TestARestartWhoseRecordIsTakenAwayKeepsItsPlace(t *testing.T) {
+	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, "decided", noon.Add(-time.Minute))
+	older := record
+	older.Start = noon.Add(-2 * time.Minute)
+	start := rollout.Start{Cause: record.Cause, At: record.Start, Replicas: 3, Policy: "mesh"}
+	row := v1alpha1.RecentRestart{WorkloadReference: cartReference, Cause: record.Cause, Policy: "mesh", Method: record.Method, StartTime: metav1.NewTime(record.Start)}
+	evicted := row
+	evicted.Method = v1alpha1.MethodEviction
+	for name, test := range map[string]struct {
+		record  string
+		started rollout.Start
+		rows    []v1alpha1.RecentRestart
+		// cause is what stands on the template; when unset, that of the restart.
+		cause string
+		// updated Pods, of three.
+		updated int32
+		now     time.Time
+		takes   bool
+	}{
+		"nothing is left, this process began it":            {started: start, updated: 1, takes: true},
+		"nothing is left, the report tells":                 {rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
+		"its owner says that it has ended":                  {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: start, updated: 1, takes: true},
+		"its owner says that it began before":               {record: older.String(), started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
+		"its owner writes something":                        {record: "yes", started: start, updated: 1, takes: true},
+		"evictions, the report tells":                       {rows: []v1alpha1.RecentRestart{evicted}, cause: "none", updated: 1, takes: true},
+		"this process has ended it":                         {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: rollout.Start{Cause: start.Cause, At: start.At, Ended: true}, updated: 1},
+		"the report tells that it has ended":                {rows: endedRow([]v1alpha1.RecentRestart{row}), updated: 1},
+		"the template has been changed back":                {started: start, rows: []v1alpha1.RecentRestart{row}, cause: "none", updated: 1},
+		"every Pod is updated and ready":                    {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 3},
+		"it has gone on for longer than its Pods may take":  {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, now: noon.Add(time.Hour)},
+		"the workload tells of a later one than the report": {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), rows: []v1alpha1.RecentRestart{row}, updated: 1},
+		"nobody knows of any":                               {updated: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cmp.Or(test.cause, record.Cause)).
+				With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = test.updated })
+			if test.record != "" {
+				restarting = restarting.Annotated(v1alpha1.LastRestartAnnotation, test.record)
+			}
+			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil), outside(restarting, 3), outside(deployment("shop", "pay"), 3)).when(tookOver(yesterday))
+			if !test.now.IsZero() {
+				s.Now = test.now
+			}
+			s.Started = func(uid types.UID) rollout.Start {
+				if uid == cartCause().UID {
+					return test.started
+				}
+				return rollout.Start{}
+			}
+			plan := s.when(remembersRows(test.rows...)).decide()
+			given := verdicts(plan)
+			if reason := given["Deployment shop/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
+				t.Errorf("the other Deployment: %s, and this one: %s", reason, given["Deployment shop/cart"].Message)
+			}
+			if untold := len(plan.Namespaces[0].Untold); (untold == 1) != test.takes || untold > 1 {
+				t.Errorf("%d are not told of", untold)
+			}
+		})
+	}
+}
+
+// What goes on without a record keeps others away that share its PodDisruptionBudget.
+func TestARestartWhoseRecordIsTakenAwaySharesItsDisruptionBudget(t *testing.T) {
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "statefulset-shop-db", Newest: yesterday.Unix()}.String()
+	restarting := db().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cause).With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 1 })
+	s := newScene(outside(restarting, 3), outside(builder.StatefulSet("shop", "queue").Replicas(3).CreatedAt(yesterday).RolledOut(), 3),
+		builder.DisruptionBudget("shop", "all").Covering().Healthy(6, 5, 6).Build())
+	s.Started = func(uid types.UID) rollout.Start {
+		if uid == "statefulset-shop-db" {
+			return rollout.Start{Cause: cause, At: noon.Add(-time.Minute), Replicas: 3, Policy: "mesh"}
+		}
+		return rollout.Start{}
+	}
+	given := verdicts(s.decide())
+	if got := given["StatefulSet shop/queue"]; got.Reason != rollout.ReasonSharesDisruptionBudget {
+		t.Errorf("%s: %s", got.Reason, got.Message)
+	}
+	if got := given["StatefulSet shop/db"]; got.Reason != rollout.ReasonRolloutInProgress || got.ClearsBy != byCluster {
+		t.Errorf("%s: %s", got.Reason, got.Message)
+	}
+}

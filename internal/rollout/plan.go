@@ -35,6 +35,8 @@ type NamespacePlan struct {
 	Restarted []Restarted
 	// Counts says that a restart in the namespace counts against the budgets of somebody.
 	Counts bool
+	// Untold are the workloads whose restart goes on and that do not tell of it any more.
+	Untold []*inventory.Workload
 	// believed are those of which it may have.
 	believed []*inventory.Workload
 

@@ -17,6 +17,8 @@ type Start struct {
 	Replicas int
 	// Policy under which it was begun, by its name.
 	Policy string
+	// Ended says that this process has written down how it ended.
+	Ended bool
 }
 
 // A Pod that comes up within heardFor after its workload was restarted is heard of in other namespaces,

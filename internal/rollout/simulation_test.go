@@ -860,23 +860,37 @@ func (s *simulation) write(plan *rollout.Plan) bool {
 	return changed
 }
 
-// recent are the restarts that the report of a namespace remembers.
+// recent are the restarts that the report of a namespace remembers: those that workloads tell of, and those that
+// were reported before.
 func recent(before *v1alpha1.MeshReportStatus, namespace *rollout.NamespacePlan) []v1alpha1.RecentRestart {
 	var rows []v1alpha1.RecentRestart
-	if before != nil {
-		rows = before.Recent
-	}
 	for _, workload := range namespace.Restarted {
-		if !slices.ContainsFunc(rows, func(row v1alpha1.RecentRestart) bool { return row.Cause == workload.Record.Cause }) {
-			rows = append(slices.Clone(rows), v1alpha1.RecentRestart{
-				WorkloadReference: v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name},
-				Cause:             workload.Record.Cause,
-				StartTime:         metav1.NewTime(workload.Record.Start),
-				Policy:            namespace.Policy.Name,
-			})
+		rows = append(rows, v1alpha1.RecentRestart{
+			WorkloadReference: referenceTo(workload.Workload),
+			Cause:             workload.Record.Cause,
+			Method:            workload.Record.Method,
+			StartTime:         metav1.NewTime(workload.Record.Start),
+			Policy:            workload.Policy,
+			Result:            workload.Record.Result,
+		})
+	}
+	if before == nil {
+		return rows
+	}
+	for _, row := range before.Recent {
+		if slices.ContainsFunc(rows, func(told v1alpha1.RecentRestart) bool { return told.Cause == row.Cause }) {
+			continue
 		}
+		if row.Result == "" && !slices.ContainsFunc(namespace.Untold, func(workload *inventory.Workload) bool { return referenceTo(workload) == row.WorkloadReference }) {
+			row.Result = v1alpha1.ResultReverted
+		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+func referenceTo(workload *inventory.Workload) v1alpha1.WorkloadReference {
+	return v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name}
 }
 
 func (s *simulation) tellBreaker(of string, breaker *v1alpha1.BreakerStatus) {
@@ -955,6 +969,10 @@ func (s *simulation) act(namespace *rollout.NamespacePlan, verdict *rollout.Verd
 	case rollout.StepFinish:
 		if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != verdict.Workload.Object.Annotations[v1alpha1.LastRestartAnnotation] {
 			return false
+		}
+		if start := s.started[a.object.GetUID()]; start.Cause == verdict.Record.Cause {
+			start.Ended = true
+			s.started[a.object.GetUID()] = start
 		}
 		if verdict.Record.Result == v1alpha1.ResultSucceeded {
 			s.note("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
