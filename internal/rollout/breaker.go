@@ -329,8 +329,9 @@ func (b *breakers) cameWell(s *situation, record *inventory.Record) {
 	}
 }
 
-// count takes in a restart that is in flight, has just ended or has not ended well.
-func (b *breakers) count(s *situation, record *inventory.Record) {
+// count takes in a restart that is in flight, has just ended or has not ended well. One that is not known to be
+// Fullmesh's own, nor counted before, counts in its namespace alone: its owner may have written it.
+func (b *breakers) count(s *situation, record *inventory.Record, ours bool) {
 	if s.policy == nil || record == nil {
 		return
 	}
@@ -349,15 +350,23 @@ func (b *breakers) count(s *situation, record *inventory.Record) {
 		b.cameWell(s, record)
 	case record.End == nil || record.End.After(s.pass.Now.Add(longestSkew)) || s.askedAgain():
 	case record.Failed() && record.Decided == s.decided() && s.policy.Selects(s.workload):
-		if record.Probe.Policy > 0 || record.Probe.Namespace == 0 { // a namespace that is tried again has stopped alone
+		stopsAlone := record.Probe.Policy == 0 && record.Probe.Namespace > 0 // a namespace that is tried again
+		if !stopsAlone && (ours || hasCounted(policy.before, s.workload)) {
 			policy.failures = append(policy.failures, failedRestart{s.workload, *record.End, record.Probe.Policy})
 		}
 		namespace.failures = append(namespace.failures, failedRestart{s.workload, *record.End, record.Probe.Namespace})
 	case record.Result == v1alpha1.ResultIneffective && s.wasInVain(record):
 		inVain, within := failedRestart{s.workload, *record.End, record.Probe.Injector}, b.inNamespace(s, cause.Revision)
-		b.vain[cause.Revision] = append(b.vain[cause.Revision], inVain)
+		if ours || hasCounted(s.policy.injectors[cause.Revision], s.workload) {
+			b.vain[cause.Revision] = append(b.vain[cause.Revision], inVain)
+		}
 		within.failures = append(within.failures, inVain)
 	}
+}
+
+// hasCounted reports whether the status of a breaker names a workload among those that have failed.
+func hasCounted(before *v1alpha1.BreakerStatus, workload *inventory.Workload) bool {
+	return before != nil && slices.Contains(before.Failed, workload.Key.String())
 }
 
 func (b *breaker) fly(workload *inventory.Workload, isProbe bool) {

@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -463,5 +464,56 @@ func TestAForgedSuccessKeepsNoBreakerClosed(t *testing.T) {
 				t.Errorf("%s: %s", got.Reason, got.Message)
 			}
 		})
+	}
+}
+
+// What an owner has written of failures stops nobody else.
+func TestAForgedFailureOpensNoBreakerOfOthers(t *testing.T) {
+	var names []string
+	starts := map[types.UID]time.Time{}
+	failing := []string{"a", "b", "c"}
+	for n, namespace := range failing {
+		ago := time.Duration(4-n) * time.Minute
+		starts[types.UID("deployment-"+namespace+"-x")] = noon.Add(-ago - time.Minute)
+		names = append(names, "Deployment "+namespace+"/x")
+	}
+	opened := v1alpha1.BreakerStatus{State: v1alpha1.BreakerOpen, Since: new(metav1.NewTime(noon.Add(-2 * time.Minute))), Failed: names}
+	objects := append(inNamespaces(failing...), outside(cart(), 3))
+	for result, reason := range map[v1alpha1.RestartResult]rollout.Reason{
+		v1alpha1.ResultFailed:      rollout.ReasonBreakerOpen,
+		v1alpha1.ResultIneffective: rollout.ReasonInjectorBreakerOpen,
+	} {
+		for name, test := range map[string]struct {
+			begun, counted bool
+			want           rollout.Reason
+		}{
+			"that Fullmesh knows nothing of": {want: rollout.ReasonRestartDue},
+			"that this process has begun":    {begun: true, want: reason},
+			"that were counted before":       {counted: true, want: reason},
+		} {
+			t.Run(string(result)+" ones "+name, func(t *testing.T) {
+				policy := builder.Enforcing("mesh").Unbounded().Build()
+				switch {
+				case test.counted && result == v1alpha1.ResultFailed:
+					policy.Status.Breaker = &opened
+				case test.counted:
+					policy.Status.InjectorBreakers = []v1alpha1.InjectorBreaker{{Revision: "default", Breaker: opened}}
+				}
+				of := append(slices.Clone(objects), policy)
+				for n, namespace := range failing {
+					of = append(of, tried(namespace, "x", result, time.Duration(4-n)*time.Minute))
+				}
+				s := newScene(of...).when(tookOver(yesterday))
+				s.Started = func(uid types.UID) rollout.Start {
+					if at, failed := starts[uid]; failed && test.begun {
+						return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: at, Ended: true}
+					}
+					return rollout.Start{}
+				}
+				if got := verdicts(s.decide())["Deployment shop/cart"]; got.Reason != test.want {
+					t.Errorf("%s: %s", got.Reason, got.Message)
+				}
+			})
+		}
 	}
 }

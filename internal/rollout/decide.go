@@ -118,9 +118,9 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 				n.take(s, workload.Record.Method)
 			}
 			if verdict.Step == StepFinish {
-				p.breakers.count(s, &verdict.Record)
+				p.breakers.count(s, &verdict.Record, ours)
 			} else if ours {
-				p.breakers.count(s, workload.Record)
+				p.breakers.count(s, workload.Record, ours)
 			}
 			n.Verdicts = append(n.Verdicts, verdict)
 			continue
@@ -137,7 +137,7 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		} else {
 			n.takeUntold(s, timeout)
 		}
-		p.breakers.count(s, workload.Record)
+		p.breakers.count(s, workload.Record, n.counts(workload))
 		n.rest = append(n.rest, s)
 	}
 }
