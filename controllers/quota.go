@@ -15,11 +15,10 @@ import (
 var quotaRefusal = regexp.MustCompile(`exceeded quota: [^,]+, requested: (\S+), used: (\S+), limited: (\S+)`)
 
 // fitsInTurn reports whether a Pod for which a quota has no room would fit when an old Pod of the
-// workload has gone, and the rollout takes one down before it adds one. What cannot be read does
-// not fit.
+// workload has gone. What cannot be read does not fit.
 func fitsInTurn(object *inventory.Object, refusal string) bool {
 	found := quotaRefusal.FindStringSubmatch(refusal)
-	if found == nil || object.Strategy.MaxUnavailable == 0 {
+	if found == nil {
 		return false
 	}
 	requested, used, limited := amounts(found[1]), amounts(found[2]), amounts(found[3])

@@ -135,7 +135,7 @@ func deploymentStrategy(d *appsv1.Deployment, replicas int) Strategy {
 	}
 	strategy := Strategy{Type: StrategyRolling}
 	if rolling := d.Spec.Strategy.RollingUpdate; rolling != nil {
-		strategy.MaxSurge = scaled(rolling.MaxSurge, replicas, true)
+		strategy.MaxSurge = min(scaled(rolling.MaxSurge, replicas, true), replicas)
 		strategy.MaxUnavailable = min(scaled(rolling.MaxUnavailable, replicas, false), replicas)
 	}
 	if strategy.MaxSurge == 0 && strategy.MaxUnavailable == 0 {
@@ -165,7 +165,7 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Object {
 			object.Strategy.Partition = int(*rolling.Partition)
 		}
 		if rolling.MaxUnavailable != nil {
-			object.Strategy.MaxUnavailable = max(1, scaled(rolling.MaxUnavailable, object.Replicas, false))
+			object.Strategy.MaxUnavailable = max(1, min(scaled(rolling.MaxUnavailable, object.Replicas, false), object.Replicas))
 		}
 	}
 	return object
@@ -183,8 +183,8 @@ func FromDaemonSet(d *appsv1.DaemonSet) *Object {
 	}
 	object.Strategy = Strategy{Type: StrategyRolling, MaxUnavailable: 1}
 	if rolling := d.Spec.UpdateStrategy.RollingUpdate; rolling != nil {
-		object.Strategy.MaxSurge = scaled(rolling.MaxSurge, object.Replicas, true)
-		object.Strategy.MaxUnavailable = scaled(rolling.MaxUnavailable, object.Replicas, true)
+		object.Strategy.MaxSurge = min(scaled(rolling.MaxSurge, object.Replicas, true), object.Replicas)
+		object.Strategy.MaxUnavailable = min(scaled(rolling.MaxUnavailable, object.Replicas, true), object.Replicas)
 	}
 	return object
 }

@@ -35,6 +35,8 @@ func TestStrategyIsWhatTheKindsControllerMakesOfIt(t *testing.T) {
 			inventory.FromDeployment(builder.Deployment("shop", "cart").Replicas(5).Unavailable("10%").Surge(0).Build()), rolling(1, 0)},
 		"no more are unavailable than there are": {
 			inventory.FromDeployment(builder.Deployment("shop", "cart").Replicas(2).Unavailable(5).Surge(0).Build()), rolling(2, 0)},
+		"no more are added than there are": {
+			inventory.FromDeployment(builder.Deployment("shop", "cart").Replicas(3).Unavailable(0).Surge(200).Build()), rolling(0, 3)},
 		"Recreate takes down all": {
 			inventory.FromDeployment(builder.Deployment("shop", "cart").Replicas(3).Recreate().Build()),
 			inventory.Strategy{Type: inventory.StrategyRecreate, MaxUnavailable: 3}},
@@ -44,6 +46,8 @@ func TestStrategyIsWhatTheKindsControllerMakesOfIt(t *testing.T) {
 			inventory.FromStatefulSet(builder.StatefulSet("shop", "db").Replicas(10).Unavailable("25%").Build()), rolling(2, 0)},
 		"a StatefulSet takes one where its percentage comes to less": {
 			inventory.FromStatefulSet(builder.StatefulSet("shop", "db").Replicas(3).Unavailable("25%").Build()), rolling(1, 0)},
+		"a StatefulSet takes no more than there are": {
+			inventory.FromStatefulSet(builder.StatefulSet("shop", "db").Replicas(3).Unavailable(200).Build()), rolling(3, 0)},
 		"a StatefulSet stops at its partition": {
 			inventory.FromStatefulSet(builder.StatefulSet("shop", "db").Replicas(3).Partition(2).Build()),
 			inventory.Strategy{Type: inventory.StrategyRolling, MaxUnavailable: 1, Partition: 2}},
@@ -55,6 +59,10 @@ func TestStrategyIsWhatTheKindsControllerMakesOfIt(t *testing.T) {
 			inventory.FromDaemonSet(builder.DaemonSet("shop", "agent").Unavailable("25%").RolledOut(5).Build()), rolling(2, 0)},
 		"a DaemonSet may surge": {
 			inventory.FromDaemonSet(builder.DaemonSet("shop", "agent").Unavailable(0).Surge("10%").RolledOut(5).Build()), rolling(0, 1)},
+		"a DaemonSet takes no more than its nodes": {
+			inventory.FromDaemonSet(builder.DaemonSet("shop", "agent").Unavailable(200).RolledOut(5).Build()), rolling(5, 0)},
+		"a DaemonSet adds no more than one for each node": {
+			inventory.FromDaemonSet(builder.DaemonSet("shop", "agent").Unavailable(0).Surge(200).RolledOut(5).Build()), rolling(0, 5)},
 		"OnDelete replaces nothing in a DaemonSet": {
 			inventory.FromDaemonSet(builder.DaemonSet("shop", "agent").OnDelete().RolledOut(5).Build()), inventory.Strategy{}},
 		"a ReplicaSet replaces nothing": {

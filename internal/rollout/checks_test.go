@@ -488,6 +488,17 @@ func TestChecks(t *testing.T) {
 				"a Deployment":                              newScene(runs(cart().Build(), uninjected, uninjected, starting)),
 			},
 		},
+		"OwnerRolledItBack": {
+			map[string]speaks{
+				"nothing has changed": {newScene(outside(recorded(cart(), forItsCause(v1alpha1.ResultRolledBack)), 3)),
+					rollout.ReasonRolledBack, byOwner, "until its template changes"},
+				"the injector has changed": {newScene(outside(recorded(cart(), forItsCause(v1alpha1.ResultRolledBack)), 3)).lettingPass(),
+					rollout.ReasonRolledBack, byOwner, "until its template changes"},
+			},
+			map[string]*scene{
+				"the template has changed": newScene(outside(recorded(cart(), ended(v1alpha1.ResultRolledBack)).TemplateAnnotated("changed", "yes"), 3)),
+			},
+		},
 		"CauseWasTriedAlready": {
 			map[string]speaks{
 				"a restart that was ineffective": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultIneffective)), 3)),
@@ -496,11 +507,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonRestartReverted, byOwner, "before its template, the namespace's labels or the injector change"},
 				"the template has this cause": {newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
-				"it was taken back for this cause, though something has changed": {newScene(outside(recorded(cart(), func(record inventory.Record) inventory.Record {
-					record = ended(v1alpha1.ResultReverted)(record)
-					record.Cause = cartCause().String()
-					return record
-				}).TemplateAnnotated("changed", "yes"), 3)).when(evictionDisabled), rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
+				"it was taken back for this cause, and the template has changed": {newScene(outside(recorded(cart(), forItsCause(v1alpha1.ResultReverted)).TemplateAnnotated("changed", "yes"), 3)).when(evictionDisabled),
+					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
 				"what it failed for is left, though something has changed": {newScene(outside(recorded(cart(), ended(v1alpha1.ResultFailed)).
 					TemplateAnnotated("mended", "yes", v1alpha1.RestartCauseAnnotation, cartCause().String()), 3)),
 					rollout.ReasonAlreadyRestarted, byOwner, "delete them"},
@@ -511,6 +519,7 @@ func TestChecks(t *testing.T) {
 				"a restart that was taken back, and eviction changes nothing":        newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)),
 				"evictions that were interrupted":                                    newScene(interrupted()),
 				"a restart that was taken back, and the injector has changed":        newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)).lettingPass(),
+				"one for the same cause, and nothing may be evicted":                 newScene(outside(recorded(cart(), forItsCause(v1alpha1.ResultReverted)), 3)).when(evictionDisabled).lettingPass(),
 				"a restart that is not held against it":                              newScene(outside(recorded(cart(), excused), 3)),
 				"a cause of which newer Pods are no part":                            newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, older(cartCause()).String()), 3)),
 				"the cause of another workload, copied with its template":            newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, others(cartCause()).String()), 3)),
@@ -672,6 +681,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonWouldNotBeInjected, byAdmin, "Look at the injector's log"},
 				"it would have no sidecar, and webhooks let Pods pass": {newScene(outside(cart(), 3)).answer(rollout.Check{}).lettingPass(),
 					rollout.ReasonInjectorSilent, byCluster, "asked again"},
+				"it fits in the place of an old Pod, and the rollout adds one first": {newScene(outside(cart().Surge(1).Unavailable(0), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon, Received: noon, Message: "exceeded quota"}),
+					rollout.ReasonQuotaExceeded, byOwner, "maxUnavailable: 1"},
 				"the injector cannot be reached": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckUnreachable, Message: "refused"}),
 					rollout.ReasonInjectorUnreachable, byCluster, "caBundle. refused"},
 				"somebody refuses the Pod": {newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckDenied, Message: "exceeded quota"}),
@@ -702,8 +713,9 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonCreationDenied, byOwner, "no"},
 			},
 			map[string]*scene{
-				"it would have the sidecar":               newScene(outside(cart(), 3)),
-				"it would fit in the place of an old Pod": newScene(outside(cart(), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon, Received: noon}),
+				"it would have the sidecar":                   newScene(outside(cart(), 3)),
+				"it fits in the place of an old Pod":          newScene(outside(cart().Unavailable(1), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon, Received: noon}),
+				"it fits in the place of one that is evicted": newScene(outside(db().OnDelete(), 3)).answer(rollout.Check{Outcome: rollout.CheckFitsInTurn, At: noon, Received: noon}),
 				"the missing check is accepted": newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskUnchecked), outside(cart(), 3)).
 					answer(rollout.Check{Outcome: rollout.CheckUnsupported, At: noon, Received: noon}),
 				"nobody is to be asked": newScene(outside(cart(), 3)).when(func(in *rollout.Input) { in.Check = nil }),
@@ -958,6 +970,15 @@ func decidedNow() string {
 func ended(result v1alpha1.RestartResult) func(inventory.Record) inventory.Record {
 	return func(record inventory.Record) inventory.Record {
 		return record.Ended(result, "It has ended.", noon.Add(-time.Hour))
+	}
+}
+
+// forItsCause is a restart that was made for the very cause that there is now.
+func forItsCause(result v1alpha1.RestartResult) func(inventory.Record) inventory.Record {
+	return func(record inventory.Record) inventory.Record {
+		record = ended(result)(record)
+		record.Cause = cartCause().String()
+		return record
 	}
 }
 

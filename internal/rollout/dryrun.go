@@ -84,15 +84,8 @@ type Check struct {
 
 // Promises reports whether, by this answer, a new Pod would be as injection is expected to make it.
 func (c *Check) Promises(expected mesh.Expectation) bool {
-	switch c.Outcome {
-	case CheckFitsInTurn:
-		return true
-	case CheckAdmitted:
-		finding := mesh.Judge(expected, c.Observed).Finding
-		return finding == v1alpha1.FindingMeshed || finding == v1alpha1.FindingNotExpected
-	default:
-		return false
-	}
+	finding := mesh.Judge(expected, c.Observed).Finding
+	return c.Outcome == CheckAdmitted && (finding == v1alpha1.FindingMeshed || finding == v1alpha1.FindingNotExpected)
 }
 
 // NeedsSomebody reports whether the answer stays as it is until somebody does something.
@@ -134,11 +127,17 @@ func dryRunCheckSaysNo(s *situation) *hold {
 	return spoken
 }
 
-// promises reports whether the answer lets the restart go ahead: it shows that it would help, or it
-// cannot be had and the administrator has accepted that.
+// promises reports whether the answer lets the restart go ahead: it shows that it would help, a new Pod
+// takes the place of an old one, or it cannot be had and the administrator has accepted that.
 func (s *situation) promises(answer *Check) bool {
-	return answer.Promises(s.workload.Expectation) ||
-		answer.Outcome == CheckUnsupported && s.policy.accepts(v1alpha1.RiskUnchecked, s.workload)
+	switch answer.Outcome {
+	case CheckFitsInTurn:
+		return s.method().name != v1alpha1.MethodRolloutRestart || s.workload.Object.Strategy.MaxUnavailable > 0
+	case CheckUnsupported:
+		return s.policy.accepts(v1alpha1.RiskUnchecked, s.workload)
+	default:
+		return answer.Promises(s.workload.Expectation)
+	}
 }
 
 // brokenPromise: the Pod would be created, and not be as it is expected to be.
@@ -168,7 +167,9 @@ var refusals = map[CheckOutcome]hold{
 	CheckDeniedByInjector: {reason: ReasonInjectorDenied, clearsBy: v1alpha1.ClearedByOwner,
 		message: "The injector refuses a Pod of this template. Correct the template's sidecar.istio.io and inject.istio.io annotations."},
 	CheckOverQuota: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
-		message: "A quota has no room for a Pod with its sidecar. Raise the quota; or, where it has room for one Pod in the place of another, let the rollout take one down first (maxUnavailable: 1). Where it says \"must specify\", set that for the container: for the sidecar in Istio's global.proxy.resources, or by a LimitRange."},
+		message: "A quota has no room for a Pod with its sidecar. Raise the quota. Where it says \"must specify\", set that for the container: for the sidecar in Istio's global.proxy.resources, or by a LimitRange."},
+	CheckFitsInTurn: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
+		message: "A quota has room for a new Pod in the place of an old one alone, and the rollout adds one first. Raise the quota, or let the rollout take one down first (maxUnavailable: 1)."},
 	CheckDeniedByPodSecurity: {reason: ReasonPodSecurityDenied, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "The namespace's PodSecurity profile refuses the sidecar's init container. Install Istio's CNI plugin, which makes that container harmless, or enforce a wider profile."},
 	CheckDeniedByPolicy: {reason: ReasonDeniedByPolicy, clearsBy: v1alpha1.ClearedByAdmin,

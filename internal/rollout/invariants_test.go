@@ -14,6 +14,11 @@ import (
 	"github.com/fullmesh/fullmesh/internal/rollout"
 )
 
+// takesDownFirst reports whether old Pods go before new ones come.
+func takesDownFirst(verdict *rollout.Verdict) bool {
+	return verdict.Method != v1alpha1.MethodRolloutRestart || verdict.Workload.Object.Strategy.MaxUnavailable > 0
+}
+
 // mayStart fails the test where a restart is begun that must not be. What it compares with is the
 // cluster itself; only what nobody can know better than the inventory is taken from there.
 func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout.Verdict) {
@@ -29,7 +34,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 		never("the policy only reports")
 	case s.guard != rollout.GuardHolds:
 		never("the guard is not proven")
-	case !known || !check.Promises(workload.Expectation):
+	case !known || !check.Promises(workload.Expectation) && (check.Outcome != rollout.CheckFitsInTurn || !takesDownFirst(verdict)):
 		never("no dry run has shown a sidecar")
 	case s.now.Before(namespace.Changed.Add(settle(policy))):
 		never("labels changed at %s", namespace.Changed)
@@ -251,7 +256,7 @@ func (s *simulation) mayEvictNow(namespace *rollout.NamespacePlan, verdict *roll
 		never("it is in the mesh")
 	case workload.Finding == v1alpha1.FindingStale && p.injected == workload.Expectation.Revision:
 		never("it is as it should be")
-	case !known || !check.Promises(workload.Expectation):
+	case !known || !check.Promises(workload.Expectation) && (check.Outcome != rollout.CheckFitsInTurn || !takesDownFirst(verdict)):
 		never("no dry run has shown a sidecar")
 	}
 }

@@ -67,10 +67,11 @@ func servedAt(served *v1alpha1.ServedRetry) int64 {
 func (s *situation) askedAgain() bool { return s.ownerAsks() || s.scopeAsks() }
 
 // isMended reports whether something else that decides than the template has changed since the workload's
-// last restart failed: the former causes count for nothing. A template that changes is rolled out by itself.
+// last restart failed or was taken back: the former causes count for nothing. A template that changes is rolled
+// out by itself.
 func (s *situation) isMended() bool {
 	record := s.workload.Record
-	return s.workload.Object != nil && record.Failed() && record.Decided != s.decided() && ofSameTemplate(record.Decided, s.decided())
+	return s.workload.Object != nil && (record.Failed() || record != nil && record.Result == v1alpha1.ResultReverted) && record.Decided != s.decided() && ofSameTemplate(record.Decided, s.decided())
 }
 
 // triesAgain reports whether what had failed is to be tried once more.

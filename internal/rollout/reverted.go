@@ -39,7 +39,7 @@ func ownerRolledItBack(s *situation) *hold {
 	}
 	says := ""
 	switch {
-	case record != nil && record.Result == v1alpha1.ResultRolledBack && record.Decided == s.decided() && !s.askedAgain():
+	case record != nil && record.Result == v1alpha1.ResultRolledBack && ofSameTemplate(record.Decided, s.decided()) && !s.askedAgain():
 		says = record.Message
 	case s.recordWasTakenAway():
 		result, who := s.undone()

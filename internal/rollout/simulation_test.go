@@ -1062,9 +1062,11 @@ func (s *simulation) dryRun(a *app) rollout.Check {
 	case s.down && !s.dryRunsPass:
 		answer.Outcome, answer.Message, told = rollout.CheckUnreachable, "connection refused.", "unreachable"
 	}
-	if quota, bounded := s.quotas[a.object.GetNamespace()]; bounded && answer.Outcome == rollout.CheckAdmitted && s.podsIn(a.object.GetNamespace()) >= quota {
-		answer.Outcome, told = rollout.CheckOverQuota, "over_quota"
-		if a.cut().Strategy.MaxUnavailable > 0 {
+	if quota, bounded := s.quotas[a.object.GetNamespace()]; bounded && answer.Outcome == rollout.CheckAdmitted {
+		switch pods := s.podsIn(a.object.GetNamespace()); {
+		case pods > quota:
+			answer.Outcome, told = rollout.CheckOverQuota, "over_quota"
+		case pods == quota:
 			answer.Outcome, told = rollout.CheckFitsInTurn, "fits_in_turn"
 		}
 	}
