@@ -387,6 +387,8 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonRolloutInProgress, byCluster, "Only 2 of 3 Pods are ready"},
 				"a Pod that cannot become ready": {newScene(runs(canary().Build(), uninjected, uninjected, broken)),
 					rollout.ReasonRolloutStuck, byOwner, "Mend or delete that Pod"},
+				"one beside as many as are asked for": {newScene(runs(canary().Build(), uninjected, uninjected, uninjected, broken)),
+					rollout.ReasonRolloutStuck, byOwner, "Mend or delete that Pod"},
 			},
 			map[string]*scene{
 				"all are ready":              newScene(rolloutOutside(canary(), 3)),
@@ -466,6 +468,10 @@ func TestChecks(t *testing.T) {
 				"one of a StatefulSet that nothing is seen to hold up": {newScene(runs(updating(db()).Build(), uninjected, uninjected, uninjected)), rollout.ReasonRolloutStuck, byOwner,
 					"no further Pod was made or became ready for 10m30s (1 of 3 Pods updated). Mend or undo"},
 				"one of a StatefulSet that has begun a moment ago": {newScene(runs(writtenAt(updating(db()), noon.Add(-10*time.Minute)).Build(), uninjected, uninjected, uninjected)),
+					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
+				"one of a StatefulSet that has made a Pod": {newScene(runs(updating(db()).Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon.Add(-10 * time.Minute)).Injected("default") })),
+					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
+				"one of a StatefulSet that has made a Pod without a sidecar": {newScene(runs(updating(db()).Build(), uninjected, uninjected, func(b *builder.PodBuilder) { b.CreatedAt(noon.Add(-10 * time.Minute)) })),
 					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
 				"one of a StatefulSet that goes on": {newScene(runs(updating(db()).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-10*time.Minute)))),
 					rollout.ReasonRolloutInProgress, byCluster, "1 of 3 Pods updated"},
@@ -798,6 +804,8 @@ func TestChecks(t *testing.T) {
 					s.Status.UpdatedReplicas, s.Status.CurrentRevision, s.Status.UpdateRevision = 2, "db-1", "db-2"
 				}), 3)), rollout.ReasonUpdatePending, byOwner, "below partition 2 run a newer template"},
 				"a ReplicaSet whose template was written since": {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday.Add(time.Hour)), 3)),
+					rollout.ReasonUpdatePending, byOwner, "was written after Pods were created"},
+				"one whose template was written between two of its Pods": {newScene(runs(builder.ReplicaSet("shop", "old").Replicas(2).RolledOut().CreatedAt(yesterday).Build(), uninjectedAt(yesterday.Add(-time.Hour)), uninjectedAt(yesterday.Add(time.Hour)))),
 					rollout.ReasonUpdatePending, byOwner, "was written after Pods were created"},
 			},
 			map[string]*scene{

@@ -274,6 +274,10 @@ func sidecar(revision string) mesh.Observation {
 // broken is a Pod without a sidecar that cannot become ready.
 func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
 
+func brokenAt(at time.Time) func(*builder.PodBuilder) {
+	return func(b *builder.PodBuilder) { b.CreatedAt(at).Crashing("app", 1) }
+}
+
 // unschedulable is a Pod without a sidecar for which the scheduler has found no node for five minutes.
 func unschedulable(message string) func(*builder.PodBuilder) {
 	return unschedulableSince(noon.Add(-5*time.Minute), message)

@@ -145,12 +145,23 @@ func TestNothingStartsThatCannotFinish(t *testing.T) {
 			s.Spec.Template.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: startup, FailureThreshold: 1}
 		}), int(replicas))
 	}
+	servers := func(startup, replicas int32) []any {
+		return outside(cart().Replicas(replicas).Unavailable(5).Surge(0).RolledOut().With(func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.TerminationGracePeriodSeconds = new(int64(0))
+			d.Spec.Template.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: startup, FailureThreshold: 1}
+		}), int(replicas))
+	}
 	for name, test := range map[string]struct {
 		minutes  int32 // that are left of a window of ten hours
 		startup  int32
 		replicas int32
-		held     bool
+		// allowed is how many Pods of a Deployment that takes down five a PodDisruptionBudget lets be down; 0 for
+		// brokers without one.
+		allowed int32
+		held    bool
 	}{
+		"five at once fit": {minutes: 11, startup: 300, replicas: 10, allowed: 5},
+		"one that is evicted after the other may not": {minutes: 11, startup: 300, replicas: 10, allowed: 1, held: true},
 		"it fits":                          {minutes: 61, startup: 300, replicas: 12},
 		"it may not fit":                   {minutes: 60, startup: 300, replicas: 12, held: true},
 		"it never fits, in the first half": {minutes: 301, startup: 3600, replicas: 12},
@@ -158,6 +169,10 @@ func TestNothingStartsThatCannotFinish(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(builder.Enforcing("mesh").Unbounded().Window(allow, "0 12 * * *", 600, ""), brokers(test.startup, test.replicas))
+			if test.allowed > 0 {
+				s = newScene(builder.Enforcing("mesh").Unbounded().Window(allow, "0 12 * * *", 600, ""), servers(test.startup, test.replicas),
+					builder.DisruptionBudget("shop", "cart").Healthy(test.replicas, test.replicas-test.allowed, test.replicas).Build())
+			}
 			s.Now = noon.Add(time.Duration(600-test.minutes) * time.Minute)
 			s.answer(rollout.Check{Observed: sidecar("default"), At: s.Now, Received: s.Now})
 			plan := s.decide()
