@@ -20,8 +20,7 @@ type announcer struct {
 
 // Started says that a workload was restarted.
 func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted",
-		fmt.Sprintf("%s It is restarted (%s).", verdict.Workload.Message, verdict.Record.Method))
+	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", verdict.Message)
 }
 
 // Ended says how a restart ended.

@@ -32,6 +32,7 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 		OmittedWorkloads: new(int32(max(0, len(plan.Verdicts)-v1alpha1.MaxReportedWorkloads))),
 		Recent:           recentRestarts(plan, before.Recent, now),
 		Breaker:          plan.Standing.Breaker,
+		InjectorBreakers: plan.Standing.Injectors,
 		RetryServed:      plan.Standing.RetryServed,
 	}
 	since := map[v1alpha1.WorkloadReference]v1alpha1.ReportedWorkload{}

@@ -6,7 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 const (
 	// MaxBreakerFailures is how many failed workloads a breaker names.
 	MaxBreakerFailures = 10
-	// MaxInjectorBreakers is how many injector revisions a policy names.
+	// MaxInjectorBreakers is how many injector revisions a policy or a report names.
 	MaxInjectorBreakers = 16
 )
 

@@ -94,6 +94,14 @@ type MeshReportStatus struct {
 	// +optional
 	Breaker *BreakerStatus `json:"breaker,omitempty"`
 
+	// injectorBreakers are those that are open in the namespace alone, of injector revisions under which
+	// its restarts brought no sidecar. When unset: none is.
+	// +optional
+	// +listType=map
+	// +listMapKey=revision
+	// +kubebuilder:validation:MaxItems=16
+	InjectorBreakers []InjectorBreaker `json:"injectorBreakers,omitempty"`
+
 	// retryServed is the request to try again, by the annotation fullmesh.dev/retry-requested on
 	// the namespace, that was taken in last. When unset: none was.
 	// +optional

@@ -461,6 +461,13 @@ func (in *MeshReportStatus) DeepCopyInto(out *MeshReportStatus) {
 		*out = new(BreakerStatus)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.InjectorBreakers != nil {
+		in, out := &in.InjectorBreakers, &out.InjectorBreakers
+		*out = make([]InjectorBreaker, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	if in.RetryServed != nil {
 		in, out := &in.RetryServed, &out.RetryServed
 		*out = new(ServedRetry)

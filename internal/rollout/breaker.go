@@ -437,6 +437,17 @@ func (b *breakers) inNamespace(s *situation, revision string) *breaker {
 	return b.within[key]
 }
 
+// in are the breakers of injector revisions in one namespace.
+func (b *breakers) in(namespace string) map[string]*breaker {
+	injectors := map[string]*breaker{}
+	for key, own := range b.within {
+		if key.namespace == namespace {
+			injectors[key.revision] = own
+		}
+	}
+	return injectors
+}
+
 // of are the breakers that a workload's restart depends on.
 func (b *breakers) of(s *situation) []*breaker {
 	all := []*breaker{b.policies[s.policy], b.namespaces[s.namespace.Name]}

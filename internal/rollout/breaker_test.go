@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -515,5 +516,27 @@ func TestAForgedFailureOpensNoBreakerOfOthers(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The breaker of an injector that stops one namespace alone is told of there, and not with the policy.
+func TestOpenBreakerOfAnInjectorInOneNamespace(t *testing.T) {
+	plan := newScene(inNamespaces("a", "b"), inVain("a", "x", time.Minute), inVain("a", "y", time.Minute), inVain("a", "z", time.Minute)).decide()
+	got := map[string][]string{}
+	tell := func(of string, standing *rollout.Standing) {
+		for i := range standing.Injectors {
+			injector := &standing.Injectors[i]
+			got[of] = append(got[of], fmt.Sprintf("%s %s %d", injector.Revision, injector.Breaker.State, *injector.Breaker.FailedWorkloads))
+		}
+	}
+	for _, namespace := range plan.Namespaces {
+		tell(namespace.Name, &namespace.Standing)
+	}
+	for policy, standing := range plan.Policies {
+		tell(policy.Name, standing)
+	}
+	want := map[string][]string{"a": {"default Open 3"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("open breakers of injectors (-want +got):\n%s", diff)
 	}
 }

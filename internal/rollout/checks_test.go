@@ -325,7 +325,7 @@ func TestChecks(t *testing.T) {
 				"a Job that runs": {newScene(outside(builder.Job("shop", "import"), 1)),
 					rollout.ReasonNextRunIsInjected, byTime, "one created now is injected"},
 				"a CronJob whose run has begun": {newScene(aRunOf(builder.CronJob("shop", "nightly").Build())),
-					rollout.ReasonNextRunIsInjected, byTime, "the next run is injected"},
+					rollout.ReasonNextRunIsInjected, byTime, "the next run is injected. A sidecar that is no native one goes on running"},
 			},
 			map[string]*scene{"a Deployment": newScene(outside(cart(), 3))},
 		},

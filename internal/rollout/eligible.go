@@ -54,16 +54,17 @@ func findingIsNotRemediated(s *situation) *hold {
 }
 
 func isAJob(s *situation) *hold {
-	switch {
-	case s.workload.Key.Group != "batch":
+	if s.workload.Key.Group != "batch" {
 		return nil
-	case s.workload.Key.Kind == "CronJob":
-		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
-			message: fmt.Sprintf("Pods of a run that has begun stay as they are; the next run is %s.", s.come())}
-	default:
-		return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime,
-			message: fmt.Sprintf("A Job that has begun is not restarted; one created now is %s.", s.come())}
 	}
+	message := fmt.Sprintf("A Job that has begun is not restarted; one created now is %s.", s.come())
+	if s.workload.Key.Kind == "CronJob" {
+		message = fmt.Sprintf("Pods of a run that has begun stay as they are; the next run is %s.", s.come())
+	}
+	if s.workload.Finding != v1alpha1.FindingLeftover {
+		message += " A sidecar that is no native one goes on running beside it, and may keep it from completing."
+	}
+	return &hold{reason: ReasonNextRunIsInjected, clearsBy: v1alpha1.ClearedByTime, message: message}
 }
 
 func nobodyRecreatesIt(s *situation) *hold {

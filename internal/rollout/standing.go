@@ -3,7 +3,6 @@ package rollout
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -14,7 +13,8 @@ import (
 type Standing struct {
 	// Breaker is nil where it is closed and nothing has to be kept of it.
 	Breaker *v1alpha1.BreakerStatus
-	// Injectors are the open breakers of injector revisions, of a policy only.
+	// Injectors are the open breakers of injector revisions: those that a policy minds, or those of the namespace
+	// alone.
 	Injectors []v1alpha1.InjectorBreaker
 	// RetryServed is the request to try again that was taken in last; nil where there was none.
 	RetryServed *v1alpha1.ServedRetry
@@ -39,6 +39,7 @@ func (p *Plan) standings(from *pass) {
 			ended[policy] = last
 		}
 		namespace.Standing.Breaker = from.breakers.namespaces[namespace.Name].status()
+		namespace.Standing.Injectors = openOf(from.breakers.in(namespace.Name))
 		var before v1alpha1.MeshReportStatus
 		if report := from.reported(namespace.Name); report != nil {
 			before = *report
@@ -48,7 +49,7 @@ func (p *Plan) standings(from *pass) {
 	for policy, last := range ended {
 		p.Policies[policy] = &Standing{
 			Breaker:     from.breakers.policies[policy].status(),
-			Injectors:   from.breakers.injectorStatus(policy),
+			Injectors:   openOf(from.breakers.injectors[policy]),
 			RetryServed: serve(policy.retryRequested, policy.retryServed, policy.isNew, last),
 		}
 	}
@@ -66,11 +67,11 @@ func (n *NamespacePlan) lastEnd(now time.Time) time.Time {
 	return last
 }
 
-// injectorStatus are the open breakers of injector revisions, as far as a policy minds them.
-func (b *breakers) injectorStatus(policy *Policy) []v1alpha1.InjectorBreaker {
+// openOf are those breakers of injector revisions that are open.
+func openOf(injectors map[string]*breaker) []v1alpha1.InjectorBreaker {
 	var open []v1alpha1.InjectorBreaker
-	for _, revision := range slices.SortedFunc(maps.Keys(b.injectors[policy]), strings.Compare) {
-		if injector := b.injectors[policy][revision]; injector.open && len(open) < v1alpha1.MaxInjectorBreakers {
+	for _, revision := range slices.Sorted(maps.Keys(injectors)) {
+		if injector := injectors[revision]; injector.open && len(open) < v1alpha1.MaxInjectorBreakers {
 			open = append(open, v1alpha1.InjectorBreaker{Revision: revision, Breaker: *injector.status()})
 		}
 	}
