@@ -152,9 +152,6 @@ func (l *ledger) podLimit(policy *Policy, namespace string) int {
 		budget := &policy.budgets[i]
 		account := l.account(policy, namespace, budget.Scope)
 		allowed := resolve(budget.Pods, account.base.pods)
-		if resolve(budget.Workloads, account.base.workloads) == 0 {
-			allowed = 0
-		}
 		if allowed >= 0 && (limit < 0 || allowed < limit) {
 			limit = allowed
 		}

@@ -204,3 +204,53 @@ func TestTakingSidecarsAwayMakesProgressToo(t *testing.T) {
 		t.Errorf("%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
 	}
 }
+
+// failedAndAskedFor is the Deployment cart, whose restart has failed, keeps its place, and is asked for again.
+func failedAndAskedFor() (record inventory.Record, workload *builder.Workload[*appsv1.Deployment]) {
+	record = inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-20*time.Minute))
+	record.Replicas, record.Ready = 3, 3
+	record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Minute))
+	return record, cart().Labelled("tier", "front").TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
+		Annotated(v1alpha1.LastRestartAnnotation, record.String(), v1alpha1.RetryAnnotation, "now").With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })
+}
+
+// What is to be tried again and has to wait keeps its place while it does.
+func TestAFailedRestartKeepsItsPlaceWhileItWaits(t *testing.T) {
+	_, again := failedAndAskedFor()
+	going := tried("shop", "fly", "", time.Minute)
+	going[0].(*appsv1.Deployment).Spec.Template.Labels["tier"] = "front"
+	given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil),
+		builder.DisruptionBudget("shop", "front").Covering("tier", "front").Healthy(6, 5, 6).Build(),
+		runs(again.Build(), uninjected, uninjected, crashing), going, outside(deployment("shop", "pay"), 3)).decide())
+	if got := given["Deployment shop/cart"]; got.Reason != rollout.ReasonSharesDisruptionBudget {
+		t.Errorf("what is to be tried again: %s: %s", got.Reason, got.Message)
+	}
+	if got := given["Deployment shop/pay"]; got.Reason != rollout.ReasonBudgetUsedUp {
+		t.Errorf("another one: %s: %s", got.Reason, got.Message)
+	}
+}
+
+// What is tried again under another policy counts against the budgets of that one from then on.
+func TestAnotherTryCountsUnderThePolicyThatMakesIt(t *testing.T) {
+	record, again := failedAndAskedFor()
+	s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil).Over("team", "till"),
+		runs(again.Build(), uninjected, uninjected, crashing),
+		builder.Namespace("till").Labelled("istio-injection", "enabled", "team", "till").CreatedAt(yesterday).Build(),
+		tried("till", "fly", "", time.Minute), outside(deployment("till", "pay"), 3))
+	s.policies = append(s.policies, builder.Enforcing("other").Build())
+	s.Started = func(uid types.UID) rollout.Start {
+		if uid == cartCause().UID {
+			return rollout.Start{Cause: record.Cause, At: record.Start, Policy: "mesh", Ended: true}
+		}
+		return rollout.Start{}
+	}
+	given := verdicts(s.decide())
+	if len(given) != 3 {
+		t.Errorf("%d verdicts", len(given))
+	}
+	for name, got := range given {
+		if got.Action != v1alpha1.ActionRestart && got.Action != v1alpha1.ActionInFlight {
+			t.Errorf("%s: %s: %s", name, got.Reason, got.Message)
+		}
+	}
+}
