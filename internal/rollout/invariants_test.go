@@ -78,7 +78,7 @@ func (s *simulation) mayStart(namespace *rollout.NamespacePlan, verdict *rollout
 			never("it may take down %d and %s allows %d", workload.Object.Strategy.MaxUnavailable, budget.Name, budget.Allowed)
 		}
 		for _, a := range s.apps {
-			if a.object.GetNamespace() == namespace.Name && a.recordInFlight() && budget.Selector.Matches(labels.Set(a.template.Labels)) {
+			if a.object.GetNamespace() == namespace.Name && (a.recordInFlight() || s.goesOnUntold(a)) && budget.Selector.Matches(labels.Set(a.template.Labels)) {
 				never("%s is in flight under %s as well", a, budget.Name)
 			}
 		}
@@ -173,9 +173,10 @@ func settle(policy *v1alpha1.MeshPolicy) time.Duration {
 // that is written down.
 func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.NamespacePlan) (workloads, pods int) {
 	for _, a := range s.apps {
-		if a.recordInFlight() && !s.hasEnded(a) && s.inScope(scope, a, namespace) {
+		untold := s.goesOnUntold(a)
+		if (untold || a.recordInFlight() && !s.hasEnded(a)) && s.inScope(scope, a, namespace) {
 			workloads++
-			if record := a.record(); record.Method == v1alpha1.MethodRolloutRestart {
+			if untold || a.record().Method == v1alpha1.MethodRolloutRestart {
 				pods += a.cut().Strategy.AtOnce()
 			} else {
 				pods += min(max(0, a.replicas()-a.count(ready)), a.evictedAtOnce())
@@ -183,6 +184,23 @@ func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *rollout.Nam
 		}
 	}
 	return workloads, pods
+}
+
+// goesOnUntold reports whether a rollout restart goes on that nobody tells of any more, as far as that has been
+// learned of and this process remembers that it has begun it.
+func (s *simulation) goesOnUntold(a *app) bool {
+	stripped, uid := a.stripped, a.object.GetUID()
+	if stripped == nil || a.record() != nil || s.started[uid].Cause != stripped.Cause || s.started[uid].Ended || !s.now.Before(stripped.Start.Add(time.Minute)) {
+		return false
+	}
+	for _, namespace := range s.inventory.Snapshot().Namespaces {
+		for _, workload := range namespace.Workloads {
+			if object := workload.Object; object != nil && object.UID == uid {
+				return object.RollingOut() && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == stripped.Cause
+			}
+		}
+	}
+	return false
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions; others may be of themselves.

@@ -419,6 +419,13 @@ func (w *world) disturb(t *rapid.T, by []string) {
 		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
 		a.object.SetAnnotations(nil)
 		w.changed(a)
+	case "strip":
+		// What Fullmesh wrote down is taken away, and the template stays as it is.
+		if a.recordInFlight() && a.record().Method == v1alpha1.MethodRolloutRestart {
+			a.stripped = a.record()
+		}
+		a.object.SetAnnotations(nil)
+		w.changed(a)
 	case "revert":
 		if a.argo != nil {
 			w.change(a, func() { a.setRestartAt(time.Time{}) })
@@ -450,7 +457,7 @@ func (w *world) disturb(t *rapid.T, by []string) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "replace", "step", "owner's restart", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "replace", "strip", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 // passing are those after which nobody has to be told anything: no restart fails by them, and none is taken back.

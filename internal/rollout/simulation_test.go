@@ -120,6 +120,9 @@ type app struct {
 	crashes func(*pod) bool
 	// argo is of an Argo Rollout.
 	argo *argo
+	// stripped is what was written down of a rollout restart that went on when that was taken away; nil where
+	// nothing was.
+	stripped *inventory.Record
 	// disturbed: something else was done to it, or it was down already when it was restarted.
 	disturbed bool
 }
