@@ -126,7 +126,7 @@ func (d *dump) configMaps(namespace string) (in, elsewhere []*corev1.ConfigMap) 
 	for _, object := range d.objects {
 		configMap, is := object.(*corev1.ConfigMap)
 		switch {
-		case !is || !strings.HasPrefix(configMap.Name, injectorConfigMap):
+		case !is || !strings.HasPrefix(configMap.Name, mesh.InjectorConfigMap):
 		case configMap.Namespace == namespace:
 			in = append(in, configMap)
 		default:
@@ -135,9 +135,6 @@ func (d *dump) configMaps(namespace string) (in, elsewhere []*corev1.ConfigMap) 
 	}
 	return in, elsewhere
 }
-
-// injectorConfigMap is how the names of the injector's ConfigMaps begin.
-const injectorConfigMap = "istio-sidecar-injector"
 
 // sayWhatIsPassedOver says once what was not looked at.
 func (d *dump) sayWhatIsPassedOver(notes screen) {
@@ -173,7 +170,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 	if counted["MutatingWebhookConfiguration"] == 0 {
 		notes.line("The dump has no MutatingWebhookConfigurations: it looks as if nothing were injected anywhere (NoIstioWebhook), which says nothing about the cluster. Add: kubectl get mutatingwebhookconfigurations -o yaml")
 	} else if in, elsewhere := d.configMaps(istioNamespace); len(in) == 0 {
-		notes.line("The dump has no ConfigMap %s in namespace %s: the injector's policy is taken to be enabled. Add: kubectl get configmaps -n %s -o yaml", injectorConfigMap, istioNamespace, istioNamespace)
+		notes.line("The dump has no ConfigMap %s in namespace %s: the injector's policy is taken to be enabled. Add: kubectl get configmaps -n %s -o yaml", mesh.InjectorConfigMap, istioNamespace, istioNamespace)
 		for _, configMap := range elsewhere {
 			notes.line("There is a ConfigMap %s/%s; with --istio-namespace %s it counts.", configMap.Namespace, configMap.Name, configMap.Namespace)
 		}

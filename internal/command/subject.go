@@ -33,9 +33,6 @@ const (
 	inDump    = "dump"
 )
 
-// shortestSettling is the least that a policy may settle, in seconds.
-const shortestSettling = 2
-
 // aboutDumps is what the help of plan and explain says of -f.
 const aboutDumps = `With -f objects are read from files instead, and no cluster is asked: what kubectl get -o yaml or -o json
 prints, one object or many, lists, files of many documents, directories of such (.yaml, .yml, .json,
@@ -214,7 +211,7 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 		switch object := object.(type) {
 		case *v1alpha1.MeshPolicy:
 			// Settling is over: a dump does not change any more.
-			object.Spec.SettleSeconds = new(int32(shortestSettling))
+			object.Spec.SettleSeconds = new(int32(rollout.LeastSettle / time.Second))
 			policies = append(policies, *object)
 		case *v1alpha1.MeshReport:
 			reports = append(reports, *object)
@@ -237,7 +234,7 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 	s := o.newSubject(policies, inDump, notes)
 	s.Stopped = stopped
 	s.remember(reports)
-	now := dumped.newest.Add(shortestSettling * time.Second)
+	now := dumped.newest.Add(rollout.LeastSettle)
 	observer := o.newObserver(func() time.Time { return now })
 	if err := observer.Read(objects); err != nil {
 		return nil, fmt.Errorf("reading the dump: %w", err)
@@ -253,7 +250,7 @@ func newAssumedPolicy() *v1alpha1.MeshPolicy {
 		Spec: v1alpha1.MeshPolicySpec{
 			Mode:              v1alpha1.ModeEnforce,
 			NamespaceSelector: &v1alpha1.LabelSelector{},
-			SettleSeconds:     new(int32(shortestSettling)),
+			SettleSeconds:     new(int32(rollout.LeastSettle / time.Second)),
 			Budgets:           []v1alpha1.Budget{{Scope: v1alpha1.BudgetScopePolicy, Workloads: new(intstr.FromString("100%"))}},
 		},
 	}

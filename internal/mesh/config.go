@@ -14,10 +14,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// An injector is configured by one ConfigMap, and the mesh by another; both have the revision
-// behind their names.
+// InjectorConfigMap is how the name of the ConfigMap begins by which an injector is configured. The mesh has
+// another one; both have the revision behind their names.
 const (
-	configMapName     = "istio-sidecar-injector"
+	InjectorConfigMap = "istio-sidecar-injector"
 	meshConfigMapName = "istio"
 )
 
@@ -76,7 +76,7 @@ func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs 
 	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{}, rootNamespaces: map[string]string{}}
 	for _, configMap := range configMaps {
 		switch name := configMap.Name; {
-		case strings.HasPrefix(name, configMapName):
+		case strings.HasPrefix(name, InjectorConfigMap):
 			parsed := readConfigMap(configMap)
 			found.parsed[parsed.source] = parsed
 		case name == meshConfigMapName || strings.HasPrefix(name, meshConfigMapName+"-"):
@@ -99,7 +99,7 @@ func (c *configs) of(revision string, service *admissionregistrationv1.ServiceRe
 	if revision != DefaultRevision {
 		suffix = "-" + revision
 	}
-	source := namespace + "/" + configMapName + suffix
+	source := namespace + "/" + InjectorConfigMap + suffix
 	found := c.parsed[source]
 	if found == nil {
 		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be enabled"}

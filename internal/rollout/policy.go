@@ -18,9 +18,12 @@ import (
 // What a policy says when it says nothing.
 const (
 	defaultSettle          = 30 * time.Second
-	leastSettle            = 2 * time.Second // API servers match webhooks from their own, older view
 	defaultProgressTimeout = 600 * time.Second
 )
+
+// LeastSettle is for how long a policy waits at least after what decides has changed: API servers match webhooks
+// from their own, older view.
+const LeastSettle = 2 * time.Second
 
 // Policy is a MeshPolicy made ready for decisions: selectors compiled, defaults filled in.
 type Policy struct {
@@ -98,7 +101,7 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 		}
 	}
 	if spec.SettleSeconds != nil {
-		policy.settle = max(time.Duration(*spec.SettleSeconds)*time.Second, leastSettle)
+		policy.settle = max(time.Duration(*spec.SettleSeconds)*time.Second, LeastSettle)
 	}
 	if len(spec.Budgets) > 0 {
 		policy.budgets = spec.Budgets
