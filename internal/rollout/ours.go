@@ -122,15 +122,17 @@ func (n *NamespacePlan) isBelieved(in *Input, workload *inventory.Workload, star
 }
 
 // takeUntold has a restart by Fullmesh count against the budgets that goes on while its workload does not tell of it
-// any more: somebody has taken the record away, or has written that it had ended. It does so for no longer than its
-// Pods may take, each by itself.
+// any more: somebody has taken the record away, or has written that it had ended. It does so while further Pods become
+// ready, and for no longer than they may take, each by itself.
 func (n *NamespacePlan) takeUntold(s *situation, timeout time.Duration) {
 	workload, object := s.workload, s.workload.Object
 	if object == nil || !looksRestarted(workload) {
 		return
 	}
 	start, by := n.untold(s.pass, workload)
-	until := start.At.Add(time.Duration(workload.Pods.MeshedReady+1) * (timeout + object.Patience()))
+	patience := timeout + object.Patience()
+	moved := max(start.At.Unix(), workload.NewestReady, workload.NewestMeshedReady)
+	until := earlier(time.Unix(moved, 0).Add(patience), start.At.Add(time.Duration(workload.Pods.MeshedReady+1)*patience))
 	if start.Cause == "" || !until.After(s.pass.Now) {
 		return
 	}

@@ -276,3 +276,31 @@ func TestARestartWhoseRecordIsTakenAwaySharesItsDisruptionBudget(t *testing.T) {
 		t.Errorf("%s: %s", got.Reason, got.Message)
 	}
 }
+
+// Its place is free when no further Pod becomes ready, as that of any other.
+func TestARestartWhoseRecordIsTakenAwayKeepsItsPlaceWhilePodsBecomeReady(t *testing.T) {
+	for name, test := range map[string]struct {
+		ready time.Time
+		takes bool
+	}{
+		"they do":                              {noon.Add(-5 * time.Minute), true},
+		"none has for longer than it may take": {noon.Add(-15 * time.Minute), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := rollout.Start{Cause: cartCause().String(), At: noon.Add(-25 * time.Minute), Replicas: 4, Policy: "mesh"}
+			came := func(b *builder.PodBuilder) { b.CreatedAt(start.At).Injected("default").Ready(test.ready) }
+			going := cart().Replicas(4).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, start.Cause).With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 3 })
+			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil),
+				runs(going.Build(), came, came, notReadySince(noon.Add(-20*time.Minute)), uninjected), outside(deployment("shop", "pay"), 3)).when(tookOver(yesterday))
+			s.Started = func(uid types.UID) rollout.Start {
+				if uid == cartCause().UID {
+					return start
+				}
+				return rollout.Start{}
+			}
+			if got := verdicts(s.decide())["Deployment shop/pay"]; (got.Reason == rollout.ReasonBudgetUsedUp) != test.takes {
+				t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}
