@@ -203,6 +203,27 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 			says: "exceeded quota",
 		},
 		{
+			name: "a quota wants a limit that a container lacks",
+			arrange: func(t *testing.T, shop string) {
+				hard := corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("9")}
+				quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "limits"}}
+				quota.Spec.Hard = hard
+				w.create(t, quota)
+				quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("0")}}
+				if err := w.admin.Status().Update(t.Context(), quota); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the quota is in force", func(ctx context.Context) error {
+					if err := w.admin.Create(ctx, builder.Pod(shop, "try").Build(), client.DryRunAll); err == nil {
+						return errors.New("a Pod would be created")
+					}
+					return nil
+				})
+			},
+			want: rollout.CheckOverQuota,
+			says: "must specify limits.cpu",
+		},
+		{
 			name:     "its service account is missing",
 			template: func(spec *corev1.PodSpec) { spec.ServiceAccountName = "nobody" },
 			want:     rollout.CheckNoServiceAccount,

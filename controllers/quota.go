@@ -28,8 +28,12 @@ func fitsInTurn(object *inventory.Object, refusal string) bool {
 		if !known {
 			return false
 		}
+		free := freed[name]
+		if counted := used[name]; free.Cmp(counted) > 0 {
+			free = counted // the old Pod does not count in this quota
+		}
 		ask.Add(used[name])
-		ask.Sub(freed[name])
+		ask.Sub(free)
 		if ask.Cmp(limit) > 0 {
 			return false
 		}

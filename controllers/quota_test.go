@@ -40,6 +40,8 @@ func TestQuotaWithoutRoomForOneMorePod(t *testing.T) {
 			"exceeded quota: team, requested: limits.cpu=100m,limits.memory=1Gi, used: limits.cpu=200m,limits.memory=1Gi, limited: limits.cpu=200m,limits.memory=1Gi", false},
 		{"what is used is above the limit already", takesDown(),
 			"exceeded quota: team, requested: pods=1, used: pods=4, limited: pods=2", false},
+		{"no old Pod counts in it", takesDown(),
+			"exceeded quota: team, requested: pods=1, used: pods=0, limited: pods=0", false},
 		{"what it says cannot be read", takesDown(), "exceeded quota: team", false},
 		{"a number cannot be read", takesDown(), "exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=x", false},
 		{"nothing is requested", takesDown(), "exceeded quota: team, requested: x, used: x, limited: x", false},
