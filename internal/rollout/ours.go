@@ -150,7 +150,8 @@ func (n *NamespacePlan) untold(in *pass, workload *inventory.Workload) (Start, v
 		return start, v1alpha1.MethodRolloutRestart
 	}
 	row := n.row(&in.Input, func(row *v1alpha1.RecentRestart) bool {
-		return row.Result == "" && tellsOf(row, workload) && (row.Method != v1alpha1.MethodRolloutRestart || row.Cause == stands)
+		cause, err := inventory.ParseCause(row.Cause)
+		return row.Result == "" && err == nil && cause.UID == workload.Object.UID && (row.Method != v1alpha1.MethodRolloutRestart || row.Cause == stands)
 	})
 	if row == nil || workload.Record != nil && !workload.Record.Start.Before(row.StartTime.Time) {
 		return Start{}, ""

@@ -203,6 +203,8 @@ func TestARestartWhoseRecordIsTakenAwayKeepsItsPlace(t *testing.T) {
 	row := v1alpha1.RecentRestart{WorkloadReference: cartReference, Cause: record.Cause, Policy: "mesh", Method: record.Method, StartTime: metav1.NewTime(record.Start)}
 	evicted := row
 	evicted.Method = v1alpha1.MethodEviction
+	former := evicted
+	former.Cause = others(cartCause()).String()
 	for name, test := range map[string]struct {
 		record  string
 		started rollout.Start
@@ -214,19 +216,20 @@ func TestARestartWhoseRecordIsTakenAwayKeepsItsPlace(t *testing.T) {
 		now     time.Time
 		takes   bool
 	}{
-		"nothing is left, this process began it":            {started: start, updated: 1, takes: true},
-		"nothing is left, the report tells":                 {rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
-		"its owner says that it has ended":                  {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: start, updated: 1, takes: true},
-		"its owner says that it began before":               {record: older.String(), started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
-		"its owner writes something":                        {record: "yes", started: start, updated: 1, takes: true},
-		"evictions, the report tells":                       {rows: []v1alpha1.RecentRestart{evicted}, cause: "none", updated: 1, takes: true},
-		"this process has ended it":                         {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: rollout.Start{Cause: start.Cause, At: start.At, Ended: true}, updated: 1},
-		"the report tells that it has ended":                {rows: endedRow([]v1alpha1.RecentRestart{row}), updated: 1},
-		"the template has been changed back":                {started: start, rows: []v1alpha1.RecentRestart{row}, cause: "none", updated: 1},
-		"every Pod is updated and ready":                    {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 3},
-		"it has gone on for longer than its Pods may take":  {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, now: noon.Add(time.Hour)},
-		"the workload tells of a later one than the report": {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), rows: []v1alpha1.RecentRestart{row}, updated: 1},
-		"nobody knows of any":                               {updated: 1},
+		"nothing is left, this process began it":                  {started: start, updated: 1, takes: true},
+		"nothing is left, the report tells":                       {rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
+		"its owner says that it has ended":                        {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: start, updated: 1, takes: true},
+		"its owner says that it began before":                     {record: older.String(), started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, takes: true},
+		"its owner writes something":                              {record: "yes", started: start, updated: 1, takes: true},
+		"evictions, the report tells":                             {rows: []v1alpha1.RecentRestart{evicted}, cause: "none", updated: 1, takes: true},
+		"this process has ended it":                               {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), started: rollout.Start{Cause: start.Cause, At: start.At, Ended: true}, updated: 1},
+		"the report tells that it has ended":                      {rows: endedRow([]v1alpha1.RecentRestart{row}), updated: 1},
+		"the template has been changed back":                      {started: start, rows: []v1alpha1.RecentRestart{row}, cause: "none", updated: 1},
+		"every Pod is updated and ready":                          {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 3},
+		"it has gone on for longer than its Pods may take":        {started: start, rows: []v1alpha1.RecentRestart{row}, updated: 1, now: noon.Add(time.Hour)},
+		"the workload tells of a later one than the report":       {record: record.Ended(v1alpha1.ResultSucceeded, "", noon).String(), rows: []v1alpha1.RecentRestart{row}, updated: 1},
+		"the report tells of a workload of its name that is gone": {rows: []v1alpha1.RecentRestart{former}, cause: "none", updated: 1},
+		"nobody knows of any":                                     {updated: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cmp.Or(test.cause, record.Cause)).
