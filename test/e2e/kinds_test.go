@@ -62,7 +62,7 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(t *testing.T) {
 		{"CronJob", "nightly", "NextRunIsInjected", v1alpha1.ClearedByTime, "the next run is injected"},
 		{"Pod", "bare", "NobodyRecreatesPod", v1alpha1.ClearedByOwner, "Delete it and create it again"},
 		{"CloneSet", "clone", "OwnedByOperator", v1alpha1.ClearedByOwner, "by the means of that controller"},
-		{"ReplicationController", "old", "OwnedByOperator", v1alpha1.ClearedByOwner, "delete the Pods without a sidecar one by one"},
+		{"ReplicationController", "old", "OwnedByOperator", v1alpha1.ClearedByOwner, "delete the Pods that are to be replaced one by one"},
 	} {
 		if row := awaitHeld(t, shop, held.kind, held.name, held.reason); row.ClearsBy != held.clearsBy || !containsAll(row.Message, held.cure) {
 			t.Errorf("%s %s is held by %+v", held.kind, held.name, row)
