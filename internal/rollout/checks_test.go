@@ -609,12 +609,15 @@ func TestChecks(t *testing.T) {
 					rollout.ReasonSettling, byTime, "1m0s"},
 				"the policy asks for less than can be": {newScene(builder.Enforcing("mesh").Unbounded().Settling(0), labelledAt(noon.Add(-time.Second)), outside(cart(), 3)),
 					rollout.ReasonSettling, byTime, "2s"},
+				"its newest Pod without a sidecar has just come": {newScene(runs(cart().Build(), uninjected, uninjected, uninjectedAt(noon.Add(-time.Second)))),
+					rollout.ReasonSettling, byTime, "2s after its newest Pod was created"},
 				"a clock is ahead of ours": {newScene(outside(cart().CreatedAt(noon.Add(time.Second)), 3)),
 					rollout.ReasonSettling, byTime, "30s"},
 			},
 			map[string]*scene{
-				"everything changed long enough ago": newScene(labelledAt(noon.Add(-30*time.Second)), outside(cart().CreatedAt(noon.Add(-30*time.Second)), 3)).injectorChangedAt(noon.Add(-30 * time.Second)),
-				"the policy asks for less":           newScene(builder.Enforcing("mesh").Unbounded().Settling(5), labelledAt(noon.Add(-5*time.Second)), outside(cart(), 3)),
+				"its newest Pod came in a former second": newScene(runs(cart().Build(), uninjected, uninjected, uninjectedAt(noon.Add(-2*time.Second)))),
+				"everything changed long enough ago":     newScene(labelledAt(noon.Add(-30*time.Second)), outside(cart().CreatedAt(noon.Add(-30*time.Second)), 3)).injectorChangedAt(noon.Add(-30 * time.Second)),
+				"the policy asks for less":               newScene(builder.Enforcing("mesh").Unbounded().Settling(5), labelledAt(noon.Add(-5*time.Second)), outside(cart(), 3)),
 			},
 		},
 		"WouldCauseDowntime": {

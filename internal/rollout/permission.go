@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 )
@@ -102,9 +103,14 @@ func isSettling(s *situation) *hold {
 		last, what = object.TemplateChanged, "the template"
 	}
 	until := last.Add(s.policy.settle)
-	if !until.After(s.pass.Now) {
-		return nil
+	if until.After(s.pass.Now) {
+		return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
+			message: fmt.Sprintf("Waiting until %s, which is %s after the last change of %s.", moment(until), s.policy.settle, what)}
 	}
-	return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
-		message: fmt.Sprintf("Waiting until %s, which is %s after the last change of %s.", moment(until), s.policy.settle, what)}
+	// A cause is told by the second in which the newest Pod was created: those that follow must have a later one.
+	if until := time.Unix(s.workload.NewestToReplace, 0).Add(LeastSettle); until.After(s.pass.Now) {
+		return &hold{reason: ReasonSettling, clearsBy: v1alpha1.ClearedByTime, until: until,
+			message: fmt.Sprintf("Waiting until %s, which is %s after its newest Pod was created.", moment(until), LeastSettle)}
+	}
+	return nil
 }
