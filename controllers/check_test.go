@@ -185,19 +185,7 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 			name: "the quota is used up",
 			arrange: func(t *testing.T, shop string) {
 				none := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
-				quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "none"}}
-				quota.Spec.Hard = none
-				w.create(t, quota)
-				quota.Status = corev1.ResourceQuotaStatus{Hard: none, Used: none}
-				if err := w.admin.Status().Update(t.Context(), quota); err != nil {
-					t.Fatal(err)
-				}
-				eventually(t, "the quota is in force", func(ctx context.Context) error {
-					if err := w.admin.Create(ctx, builder.Pod(shop, "try").Build(), client.DryRunAll); err == nil {
-						return errors.New("a Pod would be created")
-					}
-					return nil
-				})
+				w.quota(t, none, none, builder.Pod(shop, "try").Build())
 			},
 			want: rollout.CheckOverQuota,
 			says: "exceeded quota",
@@ -206,19 +194,7 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 			name: "a quota wants a limit that a container lacks",
 			arrange: func(t *testing.T, shop string) {
 				hard := corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("9")}
-				quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "limits"}}
-				quota.Spec.Hard = hard
-				w.create(t, quota)
-				quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("0")}}
-				if err := w.admin.Status().Update(t.Context(), quota); err != nil {
-					t.Fatal(err)
-				}
-				eventually(t, "the quota is in force", func(ctx context.Context) error {
-					if err := w.admin.Create(ctx, builder.Pod(shop, "try").Build(), client.DryRunAll); err == nil {
-						return errors.New("a Pod would be created")
-					}
-					return nil
-				})
+				w.quota(t, hard, corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("0")}, builder.Pod(shop, "try").Build())
 			},
 			want: rollout.CheckOverQuota,
 			says: "must specify limits.cpu",

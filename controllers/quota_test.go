@@ -72,33 +72,38 @@ func TestQuotaThatHasRoomInTurn(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			shop := w.namespace(t)
-			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "team"}}
-			quota.Spec.Hard = corev1.ResourceList{}
-			used := corev1.ResourceList{}
+			hard, used := corev1.ResourceList{}, corev1.ResourceList{}
 			for name, amount := range test.hard {
-				quota.Spec.Hard[name] = resource.MustParse(amount)
+				hard[name] = resource.MustParse(amount)
 				used[name] = resource.MustParse("200m")
 				if name == "pods" {
 					used[name] = resource.MustParse("2")
 				}
 			}
-			w.create(t, quota)
-			quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: used}
-			if err := w.admin.Status().Update(t.Context(), quota); err != nil {
-				t.Fatal(err)
-			}
 			object := builder.Deployment(shop, "web").Replicas(2).Surge(0).Unavailable(1).With(askingFor(test.template)).Build()
 			w.create(t, object)
-			c := &checker{client: w.operator}
-			eventually(t, "the quota is in force", func(ctx context.Context) error {
-				if err := w.admin.Create(ctx, podOf(known(t, object)), client.DryRunAll); err == nil {
-					return errors.New("a Pod would be created")
-				}
-				return nil
-			})
-			if got := c.dryRun(t.Context(), known(t, object)); got.Outcome != test.want {
+			w.quota(t, hard, used, podOf(known(t, object)))
+			if got := (&checker{client: w.operator}).dryRun(t.Context(), known(t, object)); got.Outcome != test.want {
 				t.Errorf("the answer is %s: %s", got.Outcome, got.Message)
 			}
 		})
 	}
+}
+
+// quota bounds the namespace of a Pod, of which so much is used, and waits until it keeps the Pod out.
+func (w *world) quota(t *testing.T, hard, used corev1.ResourceList, refused *corev1.Pod) {
+	t.Helper()
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: refused.Namespace, Name: "team"}}
+	quota.Spec.Hard = hard
+	w.create(t, quota)
+	quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
+	if err := w.admin.Status().Update(t.Context(), quota); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the quota is in force", func(ctx context.Context) error {
+		if err := w.admin.Create(ctx, refused.DeepCopy(), client.DryRunAll); err == nil {
+			return errors.New("a Pod would be created")
+		}
+		return nil
+	})
 }

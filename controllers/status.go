@@ -130,7 +130,7 @@ func setRestartsAllowed(set setCondition, policy string, state *policyState) {
 	case !state.enforcing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonReportMode, "The policy is in mode Report and restarts nothing.")
 	case state.stopped:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. Run: fullmesh stop --clear (with -n where the operator is not in fullmesh-system)")
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. "+rollout.StoppedCure)
 	case state.guard == rollout.GuardMissing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, rollout.GuardMissingInWords)
 	case state.guard == rollout.GuardUnknown:

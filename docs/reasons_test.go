@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	held        = regexp.MustCompile(`(?m)^\s+Reason[A-Za-z]+\s+Reason = "([A-Za-z]+)"$`)
+	reasons     = regexp.MustCompile(`(?m)^\s+Reason[A-Za-z]+\s+Reason = "([A-Za-z]+)"$`)
 	listed      = regexp.MustCompile("(?m)^\\| `([A-Za-z]+)` \\| ((?:Time|Cluster|Owner|Admin)(?:, (?:Time|Cluster|Owner|Admin))*)? ?\\| .+ \\|$")
 	notExpected = regexp.MustCompile("(?m)^\\| `([A-Za-z]+)` \\| [^|]+ \\|$")
 	notHolds    = []string{"RestartDue", "RestartInProgress", "RestartEnded"}
@@ -18,27 +18,19 @@ var (
 
 // Every reason for a hold is on the page, once, and no other is.
 func TestEveryReasonIsExplained(t *testing.T) {
-	source, err := os.ReadFile("../internal/rollout/verdict.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile("reasons.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := slices.DeleteFunc(found(held, source), func(reason string) bool { return slices.Contains(notHolds, reason) })
-	if len(want) < 50 {
-		t.Fatalf("only %d reasons were found in the code", len(want))
-	}
-	if diff := cmp.Diff(want, found(listed, page)); diff != "" {
-		t.Errorf("reasons (-in the code +on the page):\n%s", diff)
-	}
+	areExplained(t, "../internal/rollout/verdict.go", 50, listed, notHolds...)
 }
 
 // Every reason for which no sidecar is expected is on the page as well. A template that admission refuses is
 // wanted in the mesh.
 func TestEveryReasonForNoSidecarIsExplained(t *testing.T) {
-	source, err := os.ReadFile("../internal/mesh/expectation.go")
+	areExplained(t, "../internal/mesh/expectation.go", 15, notExpected, "AdmissionRefused")
+}
+
+// areExplained compares the reasons in a file of the code, but for some, with those that the page lists in one form.
+func areExplained(t *testing.T, code string, least int, listed *regexp.Regexp, except ...string) {
+	t.Helper()
+	source, err := os.ReadFile(code)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +38,11 @@ func TestEveryReasonForNoSidecarIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := slices.DeleteFunc(found(held, source), func(reason string) bool { return reason == "AdmissionRefused" })
-	if len(want) < 15 {
+	want := slices.DeleteFunc(found(reasons, source), func(reason string) bool { return slices.Contains(except, reason) })
+	if len(want) < least {
 		t.Fatalf("only %d reasons were found in the code", len(want))
 	}
-	if diff := cmp.Diff(want, found(notExpected, page)); diff != "" {
+	if diff := cmp.Diff(want, found(listed, page)); diff != "" {
 		t.Errorf("reasons (-in the code +on the page):\n%s", diff)
 	}
 }

@@ -256,8 +256,9 @@ type breakers struct {
 	// injectors by policy and revision: what has failed is the same for all policies, how long it is
 	// waited is not.
 	injectors map[*Policy]map[string]*breaker
-	// within are those of injectors in one namespace: what is in vain there stops it, however often.
-	within map[injection]*breaker
+	// within are those of injectors in one namespace, by its name and revision: what is in vain there stops it, however
+	// often.
+	within map[string]map[string]*breaker
 	// vain are restarts that brought no sidecar, and well the newest that did, by revision.
 	vain map[string][]failedRestart
 	well map[string]time.Time
@@ -270,7 +271,7 @@ type breakers struct {
 
 func newBreakers() *breakers {
 	return &breakers{
-		policies: map[*Policy]*breaker{}, namespaces: map[string]*breaker{}, injectors: map[*Policy]map[string]*breaker{}, within: map[injection]*breaker{},
+		policies: map[*Policy]*breaker{}, namespaces: map[string]*breaker{}, injectors: map[*Policy]map[string]*breaker{}, within: map[string]map[string]*breaker{},
 		vain: map[string][]failedRestart{}, well: map[string]time.Time{}, tried: map[string][]failedRestart{}, flying: map[string]int{}, probing: map[string]*inventory.Workload{},
 	}
 }
@@ -399,8 +400,10 @@ func (b *breakers) settle(now time.Time) {
 	for _, own := range b.namespaces {
 		own.settle(now)
 	}
-	for _, own := range b.within {
-		own.settle(now)
+	for _, injectors := range b.within {
+		for _, own := range injectors {
+			own.settle(now)
+		}
 	}
 }
 
@@ -426,33 +429,26 @@ func (b *breakers) injector(policy *Policy, revision string, now time.Time) *bre
 
 // inNamespace is the breaker of an injector revision in the namespace of a workload.
 func (b *breakers) inNamespace(s *situation, revision string) *breaker {
-	key := injection{s.namespace.Name, revision}
-	if b.within[key] == nil {
-		b.within[key] = &breaker{
+	injectors := b.within[s.namespace.Name]
+	if injectors == nil {
+		injectors = map[string]*breaker{}
+		b.within[s.namespace.Name] = injectors
+	}
+	if injectors[revision] == nil {
+		injectors[revision] = &breaker{
 			name: fmt.Sprintf("under injector revision %q in this namespace", revision), reason: ReasonInjectorBreakerOpen, what: "brought no sidecar, one after the other",
 			limit: injectorStopAfter, coolDown: s.policy.coolDown, cure: b.namespaces[s.namespace.Name].cure,
 		}
-		b.within[key].clear(s.namespace.Succeeded[revision], s.pass.Now)
+		injectors[revision].clear(s.namespace.Succeeded[revision], s.pass.Now)
 	}
-	return b.within[key]
-}
-
-// in are the breakers of injector revisions in one namespace.
-func (b *breakers) in(namespace string) map[string]*breaker {
-	injectors := map[string]*breaker{}
-	for key, own := range b.within {
-		if key.namespace == namespace {
-			injectors[key.revision] = own
-		}
-	}
-	return injectors
+	return injectors[revision]
 }
 
 // of are the breakers that a workload's restart depends on.
 func (b *breakers) of(s *situation) []*breaker {
 	all := []*breaker{b.policies[s.policy], b.namespaces[s.namespace.Name]}
 	revision := s.workload.Expectation.Revision
-	for _, injector := range []*breaker{b.injectors[s.policy][revision], b.within[injection{s.namespace.Name, revision}]} {
+	for _, injector := range []*breaker{b.injectors[s.policy][revision], b.within[s.namespace.Name][revision]} {
 		if injector != nil {
 			all = append(all, injector)
 		}
@@ -469,7 +465,7 @@ func (b *breakers) tryOne(s *situation, shared bool) bool {
 // failedIn is how many restarts have failed, or were in vain, in the namespace of a workload.
 func (b *breakers) failedIn(s *situation) int {
 	failed := len(b.namespaces[s.namespace.Name].failures)
-	if within := b.within[injection{s.namespace.Name, s.workload.Expectation.Revision}]; within != nil {
+	if within := b.within[s.namespace.Name][s.workload.Expectation.Revision]; within != nil {
 		failed += len(within.failures)
 	}
 	return failed
@@ -482,7 +478,7 @@ func (b *breakers) begin(s *situation) inventory.Probe {
 		Namespace: b.namespaces[s.namespace.Name].begin(s.workload),
 	}
 	revision := s.workload.Expectation.Revision
-	if within := b.within[injection{s.namespace.Name, revision}]; within != nil {
+	if within := b.within[s.namespace.Name][revision]; within != nil {
 		probe.Injector = within.begin(s.workload)
 	}
 	for policy, injectors := range b.injectors {

@@ -323,12 +323,8 @@ func inVain(namespace, name string, ago time.Duration, changes ...func(*inventor
 // hasBegun says that this process has begun the restart of a Deployment.
 func (s *scene) hasBegun(namespace, name string) *scene {
 	uid := types.UID("deployment-" + namespace + "-" + name)
-	s.Started = func(of types.UID) rollout.Start {
-		if of != uid {
-			return rollout.Start{}
-		}
-		return rollout.Start{Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}.String(), At: noon.Add(-2 * time.Minute)}
-	}
+	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: uid, Newest: yesterday.Unix()}
+	s.Started = startOf(uid, rollout.Start{Cause: cause.String(), At: noon.Add(-2 * time.Minute)})
 	return s
 }
 

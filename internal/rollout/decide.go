@@ -110,8 +110,9 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		if mayCount(workload) {
 			s.begunUnder = p.ledger.former(n.Policy, n.begunUnder(workload))
 		}
+		ours := workload.Record != nil && n.counts(workload)
 		if workload.Record.InFlight() {
-			verdict, ours := inFlight(s, timeout), n.counts(workload)
+			verdict := inFlight(s, timeout)
 			if !ours {
 				n.takeUntold(s, timeout)
 			} else if n.countsAsInFlight(in, &verdict, timeout) {
@@ -132,12 +133,12 @@ func (n *NamespacePlan) judgeRestarts(p *pass, windows Stretch) {
 		if until := n.mayBeInFlight(in, workload, timeout); until.After(in.Now) {
 			n.take(s, v1alpha1.MethodRolloutRestart)
 			n.looks = append(n.looks, until)
-		} else if workload.Record.Failed() && n.counts(workload) && n.keepsItsPlace(in, workload, workload.Record, timeout) {
+		} else if ours && workload.Record.Failed() && n.keepsItsPlace(in, workload, workload.Record, timeout) {
 			n.take(s, workload.Record.Method)
 		} else {
 			n.takeUntold(s, timeout)
 		}
-		p.breakers.count(s, workload.Record, n.counts(workload))
+		p.breakers.count(s, workload.Record, ours)
 		n.rest = append(n.rest, s)
 	}
 }

@@ -222,12 +222,7 @@ func TestSilentInjectorMakesChecksBeAskedAgain(t *testing.T) {
 	}
 	restartedElsewhere := func(at time.Time) func(*rollout.Input) {
 		return func(in *rollout.Input) {
-			in.Started = func(uid types.UID) rollout.Start {
-				if uid != "deployment-hostile-silent" {
-					return rollout.Start{}
-				}
-				return rollout.Start{Cause: "any", At: at}
-			}
+			in.Started = startOf("deployment-hostile-silent", rollout.Start{Cause: "any", At: at})
 		}
 	}
 	checkedAt := func(at time.Time) rollout.Check {

@@ -95,18 +95,11 @@ func (s *simulation) moving(expected mesh.Expectation) string {
 	planes := slices.Clone(s.planes)
 	planes = slices.DeleteFunc(planes, func(a *app) bool { return a.template.Labels["istio.io/rev"] != expected.Revision })
 	for _, a := range planes {
-		var known *inventory.Workload
-		for _, namespace := range s.inventory.Snapshot().Namespaces {
-			for _, workload := range namespace.Workloads {
-				if workload.Object != nil && workload.Object.UID == a.object.GetUID() {
-					known = workload
-				}
-			}
-		}
-		if known == nil {
+		learned := s.learned(a)
+		if learned == nil {
 			return ""
 		}
-		o := known.Object
+		o := learned.Object
 		pods += o.Replicas
 		if o.ObservedGeneration != o.Generation || o.Updated != o.Replicas || o.Current != o.Replicas || o.Available != o.Replicas {
 			return a.String()
@@ -193,14 +186,25 @@ func (s *simulation) goesOnUntold(a *app) bool {
 	if stripped == nil || a.record() != nil || s.started[uid].Cause != stripped.Cause || s.started[uid].Ended || !s.now.Before(stripped.Start.Add(time.Minute)) {
 		return false
 	}
-	for _, namespace := range s.inventory.Snapshot().Namespaces {
+	learned := s.learned(a)
+	return learned != nil && learned.Object.RollingOut() && learned.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == stripped.Cause
+}
+
+// learned is what has been learned of a workload that has been read; nil where nothing has.
+func (s *simulation) learned(a *app) *inventory.Workload {
+	return ofApp(s.inventory.Snapshot().Namespaces, a)
+}
+
+// ofApp is a workload with its object among those of namespaces; nil where it is not there.
+func ofApp(namespaces []*inventory.Namespace, a *app) *inventory.Workload {
+	for _, namespace := range namespaces {
 		for _, workload := range namespace.Workloads {
-			if object := workload.Object; object != nil && object.UID == uid {
-				return object.RollingOut() && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == stripped.Cause
+			if workload.Object != nil && workload.Object.UID == a.object.GetUID() {
+				return workload
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions; others may be of themselves.

@@ -129,7 +129,7 @@ func (n *NamespacePlan) takeUntold(s *situation, timeout time.Duration) {
 	if object == nil || !looksRestarted(workload) {
 		return
 	}
-	start, by := n.untold(s.pass, workload)
+	start, by := n.untold(&s.pass.Input, workload)
 	patience := timeout + object.Patience()
 	moved := max(start.At.Unix(), workload.NewestReady, workload.NewestMeshedReady)
 	until := earlier(time.Unix(moved, 0).Add(patience), start.At.Add(time.Duration(workload.Pods.MeshedReady+1)*patience))
@@ -144,12 +144,12 @@ func (n *NamespacePlan) takeUntold(s *situation, timeout time.Duration) {
 
 // untold is the restart of a workload that has not ended, as this process or the namespace's report remembers it,
 // and of which the workload tells nothing, or something else. A rollout restart ends with its template.
-func (n *NamespacePlan) untold(in *pass, workload *inventory.Workload) (Start, v1alpha1.RestartMethod) {
+func (n *NamespacePlan) untold(in *Input, workload *inventory.Workload) (Start, v1alpha1.RestartMethod) {
 	stands := workload.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation]
 	if start := in.started(workload.Object.UID); !start.Ended && start.Cause != "" && start.Cause == stands {
 		return start, v1alpha1.MethodRolloutRestart
 	}
-	row := n.row(&in.Input, func(row *v1alpha1.RecentRestart) bool {
+	row := n.row(in, func(row *v1alpha1.RecentRestart) bool {
 		cause, err := inventory.ParseCause(row.Cause)
 		return row.Result == "" && err == nil && cause.UID == workload.Object.UID && (row.Method != v1alpha1.MethodRolloutRestart || row.Cause == stands)
 	})

@@ -60,12 +60,7 @@ func TestARestartThatFullmeshDidNotBeginTakesNoPlace(t *testing.T) {
 			restarting := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).Annotated(v1alpha1.LastRestartAnnotation, record.String())
 			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil), outside(restarting, 3), outside(deployment("shop", "pay"), 3))
 			s.TookOver = test.tookOver
-			s.Started = func(uid types.UID) rollout.Start {
-				if uid == cartCause().UID {
-					return rollout.Start{Cause: test.begun, At: cmp.Or(test.begunAt, record.Start)}
-				}
-				return rollout.Start{}
-			}
+			s.Started = startOf(cartCause().UID, rollout.Start{Cause: test.begun, At: cmp.Or(test.begunAt, record.Start)})
 			s.Found = func(types.UID) string { return test.found }
 			plan := s.when(remembersRows(test.reported...)).decide()
 			if reason := verdicts(plan)["Deployment shop/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
@@ -170,12 +165,7 @@ func TestEvictionsThatNobodyGovernsTakeWhatIsDown(t *testing.T) {
 	s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 5, 3).Over("team", "bank"), runs(web.Build(), pods...),
 		builder.Namespace("bank").Labelled("istio-injection", "enabled", "team", "bank").CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
 	s.TookOver = yesterday
-	s.Started = func(uid types.UID) rollout.Start {
-		if uid == cartCause().UID {
-			return rollout.Start{Cause: cartCause().String(), At: began, Policy: "mesh"}
-		}
-		return rollout.Start{}
-	}
+	s.Started = startOf(cartCause().UID, rollout.Start{Cause: cartCause().String(), At: began, Policy: "mesh"})
 	if got := verdicts(s.decide())["Deployment bank/pay"]; got.Reason != rollout.ReasonRestartDue {
 		t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
 	}
@@ -241,12 +231,7 @@ func TestARestartWhoseRecordIsTakenAwayKeepsItsPlace(t *testing.T) {
 			if !test.now.IsZero() {
 				s.Now = test.now
 			}
-			s.Started = func(uid types.UID) rollout.Start {
-				if uid == cartCause().UID {
-					return test.started
-				}
-				return rollout.Start{}
-			}
+			s.Started = startOf(cartCause().UID, test.started)
 			plan := s.when(remembersRows(test.rows...)).decide()
 			given := verdicts(plan)
 			if reason := given["Deployment shop/pay"].Reason; (reason == rollout.ReasonBudgetUsedUp) != test.takes {
@@ -265,12 +250,7 @@ func TestARestartWhoseRecordIsTakenAwaySharesItsDisruptionBudget(t *testing.T) {
 	restarting := db().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, cause).With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 1 })
 	s := newScene(outside(restarting, 3), outside(builder.StatefulSet("shop", "queue").Replicas(3).CreatedAt(yesterday).RolledOut(), 3),
 		builder.DisruptionBudget("shop", "all").Covering().Healthy(6, 5, 6).Build())
-	s.Started = func(uid types.UID) rollout.Start {
-		if uid == "statefulset-shop-db" {
-			return rollout.Start{Cause: cause, At: noon.Add(-time.Minute), Replicas: 3, Policy: "mesh"}
-		}
-		return rollout.Start{}
-	}
+	s.Started = startOf("statefulset-shop-db", rollout.Start{Cause: cause, At: noon.Add(-time.Minute), Replicas: 3, Policy: "mesh"})
 	given := verdicts(s.decide())
 	if got := given["StatefulSet shop/queue"]; got.Reason != rollout.ReasonSharesDisruptionBudget {
 		t.Errorf("%s: %s", got.Reason, got.Message)
@@ -295,12 +275,7 @@ func TestARestartWhoseRecordIsTakenAwayKeepsItsPlaceWhilePodsBecomeReady(t *test
 			going := cart().Replicas(4).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, start.Cause).With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 3 })
 			s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil),
 				runs(going.Build(), came, came, notReadySince(noon.Add(-20*time.Minute)), uninjected), outside(deployment("shop", "pay"), 3)).when(tookOver(yesterday))
-			s.Started = func(uid types.UID) rollout.Start {
-				if uid == cartCause().UID {
-					return start
-				}
-				return rollout.Start{}
-			}
+			s.Started = startOf(cartCause().UID, start)
 			if got := verdicts(s.decide())["Deployment shop/pay"]; (got.Reason == rollout.ReasonBudgetUsedUp) != test.takes {
 				t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
 			}

@@ -38,7 +38,7 @@ func redButtonIsPressed(s *situation) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Everything is stopped. Run: fullmesh stop --clear (with -n where the operator is not in fullmesh-system)"}
+		message: "Everything is stopped. " + StoppedCure}
 }
 
 func guardIsNotProven(s *situation) *hold {
@@ -71,6 +71,7 @@ func clusterHasNotBeenRead(s *situation) *hold {
 // What is said of a policy as well as of its workloads.
 const (
 	GuardMissingInWords = "The admission guard does not hold the operator's account to restarts. Apply config/guard, whose policies must name the ServiceAccount of this operator, or start the operator with --allow-unguarded."
+	StoppedCure         = "Run: fullmesh stop --clear (with -n where the operator is not in fullmesh-system)"
 	GuardUnknownInWords = "It has not been shown yet that the admission guard is in force; this is tried again. Where that lasts, something else refuses the operator's writes: its log says what."
 )
 

@@ -238,12 +238,7 @@ func TestAnotherTryCountsUnderThePolicyThatMakesIt(t *testing.T) {
 		builder.Namespace("till").Labelled("istio-injection", "enabled", "team", "till").CreatedAt(yesterday).Build(),
 		tried("till", "fly", "", time.Minute), outside(deployment("till", "pay"), 3))
 	s.policies = append(s.policies, builder.Enforcing("other").Build())
-	s.Started = func(uid types.UID) rollout.Start {
-		if uid == cartCause().UID {
-			return rollout.Start{Cause: record.Cause, At: record.Start, Policy: "mesh", Ended: true}
-		}
-		return rollout.Start{}
-	}
+	s.Started = startOf(cartCause().UID, rollout.Start{Cause: record.Cause, At: record.Start, Policy: "mesh", Ended: true})
 	given := verdicts(s.decide())
 	if len(given) != 3 {
 		t.Errorf("%d verdicts", len(given))

@@ -14,6 +14,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -273,6 +274,16 @@ func sidecar(revision string) mesh.Observation {
 
 // broken is a Pod without a sidecar that cannot become ready.
 func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
+
+// startOf remembers that one restart was begun.
+func startOf(uid types.UID, start rollout.Start) func(types.UID) rollout.Start {
+	return func(of types.UID) rollout.Start {
+		if of != uid {
+			return rollout.Start{}
+		}
+		return start
+	}
+}
 
 func brokenAt(at time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(at).Crashing("app", 1) }

@@ -39,7 +39,7 @@ func (p *Plan) standings(from *pass) {
 			ended[policy] = last
 		}
 		namespace.Standing.Breaker = from.breakers.namespaces[namespace.Name].status()
-		namespace.Standing.Injectors = openOf(from.breakers.in(namespace.Name))
+		namespace.Standing.Injectors = openOf(from.breakers.within[namespace.Name])
 		var before v1alpha1.MeshReportStatus
 		if report := from.reported(namespace.Name); report != nil {
 			before = *report

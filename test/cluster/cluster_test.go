@@ -366,9 +366,8 @@ func TestCluster(t *testing.T) {
 		namespace := newNamespace(t, c, "interrupted", nil)
 		asked := holdRemoval(t, c, namespace)
 		// Until the API server knows the webhook, Pods go without it.
-		var pod *corev1.Pod
 		for held := false; !held; {
-			pod = create(t, c, namespace, behaving("going", nil, nil))
+			pod := create(t, c, namespace, behaving("going", nil, nil))
 			awaitPods(t, c, namespace, "a ready Pod", func(pods []corev1.Pod) bool { return count(pods, ready) == 1 })
 			if err := c.client.CoreV1().Pods(namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
