@@ -26,10 +26,32 @@ type pass struct {
 }
 
 func newPass(in *Input, recorder *recorder) *pass {
+	frozen := *in
+	if in.Check != nil {
+		frozen.Check = frozenAnswers(in.Check)
+	}
 	return &pass{
-		Input: *in, checks: checks(), recorder: recorder,
+		Input: frozen, checks: checks(), recorder: recorder,
 		silences: listen(in), breakers: newBreakers(), ledger: newLedger(),
 		governed: map[*Policy][]*inventory.Namespace{}, callers: map[callersOf]*callers{}, trials: trials{},
+	}
+}
+
+// frozenAnswers looks up each dry-run answer once: one that arrives during a pass belongs to the next. Read
+// again, an answer that was missing and is no would be taken for yes.
+func frozenAnswers(look func(CheckKey) (Check, bool)) func(CheckKey) (Check, bool) {
+	type answer struct {
+		check Check
+		known bool
+	}
+	answers := map[CheckKey]answer{}
+	return func(key CheckKey) (Check, bool) {
+		frozen, looked := answers[key]
+		if !looked {
+			frozen.check, frozen.known = look(key)
+			answers[key] = frozen
+		}
+		return frozen.check, frozen.known
 	}
 }
 

@@ -364,3 +364,31 @@ func TestWhoseEventsTellWhyARestartHasFailed(t *testing.T) {
 		})
 	}
 }
+
+// An answer that arrives while it is decided belongs to the next pass: read twice, a no that was missing the
+// first time would be taken for yes the second.
+func TestADryRunAnswerThatArrivesDuringAPassStartsNothingInIt(t *testing.T) {
+	for name, test := range map[string]struct {
+		objects []any
+		harms   rollout.Step
+	}{
+		"a restart":            {objects: outside(cart(), 3), harms: rollout.StepRestart},
+		"a round of evictions": {objects: outside(evicting(db().OnDelete()), 3), harms: rollout.StepEvict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(test.objects...)
+			looked := 0
+			s.Check = func(rollout.CheckKey) (rollout.Check, bool) {
+				looked++
+				return rollout.Check{At: noon, Received: noon}, looked > 1 // admitted, without a sidecar
+			}
+			verdict := only(t, s.decide())
+			if verdict.Step == test.harms {
+				t.Errorf("step %d although the dry run has said no: %s", verdict.Step, verdict.Message)
+			}
+			if verdict.Step != rollout.StepCheck {
+				t.Errorf("step %d, want that the dry run is asked for", verdict.Step)
+			}
+		})
+	}
+}
