@@ -136,7 +136,7 @@ test-e2e: require-gcc ## Run the end-to-end tests on a real cluster with real Is
 # Nothing here runs at the same time as anything else, and without the race detector it is many times faster.
 .PHONY: test-worlds
 test-worlds: ## Hold what is decided to its promises in thousands of random clusters: WORLDS=500 for each promise, SEED=1.
-	CGO_ENABLED=0 go test -count=1 -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./internal/inventory ./internal/rollout -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
+	CGO_ENABLED=0 go test -count=1 -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./internal/inventory ./internal/restart -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
 
 .PHONY: test-differential
 test-differential: require-gcc ## Hold the evaluator against the API server and Istio: CASES=3000 SEED=1.

@@ -18,7 +18,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // FieldOwner is the operator's field manager.
@@ -53,7 +53,7 @@ const (
 
 // restart begins a restart: it writes the record on the object and what the method asks for, in one
 // patch that the API server refuses when the spec has changed since it was looked at.
-func (a *actor) restart(ctx context.Context, verdict *rollout.Verdict) (written, error) {
+func (a *actor) restart(ctx context.Context, verdict *restart.Verdict) (written, error) {
 	object := verdict.Workload.Object
 	patch := []operation{
 		{"test", "/metadata/uid", object.UID},
@@ -84,7 +84,7 @@ func causeOperations(object *inventory.Object, cause string) []operation {
 }
 
 // finish writes down how a restart ended, unless somebody else did.
-func (a *actor) finish(ctx context.Context, verdict *rollout.Verdict) (written, error) {
+func (a *actor) finish(ctx context.Context, verdict *restart.Verdict) (written, error) {
 	object := verdict.Workload.Object
 	path := "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation)
 	return a.write(ctx, object, []operation{

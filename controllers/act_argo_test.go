@@ -10,12 +10,12 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
 // restartAtOf is the verdict that a Rollout is restarted.
-func restartAtOf(object *inventory.Object, at time.Time) *rollout.Verdict {
+func restartAtOf(object *inventory.Object, at time.Time) *restart.Verdict {
 	verdict := restartOf(object)
 	verdict.Method, verdict.RestartAt = v1alpha1.MethodRestartAt, at
 	verdict.Record.Method = v1alpha1.MethodRestartAt

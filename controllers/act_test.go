@@ -23,7 +23,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -316,7 +316,7 @@ func TestFinishReplacesTheRecordThatItSaw(t *testing.T) {
 				t.Fatalf("the restart became %d, %v", became, err)
 			}
 			begun := workloadIn(t, a.inventory, mesh.Key{Group: "apps", Kind: "Deployment", Namespace: shop, Name: object.Name})
-			verdict := &rollout.Verdict{Workload: begun, Step: rollout.StepFinish, Record: begun.Record.Ended(v1alpha1.ResultSucceeded, "", noon)}
+			verdict := &restart.Verdict{Workload: begun, Step: restart.StepFinish, Record: begun.Record.Ended(v1alpha1.ResultSucceeded, "", noon)}
 			test.then(t, get(t, w, object))
 			before := get(t, w, object).DeepCopy()
 

@@ -13,7 +13,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -44,7 +44,7 @@ func TestPolicyStatusTellsOfItsBreaker(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			served := &v1alpha1.ServedRetry{Value: "now", Time: metav1.NewTime(noon)}
-			state := &policyState{enforcing: true, guard: rollout.GuardHolds, standing: rollout.Standing{Breaker: test.breaker, RetryServed: served}}
+			state := &policyState{enforcing: true, guard: restart.GuardHolds, standing: restart.Standing{Breaker: test.breaker, RetryServed: served}}
 			got := policyStatus(state, builder.Enforcing("production").Build(), noon)
 			at := slices.IndexFunc(got.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionRestartsAllowed })
 			if condition := got.Conditions[at]; string(condition.Status)+"/"+condition.Reason != test.want || !strings.Contains(condition.Message, test.says) {
@@ -59,7 +59,7 @@ func TestPolicyStatusTellsOfItsBreaker(t *testing.T) {
 
 func TestPolicyStatusTellsOfBreakersOfInjectors(t *testing.T) {
 	injectors := []v1alpha1.InjectorBreaker{{Revision: "canary", Breaker: *openBreaker(v1alpha1.BreakerOpen)}}
-	got := policyStatus(&policyState{enforcing: true, guard: rollout.GuardHolds, standing: rollout.Standing{Injectors: injectors}}, builder.Enforcing("production").Build(), noon)
+	got := policyStatus(&policyState{enforcing: true, guard: restart.GuardHolds, standing: restart.Standing{Injectors: injectors}}, builder.Enforcing("production").Build(), noon)
 	condition := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionRestartsAllowed)
 	if condition.Status != metav1.ConditionTrue || !strings.Contains(condition.Message, `Under injector revision "canary": 3 workloads have failed`) {
 		t.Errorf("RestartsAllowed is %s: %s", condition.Status, condition.Message)
@@ -70,11 +70,11 @@ func TestPolicyStatusTellsOfBreakersOfInjectors(t *testing.T) {
 func TestServedRequestOutlivesThatNothingIsGoverned(t *testing.T) {
 	object := builder.Enforcing("production").Build()
 	object.Status.RetryServed = &v1alpha1.ServedRetry{Value: "now", Time: metav1.NewTime(noon)}
-	policy, err := rollout.NewPolicy(object)
+	policy, err := restart.NewPolicy(object)
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := stateOf(&rollout.Plan{}, &policyInForce{object: object, policy: policy}, globalState{})
+	state := stateOf(&restart.Plan{}, &policyInForce{object: object, policy: policy}, globalState{})
 	if got := policyStatus(&state, object, noon).RetryServed; got == nil || got.Value != "now" {
 		t.Errorf("it is %v", got)
 	}
@@ -101,15 +101,15 @@ func TestBreakerIsAnnouncedWhenItOpensAndCloses(t *testing.T) {
 
 func TestBreakerIsMeasured(t *testing.T) {
 	collector := &planCollector{}
-	a, b := &rollout.Policy{Name: "a"}, &rollout.Policy{Name: "b"}
+	a, b := &restart.Policy{Name: "a"}, &restart.Policy{Name: "b"}
 	breakerSeries := func() []string {
 		return slices.DeleteFunc(seriesOf(t, collector), func(series string) bool { return !strings.HasPrefix(series, "fullmesh_breaker_open") })
 	}
-	collector.plan.Store(&rollout.Plan{Policies: map[*rollout.Policy]*rollout.Standing{a: {Breaker: openBreaker(v1alpha1.BreakerProbing)}, b: {}}})
+	collector.plan.Store(&restart.Plan{Policies: map[*restart.Policy]*restart.Standing{a: {Breaker: openBreaker(v1alpha1.BreakerProbing)}, b: {}}})
 	if diff := cmp.Diff([]string{`fullmesh_breaker_open{policy="a"} 1`, `fullmesh_breaker_open{policy="b"} 0`}, breakerSeries()); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)
 	}
-	collector.plan.Store(&rollout.Plan{Policies: map[*rollout.Policy]*rollout.Standing{b: {}}})
+	collector.plan.Store(&restart.Plan{Policies: map[*restart.Policy]*restart.Standing{b: {}}})
 	if diff := cmp.Diff([]string{`fullmesh_breaker_open{policy="b"} 0`}, breakerSeries()); diff != "" {
 		t.Errorf("without policy a (-want +got):\n%s", diff)
 	}
@@ -123,10 +123,10 @@ func TestReportRemembersWhatWorkloadsNoLongerTell(t *testing.T) {
 			Cause:             cause, StartTime: metav1.NewTime(noon.Add(time.Duration(minutes) * time.Minute)), Result: result,
 		}
 	}
-	undone := held("undone", rollout.ReasonRolledBack, v1alpha1.ClearedByOwner)
-	plan := planned(1, held("told", rollout.ReasonRestartFailed, v1alpha1.ClearedByOwner), held("replaced", rollout.ReasonRestartReverted, v1alpha1.ClearedByOwner), undone)
+	undone := held("undone", restart.ReasonRolledBack, v1alpha1.ClearedByOwner)
+	plan := planned(1, held("told", restart.ReasonRestartFailed, v1alpha1.ClearedByOwner), held("replaced", restart.ReasonRestartReverted, v1alpha1.ClearedByOwner), undone)
 	told := inventory.NewRecord(inventory.Cause{Finding: v1alpha1.FindingMissing, UID: "told", Newest: 1}, v1alpha1.MethodRolloutRestart, "", noon)
-	plan.Restarted = []rollout.Restarted{{Workload: &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "told"}, Record: &told}}}
+	plan.Restarted = []restart.Restarted{{Workload: &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "told"}, Record: &told}}}
 	before := v1alpha1.MeshReportStatus{Recent: []v1alpha1.RecentRestart{
 		row("told", told.Cause, 0, ""), row("replaced", "of replaced", -1, ""), row("undone", "of undone", -2, ""),
 		row("gone", "of gone", -3, ""), row("long-gone", "of long gone", -4, v1alpha1.ResultSucceeded),

@@ -20,7 +20,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // Dry-run checks: how many are asked at once and in a second, how soon the same one again, how long
@@ -47,9 +47,9 @@ type checker struct {
 	slots   chan struct{}
 	limit   *rate.Limiter
 	mu      sync.Mutex
-	answers map[rollout.CheckKey]rollout.Check
-	refused backOff[rollout.CheckKey]
-	asking  map[rollout.CheckKey]bool
+	answers map[restart.CheckKey]restart.Check
+	refused backOff[restart.CheckKey]
+	asking  map[restart.CheckKey]bool
 	// certified is when namespaces were seen to have the mesh's root certificate.
 	certified map[string]time.Time
 }
@@ -62,14 +62,14 @@ func newChecker(c client.Client, reader client.Reader, now func() time.Time, ans
 		answered:  answered,
 		slots:     make(chan struct{}, checksAtOnce),
 		limit:     rate.NewLimiter(checksPerSecond, checksPerSecond),
-		answers:   map[rollout.CheckKey]rollout.Check{},
-		asking:    map[rollout.CheckKey]bool{},
+		answers:   map[restart.CheckKey]restart.Check{},
+		asking:    map[restart.CheckKey]bool{},
 		certified: map[string]time.Time{},
 	}
 }
 
 // Answer is the newest answer.
-func (c *checker) Answer(key rollout.CheckKey) (rollout.Check, bool) {
+func (c *checker) Answer(key restart.CheckKey) (restart.Check, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer, known := c.answers[key]
@@ -77,7 +77,7 @@ func (c *checker) Answer(key rollout.CheckKey) (rollout.Check, bool) {
 }
 
 // Ask asks in the background, unless that is being done already.
-func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inventory.Workload) {
+func (c *checker) Ask(ctx context.Context, key restart.CheckKey, workload *inventory.Workload) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asking[key] {
@@ -93,7 +93,7 @@ func (c *checker) Ask(ctx context.Context, key rollout.CheckKey, workload *inven
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		answer := c.dryRun(ctx, workload.Object)
-		if answer.Outcome == rollout.CheckAdmitted && !answer.Promises(workload.Expectation) {
+		if answer.Outcome == restart.CheckAdmitted && !answer.Promises(workload.Expectation) {
 			disagreements.Inc()
 			log.FromContext(ctx).Info("A dry run shows another Pod than was expected", "kind", workload.Key.Kind, "workload", klog.KObj(workload.Object),
 				"expected", workload.Expectation, "shown", answer.Observed)
@@ -126,7 +126,7 @@ func (c *checker) await(ctx context.Context, wait time.Duration) error {
 // Remember keeps an answer. One that is not yes is worth asking again after a time that doubles with
 // each such answer. The yes that follows when a restart was refused does not end the doubling: the
 // next restart may be refused as well.
-func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool) {
+func (c *checker) Remember(key restart.CheckKey, answer restart.Check, yes bool) {
 	checksAnswered.WithLabelValues(answer.Outcome.String()).Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,28 +143,28 @@ func (c *checker) Remember(key rollout.CheckKey, answer rollout.Check, yes bool)
 			longest = lastRetryByHand
 		}
 		answer.Retry = c.refused.failed(key, now, longest)
-	case c.answers[key].Outcome != rollout.CheckRefused:
+	case c.answers[key].Outcome != restart.CheckRefused:
 		c.refused.succeeded(key)
 	}
 	c.answers[key] = answer
-	maps.DeleteFunc(c.answers, func(_ rollout.CheckKey, answer rollout.Check) bool {
+	maps.DeleteFunc(c.answers, func(_ restart.CheckKey, answer restart.Check) bool {
 		return now.Sub(answer.Received) > checksAreKept && now.Sub(answer.Retry) > checksAreKept
 	})
 }
 
-func (c *checker) dryRun(ctx context.Context, object *inventory.Object) rollout.Check {
+func (c *checker) dryRun(ctx context.Context, object *inventory.Object) restart.Check {
 	pod := podOf(object)
 	if err := c.client.Create(ctx, pod, client.DryRunAll); err != nil {
-		answer := rollout.Check{Outcome: outcomeOf(err), Message: err.Error()}
-		if answer.Outcome == rollout.CheckOverQuota && fitsInTurn(object, err.Error()) {
-			answer.Outcome = rollout.CheckFitsInTurn
+		answer := restart.Check{Outcome: outcomeOf(err), Message: err.Error()}
+		if answer.Outcome == restart.CheckOverQuota && fitsInTurn(object, err.Error()) {
+			answer.Outcome = restart.CheckFitsInTurn
 		}
 		return answer
 	}
 	// The answer is as new as the Pod would be, by the API server's own clock.
-	answer := rollout.Check{Observed: mesh.Observe(pod), At: pod.CreationTimestamp.Time}
+	answer := restart.Check{Observed: mesh.Observe(pod), At: pod.CreationTimestamp.Time}
 	if missing := c.missingRootCertificate(ctx, pod); missing != "" {
-		answer.Outcome, answer.Message = rollout.CheckNoRootCertificate, missing
+		answer.Outcome, answer.Message = restart.CheckNoRootCertificate, missing
 	}
 	return answer
 }
@@ -220,32 +220,32 @@ func (c *checker) Forget(snapshot *inventory.Snapshot) {
 // outcomeOf tells apart why a Pod would not be created, by what the API server's admission says
 // (k8s.io/apiserver/pkg/admission/plugin/webhook/errors, plugin/resourcequota,
 // k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount).
-func outcomeOf(err error) rollout.CheckOutcome {
+func outcomeOf(err error) restart.CheckOutcome {
 	says := func(part string) bool { return strings.Contains(err.Error(), part) }
 	injector := says(`sidecar-injector.istio.io"`)
 	switch {
 	case says("failed calling webhook") && injector:
-		return rollout.CheckUnreachable
+		return restart.CheckUnreachable
 	case says("failed calling webhook"):
-		return rollout.CheckFailed
+		return restart.CheckFailed
 	case says("does not support dry run"):
-		return rollout.CheckUnsupported
+		return restart.CheckUnsupported
 	case says("admission webhook") && says("denied the request") && injector:
-		return rollout.CheckDeniedByInjector
+		return restart.CheckDeniedByInjector
 	case says("admission webhook") && says("denied the request"), says("ValidatingAdmissionPolicy"):
-		return rollout.CheckDeniedByPolicy
+		return restart.CheckDeniedByPolicy
 	case says("exceeded quota"), says("failed quota"):
-		return rollout.CheckOverQuota
+		return restart.CheckOverQuota
 	case says("violates PodSecurity"):
-		return rollout.CheckDeniedByPodSecurity
+		return restart.CheckDeniedByPodSecurity
 	case says("error looking up service account"):
-		return rollout.CheckNoServiceAccount
+		return restart.CheckNoServiceAccount
 	case apierrors.IsForbidden(err) && says(`cannot create resource "pods"`):
-		return rollout.CheckForbidden
+		return restart.CheckForbidden
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return rollout.CheckDenied
+		return restart.CheckDenied
 	default:
-		return rollout.CheckFailed
+		return restart.CheckFailed
 	}
 }
 

@@ -26,7 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -57,7 +57,7 @@ func TestDryRunOfEveryKindIsAccepted(t *testing.T) {
 			before := known(t, object)
 			kept := before.Template.DeepCopy()
 			answer := (&checker{client: w.operator}).dryRun(t.Context(), before)
-			if answer.Outcome != rollout.CheckAdmitted || answer.Observed.Proxy != mesh.ProxyNone || answer.At.IsZero() {
+			if answer.Outcome != restart.CheckAdmitted || answer.Observed.Proxy != mesh.ProxyNone || answer.At.IsZero() {
 				t.Errorf("the answer is %+v", answer)
 			}
 			if diff := cmp.Diff(kept, before.Template); diff != "" {
@@ -145,26 +145,26 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 		template func(*corev1.PodSpec)
 		client   client.Client
 		labels   []string
-		want     rollout.CheckOutcome
+		want     restart.CheckOutcome
 		carries  mesh.Observation
 		says     string
 	}{
 		{
 			name:    "the sidecar of a revision",
 			arrange: func(t *testing.T, shop string) { w.inject(t, shop, "canary") },
-			want:    rollout.CheckAdmitted,
+			want:    restart.CheckAdmitted,
 			carries: mesh.Observation{Proxy: mesh.ProxyClassic, Revision: "canary", Capture: mesh.CaptureOn, Image: "proxyv2"},
 		},
 		{
 			name: "no sidecar",
-			want: rollout.CheckAdmitted,
+			want: restart.CheckAdmitted,
 		},
 		{
 			name: "the injector is down",
 			arrange: func(t *testing.T, shop string) {
 				w.refuseByClosedWebhook(t, shop, "namespace.sidecar-injector.istio.io", pods, admissionregistrationv1.Create)
 			},
-			want: rollout.CheckUnreachable,
+			want: restart.CheckUnreachable,
 			says: "failed calling webhook",
 		},
 		{
@@ -172,13 +172,13 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 			arrange: func(t *testing.T, shop string) {
 				w.refuseByClosedWebhook(t, shop, "audit.example.com", pods, admissionregistrationv1.Create)
 			},
-			want: rollout.CheckFailed,
+			want: restart.CheckFailed,
 			says: "audit.example.com",
 		},
 		{
 			name:    "the injector denies it",
 			arrange: func(t *testing.T, shop string) { w.inject(t, shop, "") },
-			want:    rollout.CheckDeniedByInjector,
+			want:    restart.CheckDeniedByInjector,
 			says:    "no such revision",
 		},
 		{
@@ -187,7 +187,7 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 				none := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
 				w.quota(t, none, none, builder.Pod(shop, "try").Build())
 			},
-			want: rollout.CheckOverQuota,
+			want: restart.CheckOverQuota,
 			says: "exceeded quota",
 		},
 		{
@@ -196,25 +196,25 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 				hard := corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("9")}
 				w.quota(t, hard, corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("0")}, builder.Pod(shop, "try").Build())
 			},
-			want: rollout.CheckOverQuota,
+			want: restart.CheckOverQuota,
 			says: "must specify limits.cpu",
 		},
 		{
 			name:     "its service account is missing",
 			template: func(spec *corev1.PodSpec) { spec.ServiceAccountName = "nobody" },
-			want:     rollout.CheckNoServiceAccount,
+			want:     restart.CheckNoServiceAccount,
 			says:     `"nobody" not found`,
 		},
 		{
 			name:   "PodSecurity forbids it",
 			labels: []string{"pod-security.kubernetes.io/enforce", "restricted"},
-			want:   rollout.CheckDeniedByPodSecurity,
+			want:   restart.CheckDeniedByPodSecurity,
 			says:   "violates PodSecurity",
 		},
 		{
 			name:   "the operator may not ask",
 			client: w.as(t, "system:serviceaccount:elsewhere:nobody"),
-			want:   rollout.CheckForbidden,
+			want:   restart.CheckForbidden,
 			says:   `cannot create resource "pods"`,
 		},
 	} {
@@ -244,7 +244,7 @@ func TestDryRunTellsWhatANewPodWouldBecome(t *testing.T) {
 	}
 	t.Run("the namespace is gone", func(t *testing.T) {
 		object := known(t, builder.Deployment("never-was", "web").Build())
-		if got := (&checker{client: w.operator}).dryRun(t.Context(), object); got.Outcome != rollout.CheckFailed || !strings.Contains(got.Message, "not found") {
+		if got := (&checker{client: w.operator}).dryRun(t.Context(), object); got.Outcome != restart.CheckFailed || !strings.Contains(got.Message, "not found") {
 			t.Errorf("the answer is %s: %s", got.Outcome, got.Message)
 		}
 	})
@@ -329,7 +329,7 @@ func TestOneQuestionAtATimeIsAskedOfAWorkload(t *testing.T) {
 			return nil
 		}, func() { answered.Add(1) })
 		workload := outside("web")
-		key := rollout.CheckKey{UID: workload.Object.UID, Decided: "now"}
+		key := restart.CheckKey{UID: workload.Object.UID, Decided: "now"}
 		for range 3 {
 			c.Ask(t.Context(), key, workload)
 		}
@@ -341,7 +341,7 @@ func TestOneQuestionAtATimeIsAskedOfAWorkload(t *testing.T) {
 		if asked.Load() != 1 || answered.Load() != 1 {
 			t.Errorf("asked %d times, answered %d times", asked.Load(), answered.Load())
 		}
-		if answer, known := c.Answer(key); !known || answer.Outcome != rollout.CheckAdmitted {
+		if answer, known := c.Answer(key); !known || answer.Outcome != restart.CheckAdmitted {
 			t.Errorf("the answer is %+v", answer)
 		}
 		c.Ask(t.Context(), key, workload)
@@ -363,7 +363,7 @@ func TestFewQuestionsAreAskedAtOnce(t *testing.T) {
 		}, func() { answered.Add(1) })
 		for i := range 3 * checksAtOnce {
 			workload := outside(fmt.Sprint(i))
-			c.Ask(t.Context(), rollout.CheckKey{UID: workload.Object.UID}, workload)
+			c.Ask(t.Context(), restart.CheckKey{UID: workload.Object.UID}, workload)
 		}
 		begun := time.Now()
 		for answered.Load() < 3*checksAtOnce {
@@ -383,12 +383,12 @@ func TestQuestionWithoutAnswerIsGivenUp(t *testing.T) {
 			return ctx.Err()
 		}, func() { answered <- time.Now() })
 		workload := outside("web")
-		key, begun := rollout.CheckKey{UID: workload.Object.UID}, time.Now()
+		key, begun := restart.CheckKey{UID: workload.Object.UID}, time.Now()
 		c.Ask(t.Context(), key, workload)
 		if took := (<-answered).Sub(begun); took != checkTimeout {
 			t.Errorf("it was given up after %s", took)
 		}
-		if answer, _ := c.Answer(key); answer.Outcome != rollout.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
+		if answer, _ := c.Answer(key); answer.Outcome != restart.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
 			t.Errorf("the answer is %+v", answer)
 		}
 	})
@@ -397,7 +397,7 @@ func TestQuestionWithoutAnswerIsGivenUp(t *testing.T) {
 func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 	clock := atNoon()
 	c := newChecker(nil, nil, clock.Now, nil)
-	key := rollout.CheckKey{UID: "web"}
+	key := restart.CheckKey{UID: "web"}
 	const (
 		yes         = "yes"
 		uninjected  = "no sidecar"
@@ -406,9 +406,9 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 		fitsInTurn  = "fits in turn"
 		unreachable = "unreachable"
 	)
-	answers := map[string]rollout.CheckOutcome{
-		yes: rollout.CheckAdmitted, uninjected: rollout.CheckAdmitted, denied: rollout.CheckDenied,
-		refused: rollout.CheckRefused, fitsInTurn: rollout.CheckFitsInTurn, unreachable: rollout.CheckUnreachable,
+	answers := map[string]restart.CheckOutcome{
+		yes: restart.CheckAdmitted, uninjected: restart.CheckAdmitted, denied: restart.CheckDenied,
+		refused: restart.CheckRefused, fitsInTurn: restart.CheckFitsInTurn, unreachable: restart.CheckUnreachable,
 	}
 	for at, step := range []struct {
 		says    string
@@ -424,7 +424,7 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 		// One upon which it is not refused does.
 		{yes, 0}, {yes, 0}, {refused, 2},
 	} {
-		c.Remember(key, rollout.Check{Outcome: answers[step.says]}, step.says == yes || step.says == fitsInTurn)
+		c.Remember(key, restart.Check{Outcome: answers[step.says]}, step.says == yes || step.says == fitsInTurn)
 		answer, known := c.Answer(key)
 		if !known || answer.Outcome != answers[step.says] || answer.At != clock.Now() {
 			t.Fatalf("answer %d is %+v, %t", at, answer, known)
@@ -443,19 +443,19 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 func TestAnswersThatNobodyAsksForAreForgotten(t *testing.T) {
 	clock := atNoon()
 	c := newChecker(nil, nil, clock.Now, nil)
-	old, other := rollout.CheckKey{UID: "old"}, rollout.CheckKey{UID: "other"}
-	c.Remember(old, rollout.Check{Outcome: rollout.CheckDenied}, false)
-	c.Remember(other, rollout.Check{}, true)
+	old, other := restart.CheckKey{UID: "old"}, restart.CheckKey{UID: "other"}
+	c.Remember(old, restart.Check{Outcome: restart.CheckDenied}, false)
+	c.Remember(other, restart.Check{}, true)
 	clock.pass(checksAreKept)
-	c.Remember(rollout.CheckKey{UID: "new"}, rollout.Check{Outcome: rollout.CheckDenied}, false)
-	for _, key := range []rollout.CheckKey{old, other} {
+	c.Remember(restart.CheckKey{UID: "new"}, restart.Check{Outcome: restart.CheckDenied}, false)
+	for _, key := range []restart.CheckKey{old, other} {
 		if _, known := c.Answer(key); !known {
 			t.Errorf("the answer for %s was forgotten too early", key.UID)
 		}
 	}
 	clock.pass(lastRetry)
-	c.Remember(rollout.CheckKey{UID: "new"}, rollout.Check{Outcome: rollout.CheckDenied}, false)
-	for _, key := range []rollout.CheckKey{old, other} {
+	c.Remember(restart.CheckKey{UID: "new"}, restart.Check{Outcome: restart.CheckDenied}, false)
+	for _, key := range []restart.CheckKey{old, other} {
 		if _, known := c.Answer(key); known {
 			t.Errorf("the answer for %s was never forgotten", key.UID)
 		}

@@ -5,7 +5,7 @@
 // One reconciler does it, for one request: the whole picture. Events only say that there is
 // something to look at, and many of them make one pass.
 //
-//	 observe.go            rollout.Decide              act.go, check.go          report.go
+//	 observe.go            restart.Decide              act.go, check.go          report.go
 //	informers ──► picture ───────────────► verdicts ──┬──► dry-run check ─┐
 //	    ▲                                             ├──► restart        ├──► policy status,
 //	    │                                             └──► outcome        │    MeshReports, Events,

@@ -9,7 +9,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // announcer sends Events, on the workload and on the policy. It is called after the write that an
@@ -19,12 +19,12 @@ type announcer struct {
 }
 
 // Started says that a workload was restarted.
-func (a announcer) Started(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+func (a announcer) Started(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
 	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", verdict.Message)
 }
 
 // Ended says how a restart ended.
-func (a announcer) Ended(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+func (a announcer) Ended(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
 	record := verdict.Record
 	cause, _ := inventory.ParseCause(record.Cause)
 	kind, reason, message := corev1.EventTypeWarning, "Restart"+string(record.Result), record.Message
@@ -42,17 +42,17 @@ func (a announcer) Ended(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) 
 }
 
 // Refused says that admission refused a restart.
-func (a announcer) Refused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy, err error) {
+func (a announcer) Refused(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy, err error) {
 	a.both(verdict.Workload.Object, policy, corev1.EventTypeWarning, "RefusedByAdmission", err.Error())
 }
 
 // EvictionRefused says that the API server refused to evict a Pod.
-func (a announcer) EvictionRefused(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy, err error) {
+func (a announcer) EvictionRefused(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy, err error) {
 	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "EvictionRefused", err.Error())
 }
 
 // Held says that somebody must act before a workload can be brought in.
-func (a announcer) Held(verdict *rollout.Verdict) {
+func (a announcer) Held(verdict *restart.Verdict) {
 	if object := verdict.Workload.Object; object != nil {
 		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message, longestMessage))
 	}

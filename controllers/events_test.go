@@ -5,7 +5,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -28,7 +28,7 @@ func TestEndOfARestartIsToldAsItIsWrittenDown(t *testing.T) {
 			cause := inventory.Cause{Finding: test.finding, UID: object.UID}
 			record := inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon).Ended(test.result, test.message, noon)
 			events := &recorder{}
-			(announcer{recorder: events}).Ended(&rollout.Verdict{Workload: &inventory.Workload{Key: object.Key(), Object: object}, Record: record}, builder.Enforcing("mesh").Build())
+			(announcer{recorder: events}).Ended(&restart.Verdict{Workload: &inventory.Workload{Key: object.Key(), Object: object}, Record: record}, builder.Enforcing("mesh").Build())
 			sent := events.take()
 			if len(sent) != 2 || sent[0] != test.want {
 				t.Errorf("Events are %q, want %q and one on the policy", sent, test.want)

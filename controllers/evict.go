@@ -17,7 +17,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // evictionTimeout bounds one eviction: where several are made under one PodDisruptionBudget at once, the
@@ -49,7 +49,7 @@ func (a *actor) evict(ctx context.Context, pod *mesh.Pod) (written, error) {
 }
 
 // evict evicts the Pods that the verdict names, until one is refused or the red button is pressed.
-func (r *Reconciler) evict(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {
+func (r *Reconciler) evict(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {
 	object := verdict.Workload.Object
 	for _, pod := range verdict.Evict {
 		if stopped, err := r.stopped(ctx); err != nil || stopped {
@@ -76,15 +76,15 @@ func (r *Reconciler) evict(ctx context.Context, verdict *rollout.Verdict, policy
 // pastEvictions remembers how the evictions of each workload went. Its zero value is ready for use, by
 // one goroutine at a time.
 type pastEvictions struct {
-	known   map[types.UID]rollout.Evictions
+	known   map[types.UID]restart.Evictions
 	backOff backOff[types.UID]
 }
 
-func (p *pastEvictions) of(uid types.UID) rollout.Evictions { return p.known[uid] }
+func (p *pastEvictions) of(uid types.UID) restart.Evictions { return p.known[uid] }
 
 func (p *pastEvictions) accepted(uid types.UID, now time.Time) {
 	p.backOff.succeeded(uid)
-	p.remember(uid, rollout.Evictions{Last: now}, now)
+	p.remember(uid, restart.Evictions{Last: now}, now)
 }
 
 // refused reports whether it is the first refusal in a row.
@@ -100,11 +100,11 @@ func (p *pastEvictions) refused(uid types.UID, now time.Time, why error) bool {
 	return first
 }
 
-func (p *pastEvictions) remember(uid types.UID, past rollout.Evictions, now time.Time) {
+func (p *pastEvictions) remember(uid types.UID, past restart.Evictions, now time.Time) {
 	if p.known == nil {
-		p.known = map[types.UID]rollout.Evictions{}
+		p.known = map[types.UID]restart.Evictions{}
 	}
-	maps.DeleteFunc(p.known, func(_ types.UID, old rollout.Evictions) bool {
+	maps.DeleteFunc(p.known, func(_ types.UID, old restart.Evictions) bool {
 		return now.Sub(old.Last) > startsAreKept && now.Sub(old.Until) > startsAreKept
 	})
 	p.known[uid] = past

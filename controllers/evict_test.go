@@ -17,7 +17,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -53,7 +53,7 @@ func TestEvictionsStopInTime(t *testing.T) {
 			})
 			events := &recorder{}
 			r := &Reconciler{client: c, now: time.Now, namespace: button.Namespace, actor: &actor{client: c, inventory: inventory.New()}, announcer: announcer{recorder: events}}
-			verdict := &rollout.Verdict{Workload: &inventory.Workload{Object: inventory.FromDeployment(builder.Deployment("shop", "web").Build())}}
+			verdict := &restart.Verdict{Workload: &inventory.Workload{Object: inventory.FromDeployment(builder.Deployment("shop", "web").Build())}}
 			for _, pod := range []string{"web-0", "web-1", "web-2"} {
 				verdict.Evict = append(verdict.Evict, &mesh.Pod{Meta: mesh.Meta{Namespace: "shop", Name: pod}})
 			}

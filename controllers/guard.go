@@ -14,7 +14,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // How long it is believed what was found of the guard.
@@ -41,16 +41,16 @@ type guard struct {
 	waived bool
 
 	mu      sync.Mutex
-	state   rollout.Guard
+	state   restart.Guard
 	triedAt time.Time
 	// inconclusive is the workload on which something else came between.
 	inconclusive mesh.Key
 }
 
 // State is what was found last.
-func (g *guard) State() rollout.Guard {
+func (g *guard) State() restart.Guard {
 	if g.waived {
-		return rollout.GuardHolds
+		return restart.GuardHolds
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,11 +81,11 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 	g.triedAt = now
 	switch {
 	case err == nil:
-		g.state = rollout.GuardMissing
+		g.state = restart.GuardMissing
 	case isGuard(err):
-		g.state = rollout.GuardHolds
+		g.state = restart.GuardHolds
 	default:
-		g.state = rollout.GuardUnknown
+		g.state = restart.GuardUnknown
 		g.inconclusive = target.Key()
 		return now.Add(g.believedFor()), fmt.Errorf("trying whether the admission guard holds, on %s: %w", target.Key(), err)
 	}
@@ -93,7 +93,7 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 }
 
 func (g *guard) believedFor() time.Duration {
-	if g.state == rollout.GuardHolds {
+	if g.state == restart.GuardHolds {
 		return guardHoldsFor
 	}
 	return guardMissingFor

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/manifests"
 )
@@ -40,13 +40,13 @@ func TestGuardIsTriedOnAWorkload(t *testing.T) {
 	web := builder.Deployment(shop, "web").Build()
 	w.create(t, web)
 	snapshot := pictureOf(t, builder.Namespace(shop).Build(), web).Snapshot()
-	try := func(c client.Client) (rollout.Guard, time.Time, error) {
+	try := func(c client.Client) (restart.Guard, time.Time, error) {
 		g := &guard{client: c, now: atNoon().Now}
 		again, err := g.Try(t.Context(), snapshot)
 		return g.State(), again, err
 	}
 
-	if state, again, err := try(operator); state != rollout.GuardMissing || err != nil || again != noon.Add(guardMissingFor) {
+	if state, again, err := try(operator); state != restart.GuardMissing || err != nil || again != noon.Add(guardMissingFor) {
 		t.Errorf("without the guard: %d, again at %s, %v", state, again, err)
 	}
 	if err := manifests.Apply(t.Context(), w.admin, root, "config/guard"); err != nil {
@@ -54,12 +54,12 @@ func TestGuardIsTriedOnAWorkload(t *testing.T) {
 	}
 	t.Cleanup(func() { w.removeManifests(t, root, "config/guard") })
 	eventually(t, "the guard is in force", func(context.Context) error {
-		if state, again, err := try(operator); state != rollout.GuardHolds || err != nil || again != noon.Add(guardHoldsFor) {
+		if state, again, err := try(operator); state != restart.GuardHolds || err != nil || again != noon.Add(guardHoldsFor) {
 			return errors.Join(fmt.Errorf("with the guard: %d, again at %s", state, again), err)
 		}
 		return nil
 	})
-	if state, _, err := try(w.operator); state != rollout.GuardMissing || err != nil {
+	if state, _, err := try(w.operator); state != restart.GuardMissing || err != nil {
 		t.Errorf("with a guard over another account: %d, %v", state, err)
 	}
 	if labels := get(t, w, web).Labels; len(labels) > 0 {
@@ -84,11 +84,11 @@ func TestGuardIsNotTakenForThatOfSomebodyElse(t *testing.T) {
 	g := &guard{client: w.operator, now: clock.Now}
 
 	again, err := g.Try(t.Context(), snapshot)
-	if g.State() != rollout.GuardUnknown || err == nil || !strings.Contains(err.Error(), locked+"/web") || again != noon.Add(guardMissingFor) {
+	if g.State() != restart.GuardUnknown || err == nil || !strings.Contains(err.Error(), locked+"/web") || again != noon.Add(guardMissingFor) {
 		t.Errorf("where something else refuses: %d, again at %s, %v", g.State(), again, err)
 	}
 	clock.pass(guardMissingFor)
-	if _, err := g.Try(t.Context(), snapshot); g.State() != rollout.GuardMissing || err != nil {
+	if _, err := g.Try(t.Context(), snapshot); g.State() != restart.GuardMissing || err != nil {
 		t.Errorf("on the next workload: %d, %v", g.State(), err)
 	}
 }
@@ -100,12 +100,12 @@ func TestGuardIsBelievedForAWhile(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer error
-		want   rollout.Guard
+		want   restart.Guard
 		stands time.Duration
 	}{
-		{"it holds", refusal, rollout.GuardHolds, guardHoldsFor},
-		{"it is missing", nil, rollout.GuardMissing, guardMissingFor},
-		{"there is no answer", context.DeadlineExceeded, rollout.GuardUnknown, guardMissingFor},
+		{"it holds", refusal, restart.GuardHolds, guardHoldsFor},
+		{"it is missing", nil, restart.GuardMissing, guardMissingFor},
+		{"there is no answer", context.DeadlineExceeded, restart.GuardUnknown, guardMissingFor},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			clock, tries := atNoon(), 0
@@ -171,7 +171,7 @@ func TestGuardIsTriedOnOtherWorkloadsWhereOneTellsNothing(t *testing.T) {
 func TestWithoutAWorkloadTheGuardIsNotTried(t *testing.T) {
 	g := &guard{now: atNoon().Now}
 	again, err := g.Try(t.Context(), pictureOf(t, builder.Namespace("shop").Build(), builder.Pod("shop", "alone").Build()).Snapshot())
-	if !again.IsZero() || err != nil || g.State() != rollout.GuardUnknown {
+	if !again.IsZero() || err != nil || g.State() != restart.GuardUnknown {
 		t.Errorf("again at %s, %v, state %d", again, err, g.State())
 	}
 }
@@ -179,7 +179,7 @@ func TestWithoutAWorkloadTheGuardIsNotTried(t *testing.T) {
 func TestWaivedGuardIsNotTried(t *testing.T) {
 	g := &guard{waived: true, now: atNoon().Now}
 	again, err := g.Try(t.Context(), pictureOf(t, builder.Namespace("shop").Build(), builder.Deployment("shop", "web").Build()).Snapshot())
-	if !again.IsZero() || err != nil || g.State() != rollout.GuardHolds {
+	if !again.IsZero() || err != nil || g.State() != restart.GuardHolds {
 		t.Errorf("again at %s, %v, state %d", again, err, g.State())
 	}
 }

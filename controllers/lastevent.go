@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // Events are read when a restart has failed, of one object, so many at most, and waited for so long. Of
@@ -32,7 +32,7 @@ type lastEvents struct {
 
 // Tell is the verdict on a restart that ends, with the last Warning Event of what made it fail. Events
 // that cannot be read keep nothing from ending.
-func (e lastEvents) Tell(ctx context.Context, verdict *rollout.Verdict) *rollout.Verdict {
+func (e lastEvents) Tell(ctx context.Context, verdict *restart.Verdict) *restart.Verdict {
 	if verdict.Record.Result != v1alpha1.ResultFailed || verdict.EventsOf == "" {
 		return verdict
 	}
@@ -49,7 +49,7 @@ func (e lastEvents) Tell(ctx context.Context, verdict *rollout.Verdict) *rollout
 }
 
 // last is the newest Warning since the restart began; nil where there is none.
-func (e lastEvents) last(ctx context.Context, verdict *rollout.Verdict) (*corev1.Event, error) {
+func (e lastEvents) last(ctx context.Context, verdict *restart.Verdict) (*corev1.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, readingEventsTime)
 	defer cancel()
 	var list corev1.EventList

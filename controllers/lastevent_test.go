@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -35,9 +35,9 @@ func eventOn(namespace, name, uid string, at time.Time, message string) *corev1.
 }
 
 // failedFor is the verdict that a restart has failed, and that a Pod's Events tell more.
-func failedFor(verdict *rollout.Verdict, uid types.UID) *rollout.Verdict {
-	return &rollout.Verdict{
-		Workload: verdict.Workload, Step: rollout.StepFinish, EventsOf: uid,
+func failedFor(verdict *restart.Verdict, uid types.UID) *restart.Verdict {
+	return &restart.Verdict{
+		Workload: verdict.Workload, Step: restart.StepFinish, EventsOf: uid,
 		Record: verdict.Record.Ended(v1alpha1.ResultFailed, "The restart has failed: Pod web-1 is not ready.", noon.Add(time.Hour)),
 	}
 }
@@ -159,7 +159,7 @@ func TestEventsAreReadOfFailuresAlone(t *testing.T) {
 	failed := failedFor(restartOf(known(t, builder.Deployment("shop", "web").Build())), "")
 	succeeded := failedFor(failed, "failing")
 	succeeded.Record.Result = v1alpha1.ResultSucceeded
-	for _, verdict := range []*rollout.Verdict{failed, succeeded} {
+	for _, verdict := range []*restart.Verdict{failed, succeeded} {
 		if told := (lastEvents{reader: reader}).Tell(t.Context(), verdict); told != verdict {
 			t.Errorf("told is %+v", told.Record)
 		}

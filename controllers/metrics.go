@@ -7,7 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 var (
@@ -42,7 +42,7 @@ func init() {
 // planCollector gives the gauges of the newest plan when they are asked for, so that the series of
 // a policy go with it.
 type planCollector struct {
-	plan atomic.Pointer[rollout.Plan]
+	plan atomic.Pointer[restart.Plan]
 }
 
 var (
@@ -101,11 +101,11 @@ func (c *planCollector) Collect(series chan<- prometheus.Metric) {
 
 type heldBy struct {
 	policy   string
-	reason   rollout.Reason
+	reason   restart.Reason
 	clearsBy v1alpha1.ClearedBy
 }
 
-func countHolds(plan *rollout.Plan) map[heldBy]int {
+func countHolds(plan *restart.Plan) map[heldBy]int {
 	counts := map[heldBy]int{}
 	for _, namespace := range plan.Namespaces {
 		for i := range namespace.Verdicts {
@@ -117,8 +117,8 @@ func countHolds(plan *rollout.Plan) map[heldBy]int {
 	return counts
 }
 
-func summariseByPolicy(plan *rollout.Plan) map[string]rollout.Summary {
-	sums := map[string]rollout.Summary{}
+func summariseByPolicy(plan *restart.Plan) map[string]restart.Summary {
+	sums := map[string]restart.Summary{}
 	for _, namespace := range plan.Namespaces {
 		if namespace.Policy != nil {
 			sum := sums[namespace.Policy.Name]

@@ -14,7 +14,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // seriesOf are a collector's series as they are read from /metrics, sorted. The registry checks that
@@ -42,13 +42,13 @@ func seriesOf(t *testing.T, collector prometheus.Collector) []string {
 }
 
 func TestMetricsAreThoseOfTheNewestPlan(t *testing.T) {
-	governed := func(policy string, plan *rollout.NamespacePlan) *rollout.NamespacePlan {
-		plan.Policy = &rollout.Policy{Name: policy}
+	governed := func(policy string, plan *restart.NamespacePlan) *restart.NamespacePlan {
+		plan.Policy = &restart.Policy{Name: policy}
 		return plan
 	}
 	first := governed("a", planned(2, paused, downtime, inProgress))
 	first.Totals.NotExpected = map[mesh.Reason]int{"HostNetwork": 1, "PodLabelOptOut": 2}
-	second := governed("a", planned(1, held("other", rollout.ReasonPaused, v1alpha1.ClearedByOwner), settling, due))
+	second := governed("a", planned(1, held("other", restart.ReasonPaused, v1alpha1.ClearedByOwner), settling, due))
 	ungoverned := planned(5, inProgress)
 	ungoverned.Policy = nil
 	collector := &planCollector{}
@@ -56,7 +56,7 @@ func TestMetricsAreThoseOfTheNewestPlan(t *testing.T) {
 	if series := seriesOf(t, collector); series != nil {
 		t.Errorf("before the first plan there is %v", series)
 	}
-	collector.plan.Store(&rollout.Plan{Namespaces: []*rollout.NamespacePlan{first, second, governed("b", planned(3)), ungoverned}})
+	collector.plan.Store(&restart.Plan{Namespaces: []*restart.NamespacePlan{first, second, governed("b", planned(3)), ungoverned}})
 	want := []string{
 		`fullmesh_held_workloads{clears_by="Admin",policy="a",reason="WouldCauseDowntime"} 1`,
 		`fullmesh_held_workloads{clears_by="Owner",policy="a",reason="Paused"} 2`,
@@ -82,7 +82,7 @@ func TestMetricsAreThoseOfTheNewestPlan(t *testing.T) {
 		t.Errorf("series (-want +got):\n%s", diff)
 	}
 	// A policy takes its series with it.
-	collector.plan.Store(&rollout.Plan{Namespaces: []*rollout.NamespacePlan{governed("b", planned(3)), ungoverned}})
+	collector.plan.Store(&restart.Plan{Namespaces: []*restart.NamespacePlan{governed("b", planned(3)), ungoverned}})
 	if diff := cmp.Diff(want[6:9], slices.DeleteFunc(seriesOf(t, collector), func(line string) bool { return !strings.HasPrefix(line, "fullmesh_pods") })); diff != "" {
 		t.Errorf("series without the policy (-want +got):\n%s", diff)
 	}

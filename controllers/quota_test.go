@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -63,12 +63,12 @@ func TestQuotaThatHasRoomInTurn(t *testing.T) {
 		name     string
 		hard     map[corev1.ResourceName]string
 		template string
-		want     rollout.CheckOutcome
+		want     restart.CheckOutcome
 	}{
-		{"of Pods", map[corev1.ResourceName]string{"pods": "2"}, "100m", rollout.CheckFitsInTurn},
-		{"of CPU", map[corev1.ResourceName]string{"requests.cpu": "250m", "limits.cpu": "250m", "pods": "9"}, "100m", rollout.CheckFitsInTurn},
-		{"of CPU, by its short name", map[corev1.ResourceName]string{"cpu": "200m"}, "100m", rollout.CheckFitsInTurn},
-		{"that is not large enough for one", map[corev1.ResourceName]string{"requests.cpu": "50m"}, "100m", rollout.CheckOverQuota},
+		{"of Pods", map[corev1.ResourceName]string{"pods": "2"}, "100m", restart.CheckFitsInTurn},
+		{"of CPU", map[corev1.ResourceName]string{"requests.cpu": "250m", "limits.cpu": "250m", "pods": "9"}, "100m", restart.CheckFitsInTurn},
+		{"of CPU, by its short name", map[corev1.ResourceName]string{"cpu": "200m"}, "100m", restart.CheckFitsInTurn},
+		{"that is not large enough for one", map[corev1.ResourceName]string{"requests.cpu": "50m"}, "100m", restart.CheckOverQuota},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			shop := w.namespace(t)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // How fast reports are written: overall in writes a second, and how often each where something has
@@ -80,7 +80,7 @@ func (r *reporter) Reported(ctx context.Context) (func(namespace string) *v1alph
 
 // Report writes what the plan says. It returns how soon it wants to be called again for what it put
 // off; 0 where it put off nothing.
-func (r *reporter) Report(ctx context.Context, plan *rollout.Plan, policies []policyInForce, global globalState) (time.Duration, error) {
+func (r *reporter) Report(ctx context.Context, plan *restart.Plan, policies []policyInForce, global globalState) (time.Duration, error) {
 	var known v1alpha1.MeshReportList
 	if err := r.client.List(ctx, &known); err != nil {
 		return 0, fmt.Errorf("listing MeshReports: %w", err)
@@ -140,9 +140,9 @@ func (r *reporter) forget(worth map[string]bool, policies []policyInForce) {
 
 // inTurn are the namespaces that are worth a report, those first whose report is the oldest: where
 // there is more to write than may be written, all get their turn.
-func (r *reporter) inTurn(namespaces []*rollout.NamespacePlan) []*rollout.NamespacePlan {
-	inTurn := slices.DeleteFunc(slices.Clone(namespaces), func(namespace *rollout.NamespacePlan) bool { return !namespace.WorthReporting() })
-	slices.SortStableFunc(inTurn, func(a, b *rollout.NamespacePlan) int {
+func (r *reporter) inTurn(namespaces []*restart.NamespacePlan) []*restart.NamespacePlan {
+	inTurn := slices.DeleteFunc(slices.Clone(namespaces), func(namespace *restart.NamespacePlan) bool { return !namespace.WorthReporting() })
+	slices.SortStableFunc(inTurn, func(a, b *restart.NamespacePlan) int {
 		return r.writtenAt[reportKey(a.Name)].Compare(r.writtenAt[reportKey(b.Name)])
 	})
 	return inTurn
@@ -152,7 +152,7 @@ func reportKey(namespace string) client.ObjectKey {
 	return client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}
 }
 
-func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespacePlan, known *v1alpha1.MeshReport, blind string) (time.Duration, error) {
+func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespacePlan, known *v1alpha1.MeshReport, blind string) (time.Duration, error) {
 	report := newer(known, r.reports[plan.Name])
 	before := v1alpha1.MeshReportStatus{}
 	if report != nil {
@@ -189,7 +189,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *rollout.NamespaceP
 
 // statusOf is what is to be reported of a namespace: while the cluster cannot be watched, nothing that was seen is
 // held to be so.
-func (r *reporter) statusOf(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, blind string) v1alpha1.MeshReportStatus {
+func (r *reporter) statusOf(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, blind string) v1alpha1.MeshReportStatus {
 	status := reportStatus(plan, before, generation, r.now())
 	if blind != "" {
 		status.Conditions = nil
@@ -201,7 +201,7 @@ func (r *reporter) statusOf(plan *rollout.NamespacePlan, before v1alpha1.MeshRep
 
 // announceHolds sends an Event for every hold that somebody must end and that was not reported
 // before. Of those that a report leaves out it is not known what was said before.
-func (r *reporter) announceHolds(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus) {
+func (r *reporter) announceHolds(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus) {
 	for i := range plan.Verdicts[:min(len(plan.Verdicts), v1alpha1.MaxReportedWorkloads)] {
 		verdict := &plan.Verdicts[i]
 		if verdict.NeedsAction() && plan.Policy.Mode == v1alpha1.ModeEnforce &&
@@ -334,9 +334,9 @@ func ignoreStale(err error, doing string) error {
 }
 
 // stateOf sums up what a policy's status says.
-func stateOf(plan *rollout.Plan, policy *policyInForce, global globalState) policyState {
+func stateOf(plan *restart.Plan, policy *policyInForce, global globalState) policyState {
 	// What was asked for must not be forgotten while nothing is governed.
-	state := policyState{standing: rollout.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind, unread: global.unread}
+	state := policyState{standing: restart.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind, unread: global.unread}
 	if policy.policy == nil {
 		return state
 	}

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -34,9 +34,9 @@ func newReporting(c client.Client) *reporting {
 }
 
 // of reports plans of namespaces, and returns how soon to call again.
-func (r *reporting) of(t *testing.T, plans ...*rollout.NamespacePlan) time.Duration {
+func (r *reporting) of(t *testing.T, plans ...*restart.NamespacePlan) time.Duration {
 	t.Helper()
-	again, err := r.Report(t.Context(), &rollout.Plan{Namespaces: plans}, nil, globalState{})
+	again, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, nil, globalState{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (r *reporting) of(t *testing.T, plans ...*rollout.NamespacePlan) time.Durat
 }
 
 // in moves a plan to another namespace.
-func in(namespace string, plan *rollout.NamespacePlan) *rollout.NamespacePlan {
+func in(namespace string, plan *restart.NamespacePlan) *restart.NamespacePlan {
 	plan.Name = namespace
 	return plan
 }
@@ -71,7 +71,7 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 	for _, step := range []struct {
 		name    string
 		wait    time.Duration
-		plan    *rollout.NamespacePlan
+		plan    *restart.NamespacePlan
 		written bool
 		again   time.Duration
 	}{
@@ -105,17 +105,17 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 }
 
 // restarted adds a restart of a workload that is complete now.
-func restarted(plan *rollout.NamespacePlan, result v1alpha1.RestartResult) *rollout.NamespacePlan {
+func restarted(plan *restart.NamespacePlan, result v1alpha1.RestartResult) *restart.NamespacePlan {
 	workload := outside("web")
 	record := recordOf(workload, yesterday)
 	record.Result = result
 	workload.Record = &record
-	plan.Restarted = append(plan.Restarted, rollout.Restarted{Workload: workload})
+	plan.Restarted = append(plan.Restarted, restart.Restarted{Workload: workload})
 	return plan
 }
 
-func governedBy(policy string, plan *rollout.NamespacePlan) *rollout.NamespacePlan {
-	plan.Policy = &rollout.Policy{Name: policy, Mode: v1alpha1.ModeEnforce}
+func governedBy(policy string, plan *restart.NamespacePlan) *restart.NamespacePlan {
+	plan.Policy = &restart.Policy{Name: policy, Mode: v1alpha1.ModeEnforce}
 	return plan
 }
 
@@ -173,7 +173,7 @@ func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	w := apiServer(t)
 	r := newReporting(w.operator)
 	ungoverned, restarting, leaving, empty, forgotten, stays := w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t)
-	var plans []*rollout.NamespacePlan
+	var plans []*restart.NamespacePlan
 	for _, namespace := range []string{ungoverned, restarting, leaving, empty, forgotten, stays} {
 		plans = append(plans, in(namespace, planned(1, paused)))
 	}
@@ -213,7 +213,7 @@ func TestReportThatTellsOfWhatGoesOnIsKeptUntilAllIsRead(t *testing.T) {
 	r.of(t, restarted(in(goesOn, planned(1, paused)), ""), restarted(in(over, planned(1, paused)), v1alpha1.ResultSucceeded))
 	for _, unread := range []string{"Deployment.apps", "Rollout.argoproj.io"} {
 		r.clock.pass(time.Second)
-		if _, err := r.Report(t.Context(), &rollout.Plan{}, nil, globalState{unread: map[string]string{unread: ""}}); err != nil {
+		if _, err := r.Report(t.Context(), &restart.Plan{}, nil, globalState{unread: map[string]string{unread: ""}}); err != nil {
 			t.Fatal(err)
 		}
 		for namespace, want := range map[string]bool{goesOn: unread == "Deployment.apps", over: false} {
@@ -254,10 +254,10 @@ func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
 	policy := builder.Enforcing("production").Build()
 	r := newReporting(answering(interceptor.Funcs{}, policy))
 	known := func() [3]int { return [3]int{len(r.reports), len(r.policies), len(r.writtenAt)} }
-	report := func(policies []policyInForce, plans ...*rollout.NamespacePlan) {
+	report := func(policies []policyInForce, plans ...*restart.NamespacePlan) {
 		t.Helper()
 		r.clock.pass(time.Second)
-		if _, err := r.Report(t.Context(), &rollout.Plan{Namespaces: plans}, policies, globalState{}); err != nil {
+		if _, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, policies, globalState{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -378,7 +378,7 @@ func TestReportsUnderALaggingInformer(t *testing.T) {
 	t.Run("the policy is gone", func(t *testing.T) {
 		see()
 		policy := builder.Enforcing("never-was").Build()
-		_, err := newReporting(lagging).Report(t.Context(), &rollout.Plan{}, []policyInForce{{object: policy, invalid: errors.New("no such operator")}}, globalState{})
+		_, err := newReporting(lagging).Report(t.Context(), &restart.Plan{}, []policyInForce{{object: policy, invalid: errors.New("no such operator")}}, globalState{})
 		if err != nil {
 			t.Error(err)
 		}
@@ -397,7 +397,7 @@ func TestReportThatCannotBeWrittenIsAnErrorAndKeepsNoOther(t *testing.T) {
 		},
 	}))
 	report := func() (time.Duration, error) {
-		return r.Report(t.Context(), &rollout.Plan{Namespaces: []*rollout.NamespacePlan{in("broken", planned(1, paused)), in("shop", planned(1, paused))}}, nil, globalState{})
+		return r.Report(t.Context(), &restart.Plan{Namespaces: []*restart.NamespacePlan{in("broken", planned(1, paused)), in("shop", planned(1, paused))}}, nil, globalState{})
 	}
 	again, err := report()
 	if err == nil || !strings.Contains(err.Error(), "creating a MeshReport") || again != firstRetry {
@@ -425,7 +425,7 @@ func TestListingReportsFails(t *testing.T) {
 			return errors.New("no cache")
 		},
 	}))
-	if _, err := r.Report(t.Context(), &rollout.Plan{}, nil, globalState{}); err == nil || !strings.Contains(err.Error(), "listing MeshReports") {
+	if _, err := r.Report(t.Context(), &restart.Plan{}, nil, globalState{}); err == nil || !strings.Contains(err.Error(), "listing MeshReports") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -442,9 +442,9 @@ func TestReportsTakeTurns(t *testing.T) {
 	r := newReporting(answering(interceptor.Funcs{SubResourceUpdate: count}, policy))
 	var waits []time.Duration
 	for pass := range 8 {
-		plan := &rollout.Plan{}
+		plan := &restart.Plan{}
 		for i := range namespaces {
-			verdict := []rollout.Verdict{paused, downtime}[pass%2]
+			verdict := []restart.Verdict{paused, downtime}[pass%2]
 			plan.Namespaces = append(plan.Namespaces, in(fmt.Sprintf("shop-%02d", i), planned(1, verdict)))
 		}
 		current := &v1alpha1.MeshPolicy{}
@@ -482,33 +482,33 @@ func TestReportsTakeTurns(t *testing.T) {
 
 func inForce(t *testing.T, object *v1alpha1.MeshPolicy) policyInForce {
 	t.Helper()
-	policy, err := rollout.NewPolicy(object)
+	policy, err := restart.NewPolicy(object)
 	return policyInForce{object: object, policy: policy, invalid: err}
 }
 
 func TestHoldsAreAnnouncedOnce(t *testing.T) {
 	r := newReporting(answering(interceptor.Funcs{}))
-	var many []rollout.Verdict
+	var many []restart.Verdict
 	for i := range 70 {
-		many = append(many, held(fmt.Sprintf("app-%02d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
+		many = append(many, held(fmt.Sprintf("app-%02d", i), restart.ReasonPaused, v1alpha1.ClearedByOwner))
 	}
-	reportOnly := func(plan *rollout.NamespacePlan) *rollout.NamespacePlan {
-		plan.Policy = &rollout.Policy{Name: "production", Mode: v1alpha1.ModeReport}
+	reportOnly := func(plan *restart.NamespacePlan) *restart.NamespacePlan {
+		plan.Policy = &restart.Policy{Name: "production", Mode: v1alpha1.ModeReport}
 		return plan
 	}
-	ownerless := held("ownerless", rollout.ReasonNobodyRecreatesPod, v1alpha1.ClearedByOwner)
+	ownerless := held("ownerless", restart.ReasonNobodyRecreatesPod, v1alpha1.ClearedByOwner)
 	ownerless.Workload.Object = nil
 	for _, step := range []struct {
 		name string
-		plan *rollout.NamespacePlan
+		plan *restart.NamespacePlan
 		want []string
 	}{
 		{"somebody must act", planned(1, paused), []string{"Warning Paused on Deployment paused: Because."}},
 		{"still", planned(1, paused), nil},
 		{"it still is, and more Pods are in", planned(2, paused), nil},
 		{"what waits, goes on or has no object is not announced", planned(1, paused, settling, usedUp, inProgress, due, ownerless), nil},
-		{"another reason", planned(1, held("paused", rollout.ReasonOptedOut, v1alpha1.ClearedByOwner)), []string{"Warning OptedOut on Deployment paused: Because."}},
-		{"the rest does not change", planned(2, held("paused", rollout.ReasonOptedOut, v1alpha1.ClearedByOwner), downtime), []string{"Warning WouldCauseDowntime on Deployment alone: Because."}},
+		{"another reason", planned(1, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner)), []string{"Warning OptedOut on Deployment paused: Because."}},
+		{"the rest does not change", planned(2, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner), downtime), []string{"Warning WouldCauseDowntime on Deployment alone: Because."}},
 		{"a policy that only reports sends none", reportOnly(planned(1, paused)), nil},
 		{"all is well", planned(2), nil},
 		{"it begins again", planned(1, paused), []string{"Warning Paused on Deployment paused: Because."}},
@@ -539,10 +539,10 @@ func TestStatusOfAPolicyIsWrittenWhenItChanges(t *testing.T) {
 	report := func(t *testing.T, global globalState, meshed int) time.Duration {
 		t.Helper()
 		current := inForce(t, get(t, w, policy).DeepCopy())
-		plan := &rollout.Plan{}
+		plan := &restart.Plan{}
 		if meshed > 0 {
 			plan.Namespaces = append(plan.Namespaces, in("never-was", planned(meshed)))
-			plan.Namespaces[0].Policy = &rollout.Policy{Name: policy.Name}
+			plan.Namespaces[0].Policy = &restart.Policy{Name: policy.Name}
 			plan.Namespaces[0].Terminating = true
 		}
 		again, err := r.Report(t.Context(), plan, []policyInForce{current}, global)
@@ -551,7 +551,7 @@ func TestStatusOfAPolicyIsWrittenWhenItChanges(t *testing.T) {
 		}
 		return again
 	}
-	holds := globalState{guard: rollout.GuardHolds}
+	holds := globalState{guard: restart.GuardHolds}
 	version := policy.ResourceVersion
 	for _, step := range []struct {
 		name    string
@@ -564,7 +564,7 @@ func TestStatusOfAPolicyIsWrittenWhenItChanges(t *testing.T) {
 	}{
 		{name: "it is new", global: holds, written: true},
 		{name: "nothing has changed", wait: time.Hour, global: holds},
-		{name: "the red button is pressed", global: globalState{stopped: true, guard: rollout.GuardHolds}, written: true},
+		{name: "the red button is pressed", global: globalState{stopped: true, guard: restart.GuardHolds}, written: true},
 		{name: "and let go at once", global: holds, again: changesEvery},
 		{name: "half a second later", wait: changesEvery, global: holds, written: true},
 		{name: "a Pod is in", wait: time.Second, global: holds, meshed: 1, written: true},
@@ -591,12 +591,12 @@ func TestStatusOfAPolicyIsWrittenWhenItChanges(t *testing.T) {
 func TestStateOfAPolicySumsUpItsNamespaces(t *testing.T) {
 	object := builder.Enforcing("production").Build()
 	mine := inForce(t, object)
-	others := &rollout.Policy{Name: "other"}
-	governed := func(policy *rollout.Policy, plan *rollout.NamespacePlan) *rollout.NamespacePlan {
+	others := &restart.Policy{Name: "other"}
+	governed := func(policy *restart.Policy, plan *restart.NamespacePlan) *restart.NamespacePlan {
 		plan.Policy = policy
 		return plan
 	}
-	plan := &rollout.Plan{Namespaces: []*rollout.NamespacePlan{
+	plan := &restart.Plan{Namespaces: []*restart.NamespacePlan{
 		governed(mine.policy, planned(2)),
 		governed(mine.policy, planned(0)),
 		governed(mine.policy, planned(3, downtime, settling)),
@@ -604,10 +604,10 @@ func TestStateOfAPolicySumsUpItsNamespaces(t *testing.T) {
 		governed(others, planned(7, paused)),
 		governed(nil, planned(9, inProgress)),
 	}}
-	got := stateOf(plan, &mine, globalState{stopped: true, guard: rollout.GuardMissing})
+	got := stateOf(plan, &mine, globalState{stopped: true, guard: restart.GuardMissing})
 	want := policyState{
-		matched: 4, complete: 2, worst: "Deployment shop/alone (WouldCauseDowntime)", enforcing: true, stopped: true, guard: rollout.GuardMissing,
-		sum: rollout.Summary{Complete: 3, InFlight: 1, Waiting: 1, NeedsAction: 2, Eligible: 10, Meshed: 6},
+		matched: 4, complete: 2, worst: "Deployment shop/alone (WouldCauseDowntime)", enforcing: true, stopped: true, guard: restart.GuardMissing,
+		sum: restart.Summary{Complete: 3, InFlight: 1, Waiting: 1, NeedsAction: 2, Eligible: 10, Meshed: 6},
 	}
 	got.sum.NotExpected = nil
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(policyState{})); diff != "" {

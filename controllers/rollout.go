@@ -18,7 +18,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // Reconciler brings the cluster to full mesh: each pass looks at the whole picture, decides, acts
@@ -58,12 +58,12 @@ type Reconciler struct {
 // attempt is a write to a workload: the beginning of a restart, or its end.
 type attempt struct {
 	uid  types.UID
-	step rollout.Step
+	step restart.Step
 }
 
 // unanswered is what was to be written to a workload, and when.
 type unanswered struct {
-	verdict *rollout.Verdict
+	verdict *restart.Verdict
 	policy  *v1alpha1.MeshPolicy // nil where none governs
 	at      time.Time
 }
@@ -81,14 +81,14 @@ const actingAtMost = time.Second
 // policyInForce is a MeshPolicy with what became of it.
 type policyInForce struct {
 	object  *v1alpha1.MeshPolicy
-	policy  *rollout.Policy // nil where it cannot be told what it governs
+	policy  *restart.Policy // nil where it cannot be told what it governs
 	invalid error
 }
 
 // globalState is what holds for every policy.
 type globalState struct {
 	stopped bool
-	guard   rollout.Guard
+	guard   restart.Guard
 	// blind says what of the picture is no longer kept up to date; empty where all of it is.
 	blind string
 	// unread are the kinds of which not all has been read yet, and why.
@@ -127,7 +127,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	blind, sightAgain := r.sight.Blind()
 	global.blind = blind
 	now := r.now()
-	plan := rollout.Decide(rollout.Input{
+	plan := restart.Decide(restart.Input{
 		Now:       now,
 		Snapshot:  snapshot,
 		Policies:  usable(policies),
@@ -183,14 +183,14 @@ func (r *Reconciler) readPolicies(ctx context.Context) ([]policyInForce, error) 
 	for i := range list.Items {
 		// What this process has written about a policy counts at once.
 		object := newer(&list.Items[i], r.reporter.policies[list.Items[i].Name])
-		policy, err := rollout.NewPolicy(object)
+		policy, err := restart.NewPolicy(object)
 		policies = append(policies, policyInForce{object: object, policy: policy, invalid: err})
 	}
 	return policies, nil
 }
 
-func usable(policies []policyInForce) []*rollout.Policy {
-	var usable []*rollout.Policy
+func usable(policies []policyInForce) []*restart.Policy {
+	var usable []*restart.Policy
 	for i := range policies {
 		if policies[i].policy != nil && policies[i].object.DeletionTimestamp == nil {
 			usable = append(usable, policies[i].policy)
@@ -217,7 +217,7 @@ func (r *Reconciler) stopped(ctx context.Context) (bool, error) {
 //
 // Nothing starts while it is not known what has started, nor when the decision took something for ended that could
 // not be written down.
-func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []policyInForce, known bool) (time.Duration, error) {
+func (r *Reconciler) act(ctx context.Context, plan *restart.Plan, policies []policyInForce, known bool) (time.Duration, error) {
 	begun := r.now()
 	var again time.Duration
 	var errs []error
@@ -226,7 +226,7 @@ func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []pol
 		if r.now().Sub(begun) > actingAtMost {
 			return gather, errors.Join(errs...)
 		}
-		if verdict.Step == rollout.StepRestart && !known {
+		if verdict.Step == restart.StepRestart && !known {
 			again = nextPass(again, firstRetry)
 			continue
 		}
@@ -241,26 +241,26 @@ func (r *Reconciler) act(ctx context.Context, plan *rollout.Plan, policies []pol
 }
 
 // forgetWritten keeps in mind of what could not be written down only what is still to be.
-func (r *Reconciler) forgetWritten(plan *rollout.Plan) {
+func (r *Reconciler) forgetWritten(plan *restart.Plan) {
 	unwritten := map[types.UID]bool{}
 	for _, verdict := range plan.Steps() {
-		if uid := verdict.Workload.Object.UID; verdict.Step == rollout.StepFinish && r.unwritten[uid] {
+		if uid := verdict.Workload.Object.UID; verdict.Step == restart.StepFinish && r.unwritten[uid] {
 			unwritten[uid] = true
 		}
 	}
 	r.unwritten = unwritten
 }
 
-func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {
+func (r *Reconciler) actOn(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) (time.Duration, error) {
 	switch verdict.Step {
-	case rollout.StepCheck:
+	case restart.StepCheck:
 		r.checker.Ask(ctx, verdict.CheckKey, verdict.Workload)
 		return 0, nil
-	case rollout.StepRestart:
+	case restart.StepRestart:
 		return r.write(ctx, verdict, policy, r.restart)
-	case rollout.StepEvict:
+	case restart.StepEvict:
 		return r.evict(ctx, verdict, policy)
-	case rollout.StepFinish:
+	case restart.StepFinish:
 		return r.write(ctx, verdict, policy, r.finish)
 	default:
 		return 0, nil
@@ -268,8 +268,8 @@ func (r *Reconciler) actOn(ctx context.Context, verdict *rollout.Verdict, policy
 }
 
 // write changes a workload, unless that has just failed.
-func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy,
-	change func(context.Context, *rollout.Verdict, *v1alpha1.MeshPolicy) (written, error),
+func (r *Reconciler) write(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy,
+	change func(context.Context, *restart.Verdict, *v1alpha1.MeshPolicy) (written, error),
 ) (time.Duration, error) {
 	uid := verdict.Workload.Object.UID
 	attempt := attempt{uid, verdict.Step}
@@ -277,7 +277,7 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 		return wait, nil
 	}
 	became, err := change(ctx, verdict, policy)
-	if verdict.Step == rollout.StepFinish {
+	if verdict.Step == restart.StepFinish {
 		r.unwritten[uid] = became == writtenStale
 	}
 	switch {
@@ -296,7 +296,7 @@ func (r *Reconciler) write(ctx context.Context, verdict *rollout.Verdict, policy
 }
 
 // findOut has the next pass find out what became of a write.
-func (r *Reconciler) findOut(verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+func (r *Reconciler) findOut(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
 	if r.unanswered == nil {
 		r.unanswered = map[types.UID]unanswered{}
 	}
@@ -325,7 +325,7 @@ func (r *Reconciler) readUnanswered(ctx context.Context) error {
 	return nil
 }
 
-func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
+func (r *Reconciler) restart(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
 	if stopped, err := r.stopped(ctx); err != nil || stopped {
 		return writtenStale, err
 	}
@@ -334,7 +334,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 	switch {
 	case became == writtenRefused:
 		log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
-		r.checker.Remember(verdict.CheckKey, rollout.Check{Outcome: rollout.CheckRefused, Message: err.Error()}, false)
+		r.checker.Remember(verdict.CheckKey, restart.Check{Outcome: restart.CheckRefused, Message: err.Error()}, false)
 		r.announcer.Refused(verdict, policy, err)
 		return writtenRefused, nil
 	case err != nil || became == writtenStale:
@@ -345,7 +345,7 @@ func (r *Reconciler) restart(ctx context.Context, verdict *rollout.Verdict, poli
 }
 
 // hasStarted remembers and tells that a restart was written down.
-func (r *Reconciler) hasStarted(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) {
+func (r *Reconciler) hasStarted(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
 	object := verdict.Workload.Object
 	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "method", verdict.Record.Method, "cause", verdict.Record.Cause)
 	r.started.remember(object.UID, verdict.Record, policy.Name, r.now())
@@ -353,7 +353,7 @@ func (r *Reconciler) hasStarted(ctx context.Context, verdict *rollout.Verdict, p
 	r.announcer.Started(verdict, policy)
 }
 
-func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
+func (r *Reconciler) finish(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) (written, error) {
 	verdict = r.events.Tell(ctx, verdict)
 	became, err := r.actor.finish(ctx, verdict)
 	if err != nil || became != writtenDone {
@@ -367,7 +367,7 @@ func (r *Reconciler) finish(ctx context.Context, verdict *rollout.Verdict, polic
 	return writtenDone, nil
 }
 
-func objectOf(policy *rollout.Policy, policies []policyInForce) *v1alpha1.MeshPolicy {
+func objectOf(policy *restart.Policy, policies []policyInForce) *v1alpha1.MeshPolicy {
 	for i := range policies {
 		if policy != nil && policies[i].policy == policy {
 			return policies[i].object
@@ -382,15 +382,15 @@ const startsAreKept = 24 * time.Hour
 // starts remembers when and for which cause each workload was restarted last. It is a second line only: what
 // counts is written on the workload. Its zero value is ready for use.
 type starts struct {
-	known map[types.UID]rollout.Start
+	known map[types.UID]restart.Start
 }
 
 func (s *starts) remember(uid types.UID, record inventory.Record, policy string, now time.Time) {
 	if s.known == nil {
-		s.known = map[types.UID]rollout.Start{}
+		s.known = map[types.UID]restart.Start{}
 	}
-	maps.DeleteFunc(s.known, func(_ types.UID, old rollout.Start) bool { return now.Sub(old.At) > startsAreKept })
-	s.known[uid] = rollout.Start{Cause: record.Cause, At: record.Start, Replicas: record.Replicas, Policy: policy}
+	maps.DeleteFunc(s.known, func(_ types.UID, old restart.Start) bool { return now.Sub(old.At) > startsAreKept })
+	s.known[uid] = restart.Start{Cause: record.Cause, At: record.Start, Replicas: record.Replicas, Policy: policy}
 }
 
 // ended remembers that it was written down how a restart ended.
@@ -401,4 +401,4 @@ func (s *starts) ended(uid types.UID, cause string) {
 	}
 }
 
-func (s *starts) last(uid types.UID) rollout.Start { return s.known[uid] }
+func (s *starts) last(uid types.UID) restart.Start { return s.known[uid] }

@@ -25,7 +25,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -101,7 +101,7 @@ func newStage(t *testing.T, namespaces ...string) *stage {
 		},
 	}, builder.Enforcing("production").Unbounded().Build())
 	s.Reconciler = &Reconciler{
-		client: c, inventory: s.observer.Inventory, now: time.Now, namespace: "fullmesh-system", system: rollout.SystemNamespaces,
+		client: c, inventory: s.observer.Inventory, now: time.Now, namespace: "fullmesh-system", system: restart.SystemNamespaces,
 		wake:    &waker{},
 		checker: newChecker(c, c, time.Now, func() {}),
 		actor:   &actor{client: c, reader: c, inventory: s.observer.Inventory},
@@ -394,7 +394,7 @@ func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
 				if test.startsIn > 0 {
 					return
 				}
-				if row := reportIn(t, s.client, "b").Status.Workloads[0]; row.Reason != string(rollout.ReasonBudgetUsedUp) {
+				if row := reportIn(t, s.client, "b").Status.Workloads[0]; row.Reason != string(restart.ReasonBudgetUsedUp) {
 					t.Errorf("the other one is held by %s: %s", row.Reason, row.Message)
 				}
 				if row := reportIn(t, s.client, "a").Status.Workloads[0]; !strings.Contains(row.Message, "counts as in flight") {
@@ -447,7 +447,7 @@ func TestTheEndOfARestartIsWrittenDownThoughItsBeginningHadNoAnswer(t *testing.T
 		s.allow(t, 1)
 		_ = s.pass(t, 1)
 		ended := s.hasEnded(t, "a")
-		s.failed.failed(attempt{ended.UID, rollout.StepRestart}, s.now(), lastRetry)
+		s.failed.failed(attempt{ended.UID, restart.StepRestart}, s.now(), lastRetry)
 		s.onPatch = func(object client.Object) error {
 			if object.GetNamespace() == "a" {
 				return errors.New("no answer")
@@ -618,7 +618,7 @@ func TestRestartThatIsRefusedBecomesAHold(t *testing.T) {
 			t.Errorf("it was tried after %v", tries)
 		}
 		row := reportIn(t, s.client, "a").Status.Workloads[0]
-		if row.Reason != string(rollout.ReasonRefusedByAdmission) || row.ClearsBy != v1alpha1.ClearedByAdmin || !strings.Contains(row.Message, "not the season") {
+		if row.Reason != string(restart.ReasonRefusedByAdmission) || row.ClearsBy != v1alpha1.ClearedByAdmin || !strings.Contains(row.Message, "not the season") {
 			t.Errorf("the row is %+v", row)
 		}
 		if sent := s.events.take(); !slices.ContainsFunc(sent, func(event string) bool {

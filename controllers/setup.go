@@ -19,7 +19,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/matchcondition"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // readingMayTake is how long reading the cluster may take before the operator gives up and is
@@ -90,7 +90,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		inventory: observer.Inventory,
 		now:       clock.now,
 		namespace: options.Namespace,
-		system:    rollout.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
+		system:    restart.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
 		wake:      wake,
 		checker:   newChecker(reads, manager.GetAPIReader(), clock.now, wake.Wake),
 		actor:     &actor{client: reads, reader: manager.GetAPIReader(), inventory: observer.Inventory},

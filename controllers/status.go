@@ -15,12 +15,12 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // reportStatus says how far a namespace is. What was reported before gives the times since when
 // things are as they are.
-func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, now time.Time) v1alpha1.MeshReportStatus {
+func reportStatus(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, now time.Time) v1alpha1.MeshReportStatus {
 	sum := plan.Summarise()
 	status := v1alpha1.MeshReportStatus{
 		Policy: plan.Policy.Name,
@@ -60,25 +60,25 @@ func reportStatus(plan *rollout.NamespacePlan, before v1alpha1.MeshReportStatus,
 // setUnknown says of conditions that they are not known while the cluster cannot be watched.
 func setUnknown(set setCondition, blind string, conditions ...string) {
 	for _, condition := range conditions {
-		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, rollout.BlindInWords(blind))
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonNotObserved, restart.BlindInWords(blind))
 	}
 }
 
 // policyState is what the status of a policy is made of.
 type policyState struct {
-	standing  rollout.Standing
-	sum       rollout.Summary
+	standing  restart.Standing
+	sum       restart.Summary
 	matched   int
 	complete  int
 	worst     string
 	invalid   error
 	stopped   bool
-	guard     rollout.Guard
+	guard     restart.Guard
 	blind     string
 	unread    map[string]string
 	enforcing bool
 	// closed is the stretch in which the policy's windows are closed; nil where they are open.
-	closed *rollout.Stretch
+	closed *restart.Stretch
 }
 
 // policyStatus says how far a policy's namespaces are.
@@ -125,16 +125,16 @@ func policyStatus(state *policyState, object *v1alpha1.MeshPolicy, now time.Time
 
 func setRestartsAllowed(set setCondition, policy string, state *policyState) {
 	const condition = v1alpha1.ConditionRestartsAllowed
-	unread, _ := rollout.UnreadInWords(state.unread)
+	unread, _ := restart.UnreadInWords(state.unread)
 	switch {
 	case !state.enforcing:
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonReportMode, "The policy is in mode Report and restarts nothing.")
 	case state.stopped:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. "+rollout.StoppedCure)
-	case state.guard == rollout.GuardMissing:
-		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, rollout.GuardMissingInWords)
-	case state.guard == rollout.GuardUnknown:
-		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, rollout.GuardUnknownInWords)
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonStopped, "Everything is stopped; rollouts that have begun go on, and no further Pod is evicted. "+restart.StoppedCure)
+	case state.guard == restart.GuardMissing:
+		set(condition, metav1.ConditionFalse, v1alpha1.ReasonGuardMissing, restart.GuardMissingInWords)
+	case state.guard == restart.GuardUnknown:
+		set(condition, metav1.ConditionUnknown, v1alpha1.ReasonGuardUnknown, restart.GuardUnknownInWords)
 	case unread != "":
 		set(condition, metav1.ConditionFalse, v1alpha1.ReasonNotReadYet, unread)
 	case state.closed != nil && state.closed.Never:
@@ -157,7 +157,7 @@ func setRestartsAllowed(set setCondition, policy string, state *policyState) {
 // breakerInWords says why nothing more is started, and what comes next.
 func breakerInWords(policy string, breaker *v1alpha1.BreakerStatus) string {
 	text := fmt.Sprintf("%d workloads have failed (%s), and nothing more is started.", ptr.Deref(breaker.FailedWorkloads, 0), strings.Join(breaker.Failed[:min(len(breaker.Failed), 3)], ", "))
-	cure := "mend what is wrong and run: " + rollout.RetryCommand("meshpolicy", policy, "")
+	cure := "mend what is wrong and run: " + restart.RetryCommand("meshpolicy", policy, "")
 	switch {
 	case breaker.State == v1alpha1.BreakerProbing:
 		return text + " One more is tried alone now."
@@ -169,7 +169,7 @@ func breakerInWords(policy string, breaker *v1alpha1.BreakerStatus) string {
 }
 
 // setProgress sets FullMesh, and Reconciling and Stalled while they are true.
-func setProgress(set setCondition, sum *rollout.Summary, worst string) {
+func setProgress(set setCondition, sum *restart.Summary, worst string) {
 	switch {
 	case sum.FullMesh():
 		set(v1alpha1.ConditionFullMesh, metav1.ConditionTrue, v1alpha1.ReasonAllMeshed, inWords(sum, ""))
@@ -205,7 +205,7 @@ func conditionSetter(conditions *[]metav1.Condition, before []metav1.Condition, 
 }
 
 // inWords says how far things are: how many Pods are in and what is done about the rest.
-func inWords(sum *rollout.Summary, worst string) string {
+func inWords(sum *restart.Summary, worst string) string {
 	parts := []string{fmt.Sprintf("%d of %d Pods are in the mesh", sum.Meshed, sum.Eligible)}
 	for _, part := range []struct {
 		workloads int
@@ -224,7 +224,7 @@ func inWords(sum *rollout.Summary, worst string) string {
 }
 
 // worst names the workload that needs somebody most.
-func worst(verdicts []rollout.Verdict) string {
+func worst(verdicts []restart.Verdict) string {
 	for i := range verdicts {
 		if verdict := &verdicts[i]; verdict.NeedsAction() {
 			return fmt.Sprintf("%s (%s)", verdict.Workload.Key, verdict.Reason)
@@ -233,7 +233,7 @@ func worst(verdicts []rollout.Verdict) string {
 	return ""
 }
 
-func reportedWorkload(verdict *rollout.Verdict, now time.Time) v1alpha1.ReportedWorkload {
+func reportedWorkload(verdict *restart.Verdict, now time.Time) v1alpha1.ReportedWorkload {
 	workload := verdict.Workload
 	return v1alpha1.ReportedWorkload{
 		WorkloadReference: reference(workload.Key),
@@ -274,7 +274,7 @@ func notExpected(counts map[mesh.Reason]int) []v1alpha1.NotExpectedPods {
 // recentRestarts are the newest restarts, the newest first: those that the workloads tell of, and those
 // that were reported before and that they tell of no more. The report is a second place in which a
 // restart is remembered, should somebody take away what is written on its workload.
-func recentRestarts(plan *rollout.NamespacePlan, before []v1alpha1.RecentRestart, now time.Time) []v1alpha1.RecentRestart {
+func recentRestarts(plan *restart.NamespacePlan, before []v1alpha1.RecentRestart, now time.Time) []v1alpha1.RecentRestart {
 	rows := recordedRestarts(plan.Restarted)
 	told := map[string]bool{}
 	for i := range rows {
@@ -303,7 +303,7 @@ func compareEnded(a, b v1alpha1.RestartResult) int {
 
 // endUntold ends a restart of which nothing is written down any more. It is false where the workload has
 // gone.
-func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now time.Time) bool {
+func endUntold(row *v1alpha1.RecentRestart, plan *restart.NamespacePlan, now time.Time) bool {
 	at := slices.IndexFunc(plan.Workloads, func(workload *inventory.Workload) bool { return reference(workload.Key) == row.WorkloadReference })
 	if at < 0 {
 		return false
@@ -313,7 +313,7 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 	}
 	row.Result, row.Message = v1alpha1.ResultReverted, "What was written down about the restart on the workload has been taken away."
 	for i := range plan.Verdicts {
-		if verdict := &plan.Verdicts[i]; verdict.Workload == plan.Workloads[at] && verdict.Reason == rollout.ReasonRolledBack {
+		if verdict := &plan.Verdicts[i]; verdict.Workload == plan.Workloads[at] && verdict.Reason == restart.ReasonRolledBack {
 			row.Result, row.Message = v1alpha1.ResultRolledBack, shorten(verdict.Message, longestMessage)
 		}
 	}
@@ -323,11 +323,11 @@ func endUntold(row *v1alpha1.RecentRestart, plan *rollout.NamespacePlan, now tim
 
 // recordedRestarts are what the workloads tell of, those that have not ended first, then the newest. Records stand in annotations, which
 // others can write: what the API server would not store, or not as it is, is left out or made to fit.
-func recordedRestarts(recorded []rollout.Restarted) []v1alpha1.RecentRestart {
-	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload rollout.Restarted) bool {
+func recordedRestarts(recorded []restart.Restarted) []v1alpha1.RecentRestart {
+	plausible := slices.DeleteFunc(slices.Clone(recorded), func(workload restart.Restarted) bool {
 		return workload.Record.Start.IsZero()
 	})
-	newest := slices.SortedFunc(slices.Values(plausible), func(a, b rollout.Restarted) int {
+	newest := slices.SortedFunc(slices.Values(plausible), func(a, b restart.Restarted) int {
 		return cmp.Or(compareEnded(a.Record.Result, b.Record.Result), b.Record.Start.Compare(a.Record.Start), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	var rows []v1alpha1.RecentRestart

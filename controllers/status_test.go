@@ -17,13 +17,13 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
 // planned is what is decided about a namespace: verdicts on Deployments of one Pod each, of which
 // none is in the mesh, beside so many Pods that are.
-func planned(meshed int, verdicts ...rollout.Verdict) *rollout.NamespacePlan {
+func planned(meshed int, verdicts ...restart.Verdict) *restart.NamespacePlan {
 	namespace := &inventory.Namespace{Name: "shop", Totals: inventory.Totals{Meshed: meshed, Eligible: meshed}}
 	if meshed > 0 {
 		namespace.Workloads = append(namespace.Workloads, &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "complete"}})
@@ -32,7 +32,7 @@ func planned(meshed int, verdicts ...rollout.Verdict) *rollout.NamespacePlan {
 		namespace.Workloads = append(namespace.Workloads, verdicts[i].Workload)
 		namespace.Totals.Eligible += verdicts[i].Workload.Pods.Eligible
 	}
-	return &rollout.NamespacePlan{Namespace: namespace, Policy: &rollout.Policy{Name: "production", Mode: v1alpha1.ModeEnforce}, Verdicts: verdicts}
+	return &restart.NamespacePlan{Namespace: namespace, Policy: &restart.Policy{Name: "production", Mode: v1alpha1.ModeEnforce}, Verdicts: verdicts}
 }
 
 // outside is a Deployment of one Pod that is not in the mesh.
@@ -45,28 +45,28 @@ func outside(name string) *inventory.Workload {
 	}
 }
 
-func held(name string, reason rollout.Reason, clearsBy v1alpha1.ClearedBy) rollout.Verdict {
-	return rollout.Verdict{Workload: outside(name), Action: v1alpha1.ActionHold, Reason: reason, ClearsBy: clearsBy, Message: "Because."}
+func held(name string, reason restart.Reason, clearsBy v1alpha1.ClearedBy) restart.Verdict {
+	return restart.Verdict{Workload: outside(name), Action: v1alpha1.ActionHold, Reason: reason, ClearsBy: clearsBy, Message: "Because."}
 }
 
-func done(name string, action v1alpha1.Action, reason rollout.Reason) rollout.Verdict {
-	return rollout.Verdict{Workload: outside(name), Action: action, Reason: reason, Method: v1alpha1.MethodEviction, Message: "It is being done."}
+func done(name string, action v1alpha1.Action, reason restart.Reason) restart.Verdict {
+	return restart.Verdict{Workload: outside(name), Action: action, Reason: reason, Method: v1alpha1.MethodEviction, Message: "It is being done."}
 }
 
 var (
-	paused     = held("paused", rollout.ReasonPaused, v1alpha1.ClearedByOwner)
-	settling   = held("settling", rollout.ReasonSettling, v1alpha1.ClearedByTime)
-	usedUp     = held("next", rollout.ReasonBudgetUsedUp, v1alpha1.ClearedByCluster)
-	downtime   = held("alone", rollout.ReasonWouldCauseDowntime, v1alpha1.ClearedByAdmin)
-	due        = done("due", v1alpha1.ActionRestart, rollout.ReasonRestartDue)
-	inProgress = done("restarting", v1alpha1.ActionInFlight, rollout.ReasonRestartInProgress)
+	paused     = held("paused", restart.ReasonPaused, v1alpha1.ClearedByOwner)
+	settling   = held("settling", restart.ReasonSettling, v1alpha1.ClearedByTime)
+	usedUp     = held("next", restart.ReasonBudgetUsedUp, v1alpha1.ClearedByCluster)
+	downtime   = held("alone", restart.ReasonWouldCauseDowntime, v1alpha1.ClearedByAdmin)
+	due        = done("due", v1alpha1.ActionRestart, restart.ReasonRestartDue)
+	inProgress = done("restarting", v1alpha1.ActionInFlight, restart.ReasonRestartInProgress)
 )
 
 func TestReportSaysHowFarANamespaceIs(t *testing.T) {
 	const observed = "Ready=True/Observed"
 	for _, test := range []struct {
 		name string
-		plan *rollout.NamespacePlan
+		plan *restart.NamespacePlan
 		want []string
 		says string
 	}{
@@ -150,7 +150,7 @@ func everyStatusBefore() map[string]v1alpha1.MeshReportStatus {
 
 func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 	enforcing := func(change func(*policyState)) *policyState {
-		state := &policyState{enforcing: true, guard: rollout.GuardHolds, matched: 2, complete: 1, sum: rollout.Summary{Eligible: 4, Meshed: 4, Complete: 2}}
+		state := &policyState{enforcing: true, guard: restart.GuardHolds, matched: 2, complete: 1, sum: restart.Summary{Eligible: 4, Meshed: 4, Complete: 2}}
 		if change != nil {
 			change(state)
 		}
@@ -168,22 +168,22 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 		},
 		{
 			name:  "it only reports, whatever else holds",
-			state: enforcing(func(s *policyState) { s.enforcing, s.stopped, s.guard = false, true, rollout.GuardMissing }),
+			state: enforcing(func(s *policyState) { s.enforcing, s.stopped, s.guard = false, true, restart.GuardMissing }),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/ReportMode"},
 		},
 		{
 			name:  "everything is stopped",
-			state: enforcing(func(s *policyState) { s.stopped, s.guard = true, rollout.GuardMissing }),
+			state: enforcing(func(s *policyState) { s.stopped, s.guard = true, restart.GuardMissing }),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/Stopped"},
 		},
 		{
 			name:  "the guard is missing",
-			state: enforcing(func(s *policyState) { s.guard = rollout.GuardMissing }),
+			state: enforcing(func(s *policyState) { s.guard = restart.GuardMissing }),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/GuardMissing"},
 		},
 		{
 			name:  "the guard has not been tried",
-			state: enforcing(func(s *policyState) { s.guard = rollout.GuardUnknown }),
+			state: enforcing(func(s *policyState) { s.guard = restart.GuardUnknown }),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=Unknown/GuardUnknown"},
 		},
 		{
@@ -193,24 +193,24 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 		},
 		{
 			name:  "the cluster cannot be watched",
-			state: enforcing(func(s *policyState) { s.blind, s.guard = "pods cannot be watched", rollout.GuardMissing }),
+			state: enforcing(func(s *policyState) { s.blind, s.guard = "pods cannot be watched", restart.GuardMissing }),
 			want:  []string{"FullMesh=Unknown/NotObserved", "Ready=Unknown/NotObserved", "RestartsAllowed=Unknown/NotObserved"},
 		},
 		{
 			name: "restarts are going on",
 			state: enforcing(func(s *policyState) {
-				s.sum, s.worst = rollout.Summary{Eligible: 4, Meshed: 1, InFlight: 1, NeedsAction: 1}, "Deployment shop/alone (WouldCauseDowntime)"
+				s.sum, s.worst = restart.Summary{Eligible: 4, Meshed: 1, InFlight: 1, NeedsAction: 1}, "Deployment shop/alone (WouldCauseDowntime)"
 			}),
 			want: []string{"FullMesh=False/InProgress", "Ready=True/Observed", "Reconciling=True/InProgress", "RestartsAllowed=True/Enforcing"},
 		},
 		{
 			name:  "somebody must act",
-			state: enforcing(func(s *policyState) { s.sum = rollout.Summary{Eligible: 4, Meshed: 1, NeedsAction: 3} }),
+			state: enforcing(func(s *policyState) { s.sum = restart.Summary{Eligible: 4, Meshed: 1, NeedsAction: 3} }),
 			want:  []string{"FullMesh=False/WorkloadsHeld", "Ready=True/Observed", "RestartsAllowed=True/Enforcing", "Stalled=True/WorkloadsHeld"},
 		},
 		{
 			name:  "it governs nothing",
-			state: &policyState{enforcing: true, guard: rollout.GuardHolds},
+			state: &policyState{enforcing: true, guard: restart.GuardHolds},
 			want:  []string{"FullMesh=False/NoneExpected", "Ready=True/Observed", "RestartsAllowed=True/Enforcing"},
 		},
 		{
@@ -240,7 +240,7 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 func TestPolicyStatusCounts(t *testing.T) {
 	state := &policyState{
 		matched: 3, complete: 1,
-		sum: rollout.Summary{
+		sum: restart.Summary{
 			Complete: 1, InFlight: 2, WillRestart: 3, Waiting: 4, NeedsAction: 5, Eligible: 60, Meshed: 7,
 			NotExpected: map[mesh.Reason]int{"a": 8, "b": 9},
 		},
@@ -274,7 +274,7 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		plan *rollout.NamespacePlan
+		plan *restart.NamespacePlan
 		want map[string]time.Time
 	}{
 		{
@@ -284,17 +284,17 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 		},
 		{
 			name: "only words and counts have changed",
-			plan: planned(2, rollout.Verdict{Workload: outside("paused"), Action: v1alpha1.ActionHold, Reason: rollout.ReasonPaused, ClearsBy: v1alpha1.ClearedByOwner, Message: "In other words."}, settling),
+			plan: planned(2, restart.Verdict{Workload: outside("paused"), Action: v1alpha1.ActionHold, Reason: restart.ReasonPaused, ClearsBy: v1alpha1.ClearedByOwner, Message: "In other words."}, settling),
 			want: map[string]time.Time{"paused": noon, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
 		},
 		{
 			name: "one waits for something else, and one has come in",
-			plan: planned(2, paused, held("other", rollout.ReasonSettling, v1alpha1.ClearedByTime)),
+			plan: planned(2, paused, held("other", restart.ReasonSettling, v1alpha1.ClearedByTime)),
 			want: map[string]time.Time{"paused": noon, "other": later, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
 		},
 		{
 			name: "the reason has changed",
-			plan: planned(1, held("paused", rollout.ReasonOptedOut, v1alpha1.ClearedByOwner), settling),
+			plan: planned(1, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner), settling),
 			want: map[string]time.Time{"paused": later, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
 		},
 		{
@@ -324,15 +324,15 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 }
 
 func TestReportListsAreBounded(t *testing.T) {
-	var verdicts []rollout.Verdict
-	var recorded []rollout.Restarted
+	var verdicts []restart.Verdict
+	var recorded []restart.Restarted
 	for i := range 100 {
-		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
+		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), restart.ReasonPaused, v1alpha1.ClearedByOwner))
 		workload := outside(fmt.Sprintf("app-%03d", i))
 		// Two begin in each second.
 		record := recordOf(workload, noon.Add(time.Duration(i/2)*time.Second)).Ended(v1alpha1.ResultSucceeded, "", noon)
 		workload.Record = &record
-		recorded = append(recorded, rollout.Restarted{Workload: workload})
+		recorded = append(recorded, restart.Restarted{Workload: workload})
 	}
 	plan := planned(0, verdicts...)
 	plan.Restarted = recorded
@@ -377,8 +377,8 @@ func TestReportTellsOfEachRestart(t *testing.T) {
 	begun := recordOf(going, noon.Add(-2*time.Hour))
 	over := recordOf(ended, noon.Add(-time.Hour)).Ended(v1alpha1.ResultFailed, "It crashed.", noon.Add(-time.Minute))
 	going.Record, ended.Record = &begun, &over
-	plan := planned(1, rollout.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: rollout.ReasonRestartInProgress, Message: "Going on."})
-	plan.Restarted = []rollout.Restarted{{Workload: ended, Policy: "production"}, {Workload: going, Policy: "former"}}
+	plan := planned(1, restart.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: restart.ReasonRestartInProgress, Message: "Going on."})
+	plan.Restarted = []restart.Restarted{{Workload: ended, Policy: "production"}, {Workload: going, Policy: "former"}}
 	want := []v1alpha1.RecentRestart{
 		{
 			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
@@ -419,7 +419,7 @@ func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
 }
 
 func TestReportTellsWhatIsWorthKnowingBesideAVerdict(t *testing.T) {
-	verdict := held("legacy", rollout.ReasonPaused, v1alpha1.ClearedByOwner)
+	verdict := held("legacy", restart.ReasonPaused, v1alpha1.ClearedByOwner)
 	verdict.Workload.Notes = []mesh.Note{{Reason: mesh.ReasonConflict, Message: "Two labels contradict each other."}}
 	status := reportStatus(planned(1, verdict, paused), v1alpha1.MeshReportStatus{}, 1, noon)
 	got := []string{status.Workloads[0].Message, status.Workloads[1].Message}
@@ -447,23 +447,23 @@ func TestReportCountsWhatIsNotExpectedByReason(t *testing.T) {
 func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
-	forged := func(name string, record inventory.Record) rollout.Restarted {
+	forged := func(name string, record inventory.Record) restart.Restarted {
 		workload := outside(name)
 		workload.Record = &record
-		return rollout.Restarted{Workload: workload, Policy: "production"}
+		return restart.Restarted{Workload: workload, Policy: "production"}
 	}
 	odd := outside("odd")
 	odd.Key = mesh.Key{Group: strings.Repeat("g", 300), Kind: strings.Repeat("K", 300), Namespace: "shop", Name: strings.Repeat("ö", 300)}
 	odd.Object = nil
-	long := rollout.Verdict{Workload: odd, Action: v1alpha1.ActionHold, Reason: rollout.ReasonCreationDenied, ClearsBy: v1alpha1.ClearedByOwner, Message: strings.Repeat("refusé ", 200)}
-	var verdicts []rollout.Verdict
+	long := restart.Verdict{Workload: odd, Action: v1alpha1.ActionHold, Reason: restart.ReasonCreationDenied, ClearsBy: v1alpha1.ClearedByOwner, Message: strings.Repeat("refusé ", 200)}
+	var verdicts []restart.Verdict
 	for i := range 100 {
-		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), rollout.ReasonPaused, v1alpha1.ClearedByOwner))
+		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), restart.ReasonPaused, v1alpha1.ClearedByOwner))
 	}
-	plan := planned(3, append([]rollout.Verdict{long, inProgress, due, settling}, verdicts...)...)
+	plan := planned(3, append([]restart.Verdict{long, inProgress, due, settling}, verdicts...)...)
 	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3}
 	end := noon.Add(time.Nanosecond)
-	plan.Restarted = []rollout.Restarted{
+	plan.Restarted = []restart.Restarted{
 		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
 		forged("without-start", inventory.Record{Cause: "1///uid/0"}),
 		forged("exact", inventory.Record{Cause: "1///uid/0", Start: noon.Add(time.Millisecond), End: &end, Result: v1alpha1.ResultSucceeded}),
@@ -497,9 +497,9 @@ func TestPolicyStatusIsStored(t *testing.T) {
 	for name, state := range map[string]*policyState{
 		"in-force": {
 			enforcing: true, matched: 1, worst: "Deployment shop/" + strings.Repeat("n", 253) + " (Paused)",
-			sum: rollout.Summary{Eligible: 2, Meshed: 1, NeedsAction: 1, Waiting: 1, InFlight: 1, WillRestart: 1},
+			sum: restart.Summary{Eligible: 2, Meshed: 1, NeedsAction: 1, Waiting: 1, InFlight: 1, WillRestart: 1},
 		},
-		"stalled": {enforcing: true, sum: rollout.Summary{Eligible: 2, NeedsAction: 1}},
+		"stalled": {enforcing: true, sum: restart.Summary{Eligible: 2, NeedsAction: 1}},
 		"invalid": {invalid: errors.New(strings.Repeat("no such operator ", 100))},
 		"empty":   {},
 	} {

@@ -24,7 +24,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 	"github.com/fullmesh/fullmesh/test/cluster"
 	"github.com/fullmesh/fullmesh/test/manifests"
@@ -236,17 +236,17 @@ func known(t *testing.T, object client.Object) *inventory.Object {
 }
 
 // restartOf is the verdict that a workload is restarted.
-func restartOf(object *inventory.Object) *rollout.Verdict {
+func restartOf(object *inventory.Object) *restart.Verdict {
 	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: object.UID, Newest: noon.Unix()}
-	return &rollout.Verdict{
+	return &restart.Verdict{
 		Workload: &inventory.Workload{Key: object.Key(), Object: object, Finding: v1alpha1.FindingMissing},
 		Action:   v1alpha1.ActionRestart,
-		Reason:   rollout.ReasonRestartDue,
+		Reason:   restart.ReasonRestartDue,
 		Message:  "It is restarted.",
-		Step:     rollout.StepRestart,
+		Step:     restart.StepRestart,
 		Method:   v1alpha1.MethodRolloutRestart,
 		Record:   inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon),
-		CheckKey: rollout.CheckKey{UID: object.UID, Decided: "decided"},
+		CheckKey: restart.CheckKey{UID: object.UID, Decided: "decided"},
 	}
 }
 

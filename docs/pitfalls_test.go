@@ -17,7 +17,7 @@ var (
 	heading = regexp.MustCompile(`(?m)^## (\d+)\. .+$`)
 	thread  = regexp.MustCompile(`\]\(https://github\.com/[^)]+\)`)
 	// shown is a test as the page names it, perhaps with one of its cases, and the directory it is in:
-	// `TestChecks//a Pod crashes` in internal/rollout. An empty part between stands for every group of cases,
+	// `TestChecks//a Pod crashes` in internal/restart. An empty part between stands for every group of cases,
 	// as it does for go test -run.
 	shown = regexp.MustCompile("`(Test[A-Za-z0-9]+)(?:/([^`]+))?` in ([a-z0-9/]+)")
 	named = regexp.MustCompile("`Test[^`]*`")

@@ -18,7 +18,7 @@ var (
 
 // Every reason for a hold is on the page, once, and no other is.
 func TestEveryReasonIsExplained(t *testing.T) {
-	areExplained(t, "../internal/rollout/verdict.go", 50, listed, notHolds...)
+	areExplained(t, "../internal/restart/verdict.go", 50, listed, notHolds...)
 }
 
 // Every reason for which no sidecar is expected is on the page as well. A template that admission refuses is

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // runWith runs a command line with something on standard input.
@@ -247,7 +247,7 @@ func TestDumpIsDecidedUponAsOfItsNewestTime(t *testing.T) {
 	policy := "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshPolicy\nmetadata: {name: slow}\nspec: {mode: Enforce, namespaceSelector: {}, settleSeconds: 3600}\n---\n"
 	got := runWith(t, justLabelled+policy+webDeployment+webReplicaSet+webPods+testdata(t, "istio.yaml"), "plan", "-f", "-", "-o", "json")
 	document := got.document(t, exitSomethingToDo)
-	if len(document.Namespaces) != 1 || len(document.Namespaces[0].Workloads) != 1 || document.Namespaces[0].Workloads[0].Reason != string(rollout.ReasonRestartDue) || document.PolicyAssumed {
+	if len(document.Namespaces) != 1 || len(document.Namespaces[0].Workloads) != 1 || document.Namespaces[0].Workloads[0].Reason != string(restart.ReasonRestartDue) || document.PolicyAssumed {
 		t.Errorf("the plan is %+v", document)
 	}
 
@@ -262,10 +262,10 @@ func TestDumpIsDecidedUponAsOfItsNewestTime(t *testing.T) {
 func TestRedButtonAndGuardInADump(t *testing.T) {
 	objects := shopNamespace + webDeployment + webReplicaSet + webPods + testdata(t, "istio.yaml") + "---\n"
 	stop := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + v1alpha1.StopConfigMap + ", namespace: fullmesh-system}\n"
-	runWith(t, objects+stop, "plan", "-f", "-").check(t, exitSomethingToDo, string(rollout.ReasonStopped))
+	runWith(t, objects+stop, "plan", "-f", "-").check(t, exitSomethingToDo, string(restart.ReasonStopped))
 	unguarded := "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshPolicy\nmetadata: {name: p}\nspec: {mode: Enforce, namespaceSelector: {}}\n" +
 		"status: {conditions: [{type: " + v1alpha1.ConditionRestartsAllowed + ", status: \"False\", reason: " + v1alpha1.ReasonGuardMissing + "}]}\n"
-	runWith(t, objects+unguarded, "plan", "-f", "-").check(t, exitSomethingToDo, string(rollout.ReasonGuardMissing))
+	runWith(t, objects+unguarded, "plan", "-f", "-").check(t, exitSomethingToDo, string(restart.ReasonGuardMissing))
 	runWith(t, objects, "plan", "-f", "-", "-n", "nowhere").check(t, exitError, "there is no namespace nowhere in this dump")
 }
 
@@ -296,7 +296,7 @@ func FuzzDump(f *testing.F) {
 		if err != nil {
 			return
 		}
-		newPlanDocument(rollout.Decide(s.Input), s.assumed).print(notes, true)
+		newPlanDocument(restart.Decide(s.Input), s.assumed).print(notes, true)
 		for _, namespace := range s.Snapshot.Namespaces {
 			for _, workload := range namespace.Workloads {
 				s.explain(workload.Key, "a").print(notes)

@@ -11,7 +11,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // explainOptions are the flags of explain.
@@ -96,7 +96,7 @@ type explanation struct {
 	// Pods that carry the same are one group.
 	Pods    []podGroup      `json:"pods"`
 	Finding found           `json:"finding"`
-	Checks  []rollout.Asked `json:"checks"`
+	Checks  []restart.Asked `json:"checks"`
 	Verdict verdict         `json:"verdict"`
 	// WhatToDo says who can do what about it.
 	WhatToDo []string `json:"whatToDo"`
@@ -131,7 +131,7 @@ type found struct {
 type verdict struct {
 	Action   v1alpha1.Action        `json:"action"`
 	Method   v1alpha1.RestartMethod `json:"method,omitempty"`
-	Reason   rollout.Reason         `json:"reason"`
+	Reason   restart.Reason         `json:"reason"`
 	ClearsBy v1alpha1.ClearedBy     `json:"clearsBy,omitempty"`
 	Message  string                 `json:"message"`
 }
@@ -171,7 +171,7 @@ type podRow struct {
 
 // explain decides, and says how the decision about one workload came about.
 func (s *subject) explain(key mesh.Key, pod string) *explanation {
-	trace, known := rollout.Explain(s.Input, key)
+	trace, known := restart.Explain(s.Input, key)
 	if !known {
 		panic(fmt.Sprintf("%s was found and is not in the picture", key))
 	}

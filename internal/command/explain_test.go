@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -113,7 +113,7 @@ func TestExplainSaysWhatPlanSays(t *testing.T) {
 			if got.Verdict.Message != row.Message || string(got.Verdict.Reason) != row.Reason || got.Verdict.Action != row.Action || got.Finding.Finding != row.Finding {
 				t.Errorf("%s: explain says %+v, and plan %+v", &row, got.Verdict, row)
 			}
-			spoke := slices.IndexFunc(got.Checks, func(asked rollout.Asked) bool { return asked.Answer == rollout.AnswerSpoke })
+			spoke := slices.IndexFunc(got.Checks, func(asked restart.Asked) bool { return asked.Answer == restart.AnswerSpoke })
 			if (row.Action == v1alpha1.ActionHold) != (spoke >= 0) {
 				t.Errorf("%s is %s, and check %d speaks", &row, row.Action, spoke)
 			}
@@ -181,29 +181,29 @@ func TestDistance(t *testing.T) {
 
 // A restart by hand is proposed only where nothing speaks against a restart but that nobody wanted it.
 func TestRestartByHandIsProposedWhereItHelps(t *testing.T) {
-	held := func(reason rollout.Reason, risks ...rollout.Reason) *rollout.Trace {
+	held := func(reason restart.Reason, risks ...restart.Reason) *restart.Trace {
 		p := newPicture()
 		p.SetNamespace(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(then).Build(), now)
 		p.run(builder.Deployment("shop", "web").Replicas(2).CreatedAt(then).RolledOut().Build(), 0, 2)
 		workload := p.Snapshot().Namespaces[0].Workloads[0]
-		return &rollout.Trace{Risks: risks, Verdict: rollout.Verdict{Workload: workload, Action: v1alpha1.ActionHold, Reason: reason}}
+		return &restart.Trace{Risks: risks, Verdict: restart.Verdict{Workload: workload, Action: v1alpha1.ActionHold, Reason: reason}}
 	}
-	for reason, want := range map[rollout.Reason]bool{
-		rollout.ReasonOptedOut: true, rollout.ReasonReportMode: true, rollout.ReasonWouldCauseDowntime: true,
-		rollout.ReasonRestartFailed: false, rollout.ReasonOwnedByOperator: false, rollout.ReasonCreationDenied: false, rollout.ReasonInjectedPodsFailing: false,
-		rollout.ReasonRestartDue: false,
+	for reason, want := range map[restart.Reason]bool{
+		restart.ReasonOptedOut: true, restart.ReasonReportMode: true, restart.ReasonWouldCauseDowntime: true,
+		restart.ReasonRestartFailed: false, restart.ReasonOwnedByOperator: false, restart.ReasonCreationDenied: false, restart.ReasonInjectedPodsFailing: false,
+		restart.ReasonRestartDue: false,
 	} {
 		if got := restartByHand(held(reason), false) != ""; got != want {
 			t.Errorf("%s: proposed is %t", reason, got)
 		}
 	}
-	if restartByHand(held(rollout.ReasonRestartDue), true) == "" {
+	if restartByHand(held(restart.ReasonRestartDue), true) == "" {
 		t.Error("where a policy is only assumed, nobody else restarts it")
 	}
-	if restartByHand(held(rollout.ReasonOptedOut, rollout.ReasonWouldCauseDowntime), false) == "" {
+	if restartByHand(held(restart.ReasonOptedOut, restart.ReasonWouldCauseDowntime), false) == "" {
 		t.Error("a moment without Pods is for its owner to choose")
 	}
-	if proposed := restartByHand(held(rollout.ReasonOptedOut, rollout.ReasonWouldCauseDowntime, rollout.ReasonStrictMTLS), false); proposed != "" {
+	if proposed := restartByHand(held(restart.ReasonOptedOut, restart.ReasonWouldCauseDowntime, restart.ReasonStrictMTLS), false); proposed != "" {
 		t.Errorf("it would refuse its callers, and proposed is %s", proposed)
 	}
 	if proposed := restartByHand(held(""), false); proposed != "" {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // print prints an explanation for people, in the order in which it is decided.
@@ -161,34 +161,34 @@ func (e *explanation) printChecks(out screen) {
 		out.line("  None is asked.")
 		return
 	}
-	names := map[rollout.Answer][]string{}
+	names := map[restart.Answer][]string{}
 	for _, asked := range e.Checks {
 		names[asked.Answer] = append(names[asked.Answer], asked.Check)
 	}
 	for _, part := range []struct {
-		answer rollout.Answer
+		answer restart.Answer
 		text   string
 	}{
-		{rollout.AnswerSilent, "Nothing against a restart: "},
-		{rollout.AnswerTaken, "Taken to have nothing against it, as no dry run is made here: "},
-		{rollout.AnswerSpoke, "Gives the verdict: "},
+		{restart.AnswerSilent, "Nothing against a restart: "},
+		{restart.AnswerTaken, "Taken to have nothing against it, as no dry run is made here: "},
+		{restart.AnswerSpoke, "Gives the verdict: "},
 	} {
 		if len(names[part.answer]) > 0 {
 			out.paragraph(part.text + strings.Join(names[part.answer], ", ") + ".")
 		}
 	}
-	if rest := len(names[rollout.AnswerNotAsked]); rest > 0 {
+	if rest := len(names[restart.AnswerNotAsked]); rest > 0 {
 		out.line("  %s not asked.", plural(rest, "check after it is", "checks after it are"))
 	}
 }
 
 // whatToDo says who can do what about a verdict. The verdict itself names the cure of a hold.
-func whatToDo(trace *rollout.Trace, assumed bool) []string {
+func whatToDo(trace *restart.Trace, assumed bool) []string {
 	verdict := &trace.Verdict
 	key := verdict.Workload.Key
 	var todo []string
 	switch {
-	case verdict.Reason == rollout.ReasonEvictionHeld:
+	case verdict.Reason == restart.ReasonEvictionHeld:
 		todo = append(todo, "Its evictions have begun and wait; what ends that is said in the verdict.")
 	case verdict.Action == v1alpha1.ActionInFlight:
 		todo = append(todo, "Nothing: its restart is going on.")
@@ -217,19 +217,19 @@ func whatToDo(trace *rollout.Trace, assumed bool) []string {
 
 // unaided are the reasons of holds that a restart by hand ends as well as one by Fullmesh would: they
 // say that nobody wanted it yet, and not that it would do harm or no good.
-var unaided = []rollout.Reason{
-	rollout.ReasonNotSelected, rollout.ReasonOptedOut, rollout.ReasonInvalidAnnotation, rollout.ReasonNotRemediated,
-	rollout.ReasonReportMode, rollout.ReasonStopped, rollout.ReasonGuardMissing, rollout.ReasonWouldCauseDowntime,
-	rollout.ReasonExceedsBudget,
+var unaided = []restart.Reason{
+	restart.ReasonNotSelected, restart.ReasonOptedOut, restart.ReasonInvalidAnnotation, restart.ReasonNotRemediated,
+	restart.ReasonReportMode, restart.ReasonStopped, restart.ReasonGuardMissing, restart.ReasonWouldCauseDowntime,
+	restart.ReasonExceedsBudget,
 }
 
 // restartByHand is the command by which somebody may restart a workload instead of Fullmesh; empty
 // where it would not help, or do more harm than leave no Pod ready for a moment.
-func restartByHand(trace *rollout.Trace, assumed bool) string {
+func restartByHand(trace *restart.Trace, assumed bool) string {
 	verdict := &trace.Verdict
 	workload, object := verdict.Workload, verdict.Workload.Object
-	harms := slices.ContainsFunc(trace.Risks, func(risk rollout.Reason) bool { return risk != rollout.ReasonWouldCauseDowntime })
-	wanted := slices.Contains(unaided, verdict.Reason) || assumed && verdict.Reason == rollout.ReasonRestartDue
+	harms := slices.ContainsFunc(trace.Risks, func(risk restart.Reason) bool { return risk != restart.ReasonWouldCauseDowntime })
+	wanted := slices.Contains(unaided, verdict.Reason) || assumed && verdict.Reason == restart.ReasonRestartDue
 	switch {
 	case !wanted || harms || workload.Complete() || object == nil:
 		return ""

@@ -8,7 +8,7 @@ import (
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 const planRights = "plan reads only, and needs to list Namespaces, Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, PodDisruptionBudgets, Nodes, MutatingWebhookConfigurations and MeshPolicies in the whole cluster, and Rollouts and PeerAuthentications where they are installed; it reads MeshReports where it may"
@@ -63,7 +63,7 @@ func runPlan(command *cobra.Command, options *planOptions) error {
 	if err != nil {
 		return withRights(err, planRights)
 	}
-	document := newPlanDocument(rollout.Decide(subject.Input), subject.assumed)
+	document := newPlanDocument(restart.Decide(subject.Input), subject.assumed)
 	document.where = subject.where
 	if options.namespace != "" {
 		if err := options.narrow(document, subject, notes); err != nil {
@@ -100,7 +100,7 @@ type planDocument struct {
 	where string
 }
 
-func newPlanDocument(plan *rollout.Plan, assumed bool) *planDocument {
+func newPlanDocument(plan *restart.Plan, assumed bool) *planDocument {
 	document := &planDocument{PolicyAssumed: assumed, where: inCluster, Namespaces: make([]namespaceRow, 0, len(plan.Namespaces))}
 	for _, namespace := range plan.Namespaces {
 		document.Namespaces = append(document.Namespaces, plannedNamespace(namespace))
@@ -108,7 +108,7 @@ func newPlanDocument(plan *rollout.Plan, assumed bool) *planDocument {
 	return document
 }
 
-func plannedNamespace(plan *rollout.NamespacePlan) namespaceRow {
+func plannedNamespace(plan *restart.NamespacePlan) namespaceRow {
 	sum := plan.Summarise()
 	row := namespaceRow{
 		Name:        plan.Name,
@@ -133,7 +133,7 @@ func plannedNamespace(plan *rollout.NamespacePlan) namespaceRow {
 	return row
 }
 
-func plannedWorkload(verdict *rollout.Verdict) workloadRow {
+func plannedWorkload(verdict *restart.Verdict) workloadRow {
 	workload := verdict.Workload
 	return workloadRow{
 		Group:    workload.Key.Group,

@@ -15,7 +15,7 @@ import (
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -92,13 +92,13 @@ func shops() *inventory.Snapshot {
 	return p.Snapshot()
 }
 
-func decide(t *testing.T, snapshot *inventory.Snapshot, policy *v1alpha1.MeshPolicy) *rollout.Plan {
+func decide(t *testing.T, snapshot *inventory.Snapshot, policy *v1alpha1.MeshPolicy) *restart.Plan {
 	t.Helper()
-	ready, err := rollout.NewPolicy(policy)
+	ready, err := restart.NewPolicy(policy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rollout.Decide(rollout.Input{Now: now, Snapshot: snapshot, Policies: []*rollout.Policy{ready}, Guard: rollout.GuardHolds})
+	return restart.Decide(restart.Input{Now: now, Snapshot: snapshot, Policies: []*restart.Policy{ready}, Guard: restart.GuardHolds})
 }
 
 func TestPlanIsPrinted(t *testing.T) {
@@ -132,7 +132,7 @@ func TestPlanIsPrinted(t *testing.T) {
 func TestPlanOfNothingIsAListAndNotNull(t *testing.T) {
 	var printed bytes.Buffer
 	out := formatJSON
-	if err := out.print(screen{Writer: &printed}, newPlanDocument(&rollout.Plan{}, true), nil); err != nil {
+	if err := out.print(screen{Writer: &printed}, newPlanDocument(&restart.Plan{}, true), nil); err != nil {
 		t.Fatal(err)
 	}
 	if want := "{\n  \"policyAssumed\": true,\n  \"namespaces\": []\n}\n"; printed.String() != want {

@@ -21,7 +21,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/matchcondition"
 	"github.com/fullmesh/fullmesh/internal/mesh"
-	"github.com/fullmesh/fullmesh/internal/rollout"
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // assumedPolicy is the name of the policy that is assumed where there is none.
@@ -64,7 +64,7 @@ func (o *subjectOptions) addFlags(command *cobra.Command) {
 
 // subject is what is decided about.
 type subject struct {
-	rollout.Input
+	restart.Input
 	inventory *inventory.Inventory
 	// assumed says that there is no MeshPolicy.
 	assumed bool
@@ -87,15 +87,15 @@ func (o *subjectOptions) read(command *cobra.Command, notes screen) (*subject, e
 // newSubject knows the policies and nothing of the cluster yet.
 func (o *subjectOptions) newSubject(policies []v1alpha1.MeshPolicy, where string, notes screen) *subject {
 	s := &subject{where: where}
-	s.Guard = rollout.GuardHolds
-	s.System = rollout.SystemNamespaces.Union(sets.New(o.istioNamespace, o.operatorNamespace))
+	s.Guard = restart.GuardHolds
+	s.System = restart.SystemNamespaces.Union(sets.New(o.istioNamespace, o.operatorNamespace))
 	if len(policies) == 0 {
 		s.assumed = true
 		policies = append(policies, *newAssumedPolicy())
 	}
 	for i := range policies {
 		object := &policies[i]
-		policy, err := rollout.NewPolicy(object)
+		policy, err := restart.NewPolicy(object)
 		if object.DeletionTimestamp != nil {
 			continue
 		}
@@ -106,7 +106,7 @@ func (o *subjectOptions) newSubject(policies []v1alpha1.MeshPolicy, where string
 			s.Policies = append(s.Policies, policy)
 		}
 		if allowed := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionRestartsAllowed); allowed != nil && allowed.Reason == v1alpha1.ReasonGuardMissing {
-			s.Guard = rollout.GuardMissing
+			s.Guard = restart.GuardMissing
 		}
 	}
 	return s
@@ -211,7 +211,7 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 		switch object := object.(type) {
 		case *v1alpha1.MeshPolicy:
 			// Settling is over: a dump does not change any more.
-			object.Spec.SettleSeconds = new(int32(rollout.LeastSettle / time.Second))
+			object.Spec.SettleSeconds = new(int32(restart.LeastSettle / time.Second))
 			policies = append(policies, *object)
 		case *v1alpha1.MeshReport:
 			reports = append(reports, *object)
@@ -234,7 +234,7 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 	s := o.newSubject(policies, inDump, notes)
 	s.Stopped = stopped
 	s.remember(reports)
-	now := dumped.newest.Add(rollout.LeastSettle)
+	now := dumped.newest.Add(restart.LeastSettle)
 	observer := o.newObserver(func() time.Time { return now })
 	if err := observer.Read(objects); err != nil {
 		return nil, fmt.Errorf("reading the dump: %w", err)
@@ -250,7 +250,7 @@ func newAssumedPolicy() *v1alpha1.MeshPolicy {
 		Spec: v1alpha1.MeshPolicySpec{
 			Mode:              v1alpha1.ModeEnforce,
 			NamespaceSelector: &v1alpha1.LabelSelector{},
-			SettleSeconds:     new(int32(rollout.LeastSettle / time.Second)),
+			SettleSeconds:     new(int32(restart.LeastSettle / time.Second)),
 			Budgets:           []v1alpha1.Budget{{Scope: v1alpha1.BudgetScopePolicy, Workloads: new(intstr.FromString("100%"))}},
 		},
 	}
