@@ -21,7 +21,7 @@ var GroupVersion = schema.GroupVersion{Group: "fullmesh.dev", Version: "v1alpha1
 var AddToScheme = schemeBuilder.AddToScheme
 
 var schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &MeshPolicy{}, &MeshPolicyList{}, &MeshReport{}, &MeshReportList{})
+	scheme.AddKnownTypes(GroupVersion, &MeshPolicy{}, &MeshPolicyList{}, &MeshReport{}, &MeshReportList{}, &MeshRestart{}, &MeshRestartList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 })
