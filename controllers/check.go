@@ -169,16 +169,12 @@ func (c *checker) dryRun(ctx context.Context, object *inventory.Object) restart.
 	return answer
 }
 
-// rootCertificate is the ConfigMap with the mesh's root certificate, which istiod keeps in every
-// namespace that it serves and every injected Pod mounts.
-const rootCertificate = "istio-ca-root-cert"
-
 // missingRootCertificate says that a ConfigMap is missing without which the Pod would never start;
 // empty where it is there, not needed or cannot be looked at. What was found is believed for a while, or
 // until the namespace goes.
 func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) string {
 	if !slices.ContainsFunc(pod.Spec.Volumes, func(volume corev1.Volume) bool {
-		return volume.ConfigMap != nil && volume.ConfigMap.Name == rootCertificate && !ptr.Deref(volume.ConfigMap.Optional, false)
+		return volume.ConfigMap != nil && volume.ConfigMap.Name == mesh.RootCertificateConfigMap && !ptr.Deref(volume.ConfigMap.Optional, false)
 	}) {
 		return ""
 	}
@@ -189,7 +185,7 @@ func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) s
 	if found {
 		return ""
 	}
-	err := c.reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: rootCertificate}, &corev1.ConfigMap{})
+	err := c.reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: mesh.RootCertificateConfigMap}, &corev1.ConfigMap{})
 	switch {
 	case err == nil:
 		c.mu.Lock()
@@ -222,7 +218,7 @@ func (c *checker) Forget(snapshot *inventory.Snapshot) {
 // k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount).
 func outcomeOf(err error) restart.CheckOutcome {
 	says := func(part string) bool { return strings.Contains(err.Error(), part) }
-	injector := says(`sidecar-injector.istio.io"`)
+	injector := says(mesh.WebhookSuffix + `"`)
 	switch {
 	case says("failed calling webhook") && injector:
 		return restart.CheckUnreachable

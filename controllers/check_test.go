@@ -476,7 +476,7 @@ func TestRootCertificateIsLookedUpAgain(t *testing.T) {
 		},
 	}), clock.Now, func() {})
 	pod := builder.Pod("shop", "web").Build()
-	pod.Spec.Volumes = []corev1.Volume{{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: rootCertificate}}}}}
+	pod.Spec.Volumes = []corev1.Volume{{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: mesh.RootCertificateConfigMap}}}}}
 	look := func(when string, want int) {
 		t.Helper()
 		if missing := c.missingRootCertificate(t.Context(), pod); missing != "" || asked != want {

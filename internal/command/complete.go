@@ -168,7 +168,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 		}
 	}
 	if counted["MutatingWebhookConfiguration"] == 0 {
-		notes.line("The dump has no MutatingWebhookConfigurations: it looks as if nothing were injected anywhere (NoIstioWebhook), which says nothing about the cluster. Add: kubectl get mutatingwebhookconfigurations -o yaml")
+		notes.line("The dump has no MutatingWebhookConfigurations: it looks as if nothing were injected anywhere (%s), which says nothing about the cluster. Add: kubectl get mutatingwebhookconfigurations -o yaml", mesh.ReasonNoIstioWebhook)
 	} else if in, elsewhere := d.configMaps(istioNamespace); len(in) == 0 {
 		notes.line("The dump has no ConfigMap %s in namespace %s: the injector's policy is taken to be enabled. Add: kubectl get configmaps -n %s -o yaml", mesh.InjectorConfigMap, istioNamespace, istioNamespace)
 		for _, configMap := range elsewhere {

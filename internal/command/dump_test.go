@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
@@ -280,7 +281,7 @@ func FuzzDump(f *testing.F) {
 	f.Add([]byte(`{"kind":"List","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","uid":"1"}},{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"default"}}]}`), true)
 	f.Add([]byte("apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: a, uid: x, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: a, uid: x, controller: true}]}\n"), false)
 	f.Add([]byte("a: &a {name: x}\nkind: Pod\napiVersion: v1\nmetadata: *a\n"), false)
-	options := &subjectOptions{istioNamespace: defaultIstioNamespace, operatorNamespace: defaultNamespace}
+	options := &subjectOptions{istioNamespace: mesh.IstioNamespace, operatorNamespace: defaultNamespace}
 	notes := screen{Writer: io.Discard}
 	f.Fuzz(func(_ *testing.T, data []byte, isJSON bool) {
 		d := newDump()

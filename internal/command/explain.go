@@ -201,13 +201,7 @@ func (s *subject) explain(key mesh.Key, pod string) *explanation {
 	return document
 }
 
-// What injection looks at in a namespace and in a template.
-var (
-	namespaceAsks = []string{"istio-injection", "istio.io/rev", "istio.io/dataplane-mode"}
-	templateAsks  = []string{"sidecar.istio.io/inject", "istio.io/rev", "istio.io/dataplane-mode"}
-)
-
-func only(set map[string]string, keys []string) map[string]string {
+func only(set map[string]string, keys ...string) map[string]string {
 	chosen := maps.Clone(set)
 	maps.DeleteFunc(chosen, func(key, _ string) bool { return !slices.Contains(keys, key) })
 	if chosen == nil {
@@ -221,9 +215,9 @@ func (s *subject) explainInjection(namespace *inventory.Namespace, workload *inv
 	explained := injection{
 		Inject: expected.Inject, Revision: expected.Revision, Image: expected.Image,
 		Reason: expected.Reason, Message: expected.Message, Assumed: expected.Assumed, Notes: workload.Notes,
-		NamespaceLabels:     only(namespace.Labels, namespaceAsks),
-		TemplateLabels:      only(workload.Template.Labels, templateAsks),
-		TemplateAnnotations: only(workload.Template.Annotations, templateAsks[:1]),
+		NamespaceLabels:     only(namespace.Labels, mesh.InjectionLabel, mesh.RevisionLabel, mesh.DataplaneModeLabel),
+		TemplateLabels:      only(workload.Template.Labels, mesh.InjectLabel, mesh.RevisionLabel, mesh.DataplaneModeLabel),
+		TemplateAnnotations: only(workload.Template.Annotations, mesh.InjectLabel),
 		Webhooks:            []mesh.Call{},
 	}
 	if expected.Reason != mesh.ReasonMirrorPod { // which no webhook sees

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
@@ -148,7 +149,7 @@ func TestExplainOnATerminalIsWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := &subjectOptions{istioNamespace: defaultIstioNamespace, operatorNamespace: defaultNamespace}
+	options := &subjectOptions{istioNamespace: mesh.IstioNamespace, operatorNamespace: defaultNamespace}
 	var printed strings.Builder
 	s, err := options.newDumpSubject(dumped, screen{Writer: &printed})
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fullmesh/fullmesh/controllers"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
 const (
-	defaultNamespace      = "fullmesh-system"
-	defaultIstioNamespace = "istio-system"
-	leaseName             = "fullmesh-leader"
+	defaultNamespace = "fullmesh-system"
+	leaseName        = "fullmesh-leader"
 )
 
 // managerOptions are the flags of the manager.
@@ -48,7 +48,7 @@ MeshPolicy in mode Enforce says so, and report.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace), "the operator's own namespace, where its lease and the red button are")
-	flags.StringVar(&options.IstioNamespace, "istio-namespace", defaultIstioNamespace, "the namespace of Istio's control plane")
+	flags.StringVar(&options.IstioNamespace, "istio-namespace", mesh.IstioNamespace, "the namespace of Istio's control plane")
 	flags.BoolVar(&options.AllowUnguarded, "allow-unguarded", false, "restart workloads though the admission guard is not in force")
 	options.eviction = evictionEnabled
 	flags.Var(&options.eviction, "eviction", "whether Pods may be evicted: Enabled, or Disabled (what only evictions would bring in is then held; take the verb away with config/components/no-eviction, too)")

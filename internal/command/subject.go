@@ -57,7 +57,7 @@ func (o *subjectOptions) addFlags(command *cobra.Command) {
 	o.cluster.addFlags(flags)
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "read this file or directory, or standard input (-), in place of a cluster; may be given several times")
 	flags.StringVar(&o.operatorNamespace, "operator-namespace", defaultNamespace, "the operator's namespace, where the red button is")
-	flags.StringVar(&o.istioNamespace, "istio-namespace", defaultIstioNamespace, "the namespace of Istio's control plane")
+	flags.StringVar(&o.istioNamespace, "istio-namespace", mesh.IstioNamespace, "the namespace of Istio's control plane")
 	command.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
 	command.MarkFlagsMutuallyExclusive("filename", "context")
 }

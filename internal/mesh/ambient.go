@@ -10,9 +10,6 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// cniConfigMapName configures Istio's CNI agent.
-const cniConfigMapName = "istio-cni-config"
-
 // ambient is what Istio's CNI agent captures into the ambient mesh
 // (cni/pkg/util/enablement_selector.go).
 type ambient struct {
@@ -30,12 +27,12 @@ type ambientSelector struct {
 var (
 	defaultExcluded         = []string{"kube-system"}
 	defaultAmbientSelectors = []enablementSelector{
-		{PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{dataplaneLabel: "ambient"}}},
+		{PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{DataplaneModeLabel: ambientMode}}},
 		{
 			PodSelector: metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
-				{Key: dataplaneLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"none"}},
+				{Key: DataplaneModeLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{noneMode}},
 			}},
-			NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{dataplaneLabel: "ambient"}},
+			NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{DataplaneModeLabel: ambientMode}},
 		},
 	}
 )
@@ -51,7 +48,7 @@ type enablementSelector struct {
 func newAmbient(configMaps []*corev1.ConfigMap) *ambient {
 	read := &ambient{excluded: defaultExcluded}
 	selectors := defaultAmbientSelectors
-	at := slices.IndexFunc(configMaps, func(configMap *corev1.ConfigMap) bool { return configMap.Name == cniConfigMapName })
+	at := slices.IndexFunc(configMaps, func(configMap *corev1.ConfigMap) bool { return configMap.Name == cniConfigMap })
 	if at >= 0 {
 		data := configMaps[at].Data
 		if text, set := data["EXCLUDE_NAMESPACES"]; set {

@@ -11,7 +11,7 @@ import (
 // IsIstioWebhook reports whether the configuration has a webhook of Istio's sidecar injection.
 func IsIstioWebhook(configuration *admissionregistrationv1.MutatingWebhookConfiguration) bool {
 	return slices.ContainsFunc(configuration.Webhooks, func(webhook admissionregistrationv1.MutatingWebhook) bool {
-		return strings.HasSuffix(webhook.Name, webhookSuffix)
+		return strings.HasSuffix(webhook.Name, WebhookSuffix)
 	})
 }
 

@@ -14,13 +14,6 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// InjectorConfigMap is how the name of the ConfigMap begins by which an injector is configured. The mesh has
-// another one; both have the revision behind their names.
-const (
-	InjectorConfigMap = "istio-sidecar-injector"
-	meshConfigMapName = "istio"
-)
-
 // sidecarTemplate is the injection template where none is asked for.
 const sidecarTemplate = "sidecar"
 
@@ -79,7 +72,7 @@ func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs 
 		case strings.HasPrefix(name, InjectorConfigMap):
 			parsed := readConfigMap(configMap)
 			found.parsed[parsed.source] = parsed
-		case name == meshConfigMapName || strings.HasPrefix(name, meshConfigMapName+"-"):
+		case name == meshConfigMap || strings.HasPrefix(name, meshConfigMap+"-"):
 			found.imageTypes[configMap.Namespace+"/"+name] = defaultImageTypeOf(configMap.Data["mesh"])
 			found.rootNamespaces[configMap.Namespace+"/"+name] = rootNamespaceOf(configMap.Data["mesh"])
 		}
@@ -105,8 +98,8 @@ func (c *configs) of(revision string, service *admissionregistrationv1.ServiceRe
 		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be enabled"}
 		c.parsed[source] = found
 	}
-	found.imageType = c.imageTypes[namespace+"/"+meshConfigMapName+suffix]
-	found.rootNamespace = cmp.Or(c.rootNamespaces[namespace+"/"+meshConfigMapName+suffix], namespace)
+	found.imageType = c.imageTypes[namespace+"/"+meshConfigMap+suffix]
+	found.rootNamespace = cmp.Or(c.rootNamespaces[namespace+"/"+meshConfigMap+suffix], namespace)
 	return found
 }
 
@@ -237,7 +230,7 @@ func (h *hook) decide(namespace Namespace, template *Template, labelled labels.L
 			Assumed:  assumed,
 		}
 	case ReasonPodLabelOptOut:
-		if _, labelled := template.Labels[injectKey]; !labelled {
+		if _, labelled := template.Labels[InjectLabel]; !labelled {
 			decided = ReasonPodAnnotationOptOut
 		}
 	}
@@ -276,15 +269,15 @@ func (c *config) wishOf(template *Template) (wish, string) {
 		return wishNone, ""
 	}
 	return wishNothing, fmt.Sprintf("the version of Istio behind ConfigMap %s could not be told; 1.27 and later read %s=%q as unset",
-		c.source, injectKey, value)
+		c.source, InjectLabel, value)
 }
 
 // injectValue returns the value that the injector reads, and whether it stands in the label.
 func injectValue(template *Template) (value string, label bool) {
-	if value, labelled := template.Labels[injectKey]; labelled {
+	if value, labelled := template.Labels[InjectLabel]; labelled {
 		return value, true
 	}
-	return template.Annotations[injectKey], false
+	return template.Annotations[InjectLabel], false
 }
 
 // apply decides by what a template asks for and by the configuration.
@@ -330,10 +323,10 @@ func (c *config) explain(reason Reason, template *Template) string {
 		return optOut(template)
 	case ReasonNeverInjectSelector:
 		return fmt.Sprintf("The template's labels match a neverInjectSelector in ConfigMap %s; the template's label %s=\"true\" would override it.",
-			c.source, injectKey)
+			c.source, InjectLabel)
 	case ReasonPolicyDisabled:
 		return fmt.Sprintf("The injector's policy is \"disabled\" in ConfigMap %s; only a template with the label %s=\"true\" gets a sidecar.",
-			c.source, injectKey)
+			c.source, InjectLabel)
 	default:
 		return fmt.Sprintf("The injector's policy in ConfigMap %s is %q; Istio knows \"enabled\" and \"disabled\" and injects nothing.",
 			c.source, c.policy)

@@ -33,12 +33,6 @@ func (s *Service) selects(podLabels map[string]string) bool {
 	return len(s.selector) > 0 && labels.SelectorFromSet(s.selector).Matches(labels.Set(podLabels))
 }
 
-// The labels by which Istio's charts mark the Pods of a control plane.
-const (
-	controlPlaneLabel = "app"
-	controlPlaneApp   = "istiod"
-)
-
 // Services names those at which the API server calls the revision's injector, in order. There are none
 // where it is called by URL: nothing is known then of what is behind.
 func (i *Injector) Services(revision string) []types.NamespacedName {
@@ -60,5 +54,5 @@ func IsControlPlane(revision string, service *Service, podLabels map[string]stri
 	if service != nil {
 		return service.selects(podLabels)
 	}
-	return podLabels[controlPlaneLabel] == controlPlaneApp && cmp.Or(podLabels[revisionKey], DefaultRevision) == cmp.Or(revision, DefaultRevision)
+	return podLabels[controlPlaneLabel] == controlPlaneApp && cmp.Or(podLabels[RevisionLabel], DefaultRevision) == cmp.Or(revision, DefaultRevision)
 }

@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	proxyImageAnnotation     = "sidecar.istio.io/proxyImage"
-	proxyImageTypeAnnotation = "sidecar.istio.io/proxyImageType"
-
 	// autoImage is what owners write who bring a container istio-proxy and leave its image to
 	// injection.
 	autoImage = "auto"

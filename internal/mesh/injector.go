@@ -21,23 +21,10 @@ import (
 // DefaultRevision is how Istio writes the revision that has no name.
 const DefaultRevision = "default"
 
-const (
-	webhookSuffix = "sidecar-injector.istio.io"
-	rootNamespace = "istio-system"
-
-	injectKey      = "sidecar.istio.io/inject" // label, and annotation of old
-	injectionLabel = "istio-injection"
-	revisionKey    = "istio.io/rev" // label; on injected Pods an annotation
-	tagLabel       = "istio.io/tag"
-	// deactivatedLabel is asked of namespaces and Pods by webhooks that were switched off
-	// (istioctl/pkg/util/common.go): nothing carries it.
-	deactivatedLabel = "istio.io/deactivated"
-)
-
 // Options are what an Injector cannot see in the webhooks.
 type Options struct {
 	// IstioNamespace is where the ConfigMap of an injector is looked for that the API server
-	// calls by URL; istio-system when empty.
+	// calls by URL; IstioNamespace when empty.
 	IstioNamespace string
 
 	// Match evaluates the matchConditions of a webhook against the creation of a Pod of a
@@ -133,7 +120,7 @@ func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguratio
 
 		controlPlanes: sets.New[string](),
 	}
-	configs := newConfigs(configMaps, cmp.Or(options.IstioNamespace, rootNamespace))
+	configs := newConfigs(configMaps, cmp.Or(options.IstioNamespace, IstioNamespace))
 	digests := map[string]*digest{}
 
 	// The API server calls them in this order
@@ -145,7 +132,7 @@ func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguratio
 	for _, configuration := range ordered {
 		for i := range configuration.Webhooks {
 			webhook := &configuration.Webhooks[i]
-			if !strings.HasSuffix(webhook.Name, webhookSuffix) {
+			if !strings.HasSuffix(webhook.Name, WebhookSuffix) {
 				continue
 			}
 			hook := newHook(configuration, webhook)
@@ -175,7 +162,7 @@ func newHook(configuration *admissionregistrationv1.MutatingWebhookConfiguration
 	compiled := &hook{
 		configuration: configuration.Name,
 		name:          webhook.Name,
-		revision:      cmp.Or(configuration.Labels[revisionKey], DefaultRevision),
+		revision:      cmp.Or(configuration.Labels[RevisionLabel], DefaultRevision),
 		tag:           configuration.Labels[tagLabel],
 		covers:        slices.ContainsFunc(webhook.Rules, coversPodCreation),
 		deactivated:   isDeactivated(webhook.NamespaceSelector) || isDeactivated(webhook.ObjectSelector),
@@ -302,7 +289,7 @@ func (i *Injector) learn(hook *hook) {
 			i.asked[name] = hook.revision
 		}
 	}
-	if hook.namespaces.Matches(labels.Set{injectionLabel: "enabled"}) {
+	if hook.namespaces.Matches(labels.Set{InjectionLabel: "enabled"}) {
 		i.defaultRevision = hook.revision
 	}
 }
@@ -313,7 +300,7 @@ func revisionsAskedBy(selector labels.Selector) []string {
 	for _, requirement := range requirements {
 		switch requirement.Operator() {
 		case selection.In, selection.Equals, selection.DoubleEquals:
-			if requirement.Key() == revisionKey {
+			if requirement.Key() == RevisionLabel {
 				names = append(names, requirement.ValuesUnsorted()...)
 			}
 		}

@@ -40,20 +40,20 @@ func notesOn(namespace Namespace, template *Template, expected Expectation, acce
 		}
 		add(ReasonConflict, "Several webhooks inject the Pod, and the last of them has the last word: %s. Leave one of them.", strings.Join(names, ", then "))
 	}
-	injection, labelled := namespace.Labels[injectionLabel]
-	revision, revisioned := namespace.Labels[revisionKey]
+	injection, labelled := namespace.Labels[InjectionLabel]
+	revision, revisioned := namespace.Labels[RevisionLabel]
 	if labelled && revisioned {
 		add(ReasonConflict, "Namespace %q has both labels %s=%q and %s=%q, and the second has no effect; remove one of them.",
-			namespace.Name, injectionLabel, injection, revisionKey, revision)
+			namespace.Name, InjectionLabel, injection, RevisionLabel, revision)
 	}
-	if expected.Inject && namespace.Labels[dataplaneLabel] == "ambient" {
+	if expected.Inject && namespace.Labels[DataplaneModeLabel] == ambientMode {
 		add(ReasonConflict, "Namespace %q asks for the ambient mesh (%s=ambient), and for sidecars as well; its new Pods get the sidecar.",
-			namespace.Name, dataplaneLabel)
+			namespace.Name, DataplaneModeLabel)
 	}
 	value, isLabel := injectValue(template)
 	if isLabel && value == "true" && expected.Reason == ReasonNamespaceDisabled {
 		add(ReasonConflict, "The template's label %s=\"true\" has no effect in namespace %q, whose label %s=%q no Pod overrides.",
-			injectKey, namespace.Name, injectionLabel, injection)
+			InjectLabel, namespace.Name, InjectionLabel, injection)
 	}
 	if !slices.Contains([]string{"", "true", "false"}, value) {
 		kind := "annotation"
@@ -61,13 +61,13 @@ func notesOn(namespace Namespace, template *Template, expected Expectation, acce
 			kind = "label"
 		}
 		add(ReasonInvalidInjectValue, "The template's %s %s=%q is neither \"true\" nor \"false\", and versions of Istio differ in how they read it; write one of both.",
-			kind, injectKey, value)
+			kind, InjectLabel, value)
 	}
 	return notes
 }
 
 // asking are the keys by which a Pod asks for injection or for the ambient mesh.
-var asking = []string{injectKey, revisionKey, dataplaneLabel}
+var asking = []string{InjectLabel, RevisionLabel, DataplaneModeLabel}
 
 // asksOf writes down what labels ask for; empty where it is nothing.
 func asksOf(set map[string]string) string {

@@ -78,19 +78,9 @@ const (
 	AmbientEnabled
 )
 
-const (
-	proxyContainer      = "istio-proxy"
-	initContainer       = "istio-init"
-	validationContainer = "istio-validation"
-	agentgateway        = "agentgateway"
-
-	statusAnnotation      = "sidecar.istio.io/status"
-	redirectionAnnotation = "ambient.istio.io/redirection"
-
-	// validationFailed is how istio-validation exits where the CNI plugin did not redirect
-	// (tools/istio-iptables/pkg/constants).
-	validationFailed = 126
-)
+// validationFailed is how istio-validation exits where the CNI plugin did not redirect
+// (tools/istio-iptables/pkg/constants).
+const validationFailed = 126
 
 // What pretends to be a sidecar.
 const (
@@ -284,14 +274,14 @@ func (s injectionStatus) standsIn(spec *corev1.PodSpec) bool {
 // Istio 1.18, its status since 1.11, the label that 1.9 and 1.10 wrote (later it is the owner's
 // and may name a tag), else the control plane that the proxy was given.
 func revisionOf(pod *corev1.Pod, proxy *corev1.Container, text string) string {
-	if revision, written := pod.Annotations[revisionKey]; written {
+	if revision, written := pod.Annotations[RevisionLabel]; written {
 		return orDefault(revision)
 	}
 	status := readStatus(text)
 	if status.Revision != "" {
 		return status.Revision
 	}
-	if label := pod.Labels[revisionKey]; label != "" && !status.empty() {
+	if label := pod.Labels[RevisionLabel]; label != "" && !status.empty() {
 		return label
 	}
 	if proxy == nil {

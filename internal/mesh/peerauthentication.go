@@ -46,7 +46,7 @@ func FromPeerAuthentication(object *unstructured.Unstructured) *PeerAuthenticati
 	policy := &PeerAuthentication{
 		Meta:     MetaOf(object),
 		created:  object.GetCreationTimestamp().Unix(),
-		revision: object.GetLabels()[revisionKey],
+		revision: object.GetLabels()[RevisionLabel],
 	}
 	policy.selector, _, _ = unstructured.NestedStringMap(object.Object, "spec", "selector", "matchLabels")
 	policy.mode, _, _ = unstructured.NestedString(object.Object, "spec", "mtls", "mode")
@@ -166,7 +166,7 @@ func (i *Injector) isReadBy(policy *PeerAuthentication, revision string) bool {
 
 // rootNamespace is the one whose policies hold for the whole mesh.
 func (i *Injector) rootNamespace(revision string) string {
-	return cmp.Or(i.revision(revision).rootNamespace, rootNamespace)
+	return cmp.Or(i.revision(revision).rootNamespace, IstioNamespace)
 }
 
 // rootNamespaceOf reads it from a mesh configuration; empty where that does not say.

@@ -16,18 +16,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const (
-	templatesAnnotation   = "inject.istio.io/templates"
-	proxyConfigAnnotation = "proxy.istio.io/config"
-	overridesAnnotation   = "proxy.istio.io/overrides"
-)
-
 // refusal says why no Pod can be created of a template that gets a sidecar, and what would change
 // it; empty where one can. What the injector cannot render it refuses, whatever the failure policy;
 // and what it renders the API server validates.
 func (c *config) refusal(template *Template) string {
 	if template.Spec != nil && template.Spec.OS != nil && template.Spec.OS.Name == corev1.Windows {
-		return fmt.Sprintf("The template is for Windows (spec.os.name), and the API server refuses such a Pod with a sidecar; opt out with the label %s=\"false\".", injectKey)
+		return fmt.Sprintf("The template is for Windows (spec.os.name), and the API server refuses such a Pod with a sidecar; opt out with the label %s=\"false\".", InjectLabel)
 	}
 	for _, key := range slices.Sorted(maps.Keys(template.Annotations)) {
 		check, checked := annotationChecks[key]

@@ -9,12 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-const (
-	managedLabel     = "gateway.istio.io/managed"
-	gatewayNameLabel = "gateway.networking.k8s.io/gateway-name"
-	dataplaneLabel   = "istio.io/dataplane-mode"
-)
-
 // neverInjected says why a Pod gets no sidecar whatever webhooks and configuration say.
 func neverInjected(namespace Namespace, template *Template) (Expectation, bool) {
 	value, _ := injectValue(template)
@@ -27,7 +21,7 @@ func neverInjected(namespace Namespace, template *Template) (Expectation, bool) 
 		return Expectation{}, false
 	case isManagedGateway(template.Labels):
 		return no(ReasonGatewayManaged, "The Gateway controller gives this Pod its proxy; injection has no part in it."), true
-	case hasKey(template.Labels, injectKey):
+	case hasKey(template.Labels, InjectLabel):
 		return no(ReasonPodLabelOptOut, optOut(template)), true
 	default:
 		return no(ReasonPodAnnotationOptOut, optOut(template)), true
@@ -48,9 +42,9 @@ func hasKey(set map[string]string, key string) bool {
 func optOut(template *Template) string {
 	value, label := injectValue(template)
 	if label {
-		return fmt.Sprintf("The template's label %s=%q asks for no sidecar; remove it to have one.", injectKey, value)
+		return fmt.Sprintf("The template's label %s=%q asks for no sidecar; remove it to have one.", InjectLabel, value)
 	}
-	return fmt.Sprintf("The template's annotation %s=%q asks for no sidecar; remove it to have one.", injectKey, value)
+	return fmt.Sprintf("The template's annotation %s=%q asks for no sidecar; remove it to have one.", InjectLabel, value)
 }
 
 // explainUnselected says why no webhook selects a template, and what would change it.
@@ -64,10 +58,10 @@ func (i *Injector) explainUnselected(namespace Namespace, template *Template, la
 	if hook := i.selectedButNotCovered(namespace, labelled); hook != nil {
 		return no(ReasonNoIstioWebhook, fmt.Sprintf("Webhook %s selects the Pod, but its rules do not cover the creation of Pods.", hook))
 	}
-	if value, labelled := namespace.Labels[injectionLabel]; labelled {
+	if value, labelled := namespace.Labels[InjectionLabel]; labelled {
 		return i.explainInjectionLabel(namespace, value)
 	}
-	if asked, labelled := namespace.Labels[revisionKey]; labelled {
+	if asked, labelled := namespace.Labels[RevisionLabel]; labelled {
 		return i.explainNamespaceRevision(namespace, asked)
 	}
 	return i.explainUnlabelled(namespace, template)
@@ -89,9 +83,9 @@ func (i *Injector) explainInjectionLabel(namespace Namespace, value string) Expe
 	if value != "enabled" {
 		return no(ReasonNamespaceDisabled, fmt.Sprintf(
 			"Namespace %q has the label %s=%q, which no label of a Pod overrides; set it to \"enabled\" to have sidecars.",
-			namespace.Name, injectionLabel, value))
+			namespace.Name, InjectionLabel, value))
 	}
-	return i.explainMissingDefault(fmt.Sprintf("Namespace %q has the label %s=enabled", namespace.Name, injectionLabel))
+	return i.explainMissingDefault(fmt.Sprintf("Namespace %q has the label %s=enabled", namespace.Name, InjectionLabel))
 }
 
 func (i *Injector) explainNamespaceRevision(namespace Namespace, asked string) Expectation {
@@ -100,26 +94,26 @@ func (i *Injector) explainNamespaceRevision(namespace Namespace, asked string) E
 }
 
 func (i *Injector) explainUnlabelled(namespace Namespace, template *Template) Expectation {
-	if asked, labelled := template.Labels[revisionKey]; labelled {
-		asks := fmt.Sprintf("The template's label %s asks for revision %q", revisionKey, asked)
+	if asked, labelled := template.Labels[RevisionLabel]; labelled {
+		asks := fmt.Sprintf("The template's label %s asks for revision %q", RevisionLabel, asked)
 		return i.explainMissingRevision(asks, asked, ReasonPodRevisionDangling)
 	}
 	value, label := injectValue(template)
 	switch {
 	case value == "true" && label:
-		return i.explainMissingDefault(fmt.Sprintf("The template has the label %s=\"true\"", injectKey))
+		return i.explainMissingDefault(fmt.Sprintf("The template has the label %s=\"true\"", InjectLabel))
 	case value == "true":
 		return no(ReasonAnnotationWithoutWebhook, fmt.Sprintf(
 			"The template's annotation %s=\"true\" has no effect in namespace %q, which has no injection label: make it a label of the template.",
-			injectKey, namespace.Name))
+			InjectLabel, namespace.Name))
 	case i.ambient.selects(namespace, template):
 		return no(ReasonAmbient, fmt.Sprintf(
 			"The Pod is labelled for the ambient mesh (%s=ambient on namespace %q or the template): Istio's CNI agent captures it, without sidecar or restart.",
-			dataplaneLabel, namespace.Name))
+			DataplaneModeLabel, namespace.Name))
 	case label && value != "":
 		return no(ReasonNamespaceNotLabelled, fmt.Sprintf(
 			"Namespace %q has no injection label, and the template's label %s=%q is not exactly \"true\"; %s.",
-			namespace.Name, injectKey, value, i.howToAsk))
+			namespace.Name, InjectLabel, value, i.howToAsk))
 	default:
 		return no(ReasonNamespaceNotLabelled, fmt.Sprintf("Namespace %q has no injection label; %s.", namespace.Name, i.howToAsk))
 	}
@@ -161,10 +155,10 @@ func deactivated(asks string, hook *hook) Expectation {
 func (i *Injector) describeHowToAsk() string {
 	var ways []string
 	if i.defaultRevision != "" {
-		ways = append(ways, fmt.Sprintf("%s=enabled (revision %s)", injectionLabel, i.defaultRevision))
+		ways = append(ways, fmt.Sprintf("%s=enabled (revision %s)", InjectionLabel, i.defaultRevision))
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.asked)) {
-		label := revisionKey + "=" + name
+		label := RevisionLabel + "=" + name
 		if i.asked[name] != name {
 			label += " (revision " + i.asked[name] + ")"
 		}

@@ -98,7 +98,7 @@ func (c *Check) NeedsSomebody() bool {
 func decided(snapshot *inventory.Snapshot, namespace *inventory.Namespace, workload *inventory.Workload) string {
 	template := sha256.Sum256([]byte(workload.Object.TemplateHash))
 	hash := sha256.New()
-	for _, label := range []string{"istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "pod-security.kubernetes.io/enforce"} {
+	for _, label := range []string{mesh.InjectionLabel, mesh.RevisionLabel, mesh.DataplaneModeLabel, "pod-security.kubernetes.io/enforce"} {
 		value, set := namespace.Labels[label]
 		fmt.Fprintf(hash, "%s %t %s\n", label, set, value)
 	}
@@ -146,7 +146,7 @@ func (s *situation) brokenPromise(answer *Check) *hold {
 	switch {
 	case expected.Inject && observed.Proxy == mesh.ProxyNone && s.pass.Snapshot.Injector.FailurePolicyIgnore(expected.Revision):
 		return &hold{reason: ReasonInjectorSilent, clearsBy: v1alpha1.ClearedByCluster,
-			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again; where that lasts, look at istiod."}
+			message: "The injector is silent: a dry run shows that a new Pod would come up without a sidecar, and the webhook's failurePolicy is Ignore. It is asked again; where that lasts, " + mesh.HintInjectorSilent + "."}
 	case expected.Inject && observed.Proxy == mesh.ProxyNone:
 		return &hold{reason: ReasonWouldNotBeInjected, clearsBy: v1alpha1.ClearedByAdmin,
 			message: "A dry run shows that a new Pod would come up without a sidecar, although injection is expected. Look at the injector's log and at other webhooks that change Pods."}
@@ -163,15 +163,15 @@ func (s *situation) brokenPromise(answer *Check) *hold {
 // server said follows the sentence.
 var refusals = map[CheckOutcome]hold{
 	CheckUnreachable: {reason: ReasonInjectorUnreachable, clearsBy: v1alpha1.ClearedByCluster,
-		message: "The injector cannot be reached, so that no new Pod could be created. It is asked again; where that lasts, look at istiod, its Service and the webhook's caBundle."},
+		message: "The injector cannot be reached, so that no new Pod could be created. It is asked again; where that lasts, " + mesh.HintInjectorUnreachable + "."},
 	CheckDeniedByInjector: {reason: ReasonInjectorDenied, clearsBy: v1alpha1.ClearedByOwner,
-		message: "The injector refuses a Pod of this template. Correct the template's sidecar.istio.io and inject.istio.io annotations."},
+		message: "The injector refuses a Pod of this template. " + mesh.HintInjectorDenied},
 	CheckOverQuota: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
-		message: "A quota has no room for a Pod with its sidecar. Raise the quota. Where it says \"must specify\", set that for the container: for the sidecar in Istio's global.proxy.resources, or by a LimitRange."},
+		message: "A quota has no room for a Pod with its sidecar. Raise the quota. Where it says \"must specify\", set that for the container: for the sidecar " + mesh.HintSidecarResources + ", or by a LimitRange."},
 	CheckFitsInTurn: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
 		message: "A quota has room for a new Pod in the place of an old one alone, and the rollout adds one first. Raise the quota, or let the rollout take one down first (maxUnavailable: 1)."},
 	CheckDeniedByPodSecurity: {reason: ReasonPodSecurityDenied, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "The namespace's PodSecurity profile refuses the sidecar's init container. Install Istio's CNI plugin, which makes that container harmless, or enforce a wider profile."},
+		message: "The namespace's PodSecurity profile refuses the sidecar's init container. " + mesh.HintPodSecurity + ", or enforce a wider profile."},
 	CheckDeniedByPolicy: {reason: ReasonDeniedByPolicy, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "An admission policy or webhook refuses a new Pod. It was asked under Fullmesh's account, and may answer the workload's controller otherwise. Correct the template or that policy, or exempt Fullmesh's dry runs from it."},
 	CheckNoServiceAccount: {reason: ReasonServiceAccountMissing, clearsBy: v1alpha1.ClearedByOwner,
@@ -181,7 +181,7 @@ var refusals = map[CheckOutcome]hold{
 	CheckUnsupported: {reason: ReasonUnchecked, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "A webhook takes no part in dry runs, so that it cannot be shown that a restart would help. Declare sideEffects: None on it, or accept the risk with accept: [Unchecked] in the MeshPolicy, or for this workload alone with the annotation " + v1alpha1.AcceptAnnotation + "=Unchecked."},
 	CheckNoRootCertificate: {reason: ReasonRootCertificateMissing, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "The namespace lacks the ConfigMap with the mesh's root certificate, so that an injected Pod would never start. See whether the mesh's discoverySelectors leave the namespace out."},
+		message: "The namespace lacks the ConfigMap with the mesh's root certificate, so that an injected Pod would never start. " + mesh.HintRootCertificate},
 	CheckRefused: {reason: ReasonRefusedByAdmission, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "Admission refuses the restart. Correct the policy or webhook that it names; where that is Fullmesh's own guard, another webhook changes the workload in the same request and must leave Fullmesh's account alone."},
 	CheckForbidden: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByAdmin,

@@ -118,14 +118,11 @@ func isPaused(s *situation) *hold {
 }
 
 func sidecarAndAmbientAreBothAskedFor(s *situation) *hold {
-	const mode = "istio.io/dataplane-mode"
-	pod, set := s.workload.Template.Labels[mode]
-	ambient := pod == "ambient" || (s.namespace.Labels[mode] == "ambient" && (!set || pod != "none"))
-	if !s.workload.Expectation.Inject || !ambient {
+	if !s.workload.Expectation.Inject || !mesh.AsksForAmbient(s.namespace.Labels, s.workload.Template.Labels) {
 		return nil
 	}
 	return &hold{reason: ReasonMeshModeConflict, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("Both a sidecar and ambient mode are asked for. Take away either the injection label or the label %s.", mode)}
+		message: fmt.Sprintf("Both a sidecar and ambient mode are asked for. Take away either the injection label or the label %s.", mesh.DataplaneModeLabel)}
 }
 
 // noPodCanBeCreated speaks where that is known without asking. What only the API server knows, a dry

@@ -75,8 +75,8 @@ func (s *situation) whatFails() (culprit string, eventsOf types.UID) {
 // describeInMesh is describe, with the hint that helps Pods with a sidecar most often.
 func describeInMesh(failing *inventory.FailingPod) string {
 	text := describe(failing)
-	if failing.Trouble.Reason == "CrashLoopBackOff" && failing.Trouble.Container != "istio-proxy" {
-		text += " (where it needs the network at once, set holdApplicationUntilProxyStarts: true)"
+	if hint := failing.Trouble.Hint(); hint != "" {
+		text += " (" + hint + ")"
 	}
 	return text
 }
