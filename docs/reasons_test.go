@@ -21,10 +21,9 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	areExplained(t, "../internal/restart/verdict.go", 50, listed, notHolds...)
 }
 
-// Every reason for which no sidecar is expected is on the page as well. A template that admission refuses is
-// wanted in the mesh.
+// Every reason for which no sidecar is expected is on the page as well.
 func TestEveryReasonForNoSidecarIsExplained(t *testing.T) {
-	areExplained(t, "../internal/mesh/expectation.go", 15, notExpected, "AdmissionRefused")
+	areExplained(t, "../internal/mesh/expectation.go", 15, notExpected)
 }
 
 // areExplained compares the reasons in a file of the code, but for some, with those that the page lists in one form.

@@ -175,7 +175,7 @@ func sumUp(totals *inventory.Totals, workload *inventory.Workload) {
 	}
 	totals.Eligible += workload.Pods.Eligible
 	totals.Outside += workload.Pods.Outside
-	if !workload.Expectation.Wanted() && workload.Pods.Running > workload.Pods.Eligible {
+	if !workload.Expectation.Inject && workload.Pods.Running > workload.Pods.Eligible {
 		totals.NotExpected[workload.Expectation.Reason] += workload.Pods.Running - workload.Pods.Eligible
 	}
 	totals.Sidecars += workload.Pods.Meshed
@@ -290,7 +290,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			workload.Pods.Ready++
 			workload.NewestReady = max(workload.NewestReady, pod.ReadySince)
 		}
-		if expectation.Wanted() && key.Group != "batch" {
+		if expectation.Inject && key.Group != "batch" {
 			workload.Pods.Eligible++
 		}
 		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {

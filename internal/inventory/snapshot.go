@@ -250,7 +250,7 @@ func (n *namespace) look(snapshot *Snapshot) *Namespace {
 		if w.Pods.Eligible > 0 {
 			view.Totals.Meshed += w.Pods.Meshed
 		}
-		if others := w.Pods.Running - w.Pods.Eligible; others > 0 && !w.Expectation.Wanted() {
+		if others := w.Pods.Running - w.Pods.Eligible; others > 0 && !w.Expectation.Inject {
 			view.Totals.NotExpected[w.Expectation.Reason] += others
 		}
 		view.Totals.Sidecars += w.Pods.Meshed
@@ -428,7 +428,7 @@ func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, 
 
 // countGroup adds the Pods of one immediate owner.
 func (w *Workload) countGroup(g *group, by basis) {
-	eligible := by.expectation.Wanted() && w.Key.Group != "batch"
+	eligible := by.expectation.Inject && w.Key.Group != "batch"
 	w.countStranded(g)
 	for _, observed := range g.observations() {
 		c := g.classes[observed]

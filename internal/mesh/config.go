@@ -33,9 +33,7 @@ var ignoredNamespaces = []string{"kube-system", "kube-public", "kube-node-lease"
 type config struct {
 	policy        string
 	never, always []labels.Selector
-	// templates has the names of the injection templates; nil where they are not known.
-	// usesProxyImage are those that have the proxy's image from the injector.
-	templates        map[string]struct{}
+	// usesProxyImage are the injection templates that have the proxy's image from the injector.
 	usesProxyImage   []string
 	defaultTemplates []string
 	aliases          map[string][]string
@@ -147,15 +145,32 @@ func parseConfig(text string) (*config, error) {
 		parsed.defaultTemplates = append(parsed.defaultTemplates, parsed.resolve(name)...)
 	}
 	for name, text := range content.Templates {
-		if parsed.templates == nil {
-			parsed.templates = map[string]struct{}{}
-		}
-		parsed.templates[name] = struct{}{}
 		if strings.Contains(text, ".ProxyImage") {
 			parsed.usesProxyImage = append(parsed.usesProxyImage, name)
 		}
 	}
 	return parsed, nil
+}
+
+// templatesFor are the injection templates that are rendered for a Pod
+// (pkg/kube/inject/inject.go, selectTemplates).
+func (c *config) templatesFor(template *Template) []string {
+	asked, annotated := template.Annotations[templatesAnnotation]
+	if !annotated {
+		return c.defaultTemplates
+	}
+	var names []string
+	for name := range strings.SplitSeq(asked, ",") {
+		names = append(names, c.resolve(strings.TrimSpace(name))...)
+	}
+	return names
+}
+
+func (c *config) resolve(name string) []string {
+	if names, alias := c.aliases[name]; alias {
+		return names
+	}
+	return []string{name}
 }
 
 func effective(selectors []metav1.LabelSelector) []labels.Selector {
@@ -215,9 +230,6 @@ func (h *hook) decide(namespace Namespace, template *Template, labelled labels.L
 	switch decided {
 	case ReasonExpected:
 		assumed = join(h.config.assumed, assumed)
-		if refusal := h.config.refusal(template); refusal != "" {
-			return Expectation{Reason: ReasonAdmissionRefused, Message: refusal, Assumed: assumed}
-		}
 		if _, brought := ownProxy(template); brought && len(h.config.templatesFor(template)) > 1 {
 			assumed = join(assumed, "several injection templates are taken to get along with the template's own container istio-proxy")
 		}

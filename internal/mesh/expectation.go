@@ -46,9 +46,6 @@ type Expectation struct {
 	Notes []Note
 }
 
-// Wanted reports whether a sidecar is asked for, though it may be that no Pod can be created with it.
-func (e *Expectation) Wanted() bool { return e.Inject || e.Reason == ReasonAdmissionRefused }
-
 // Reason is why injection is or is not expected, or why a finding is what it is. The words are
 // stable: they stand in reports, metrics and JSON.
 type Reason string
@@ -112,16 +109,13 @@ const (
 	ReasonMatchConditionFalse Reason = "MatchConditionFalse"
 	// ReasonSidecarInTemplate: no injection reaches the Pod, its template brings a sidecar.
 	ReasonSidecarInTemplate Reason = "SidecarInTemplate"
-	// ReasonAdmissionRefused: no Pod of the template can be created. The API server cannot
-	// evaluate a webhook, or the injector refuses the template, or the API server would refuse
-	// what it makes of it.
-	ReasonAdmissionRefused Reason = "AdmissionRefused"
 )
 
 // Expect says what admission would do to a new Pod of a template now: first the API server, which
 // matches webhooks by labels and matchConditions, then each injector that it calls. Of several that
 // inject, the last in the order of the API server has the last word, with its revision; one that
-// declines leaves the sidecar of an earlier one in place.
+// declines leaves the sidecar of an earlier one in place. Whether the Pod is created at all it does not
+// say: that is for a dry run, which has the API server's own words.
 func (i *Injector) Expect(namespace Namespace, template Template) Expectation {
 	return i.expectTracing(namespace, template, nil)
 }
@@ -135,9 +129,8 @@ func (i *Injector) expectTracing(namespace Namespace, template Template, trace *
 
 func (i *Injector) expect(namespace Namespace, template *Template, trace *trace) (Expectation, []*hook) {
 	call := i.call(namespace, template, trace)
-	decided := call.refused
+	var decided Expectation
 	switch {
-	case decided.Reason != "":
 	case len(call.accepted) > 0:
 		decided = call.injected
 	case hasSidecar(template):
@@ -155,11 +148,11 @@ func (i *Injector) expect(namespace Namespace, template *Template, trace *trace)
 
 // called is what becomes of a Pod on its way through the webhooks: at each stage the last answer.
 type called struct {
-	refused, injected, declined, skipped Expectation
+	injected, declined, skipped Expectation
 	// accepted are the webhooks that inject.
 	accepted []*hook
-	// assumed says which conditions could not be evaluated. Whichever way the webhook would
-	// answer, they may as well keep it from being asked, or refuse the Pod.
+	// assumed says what could not be evaluated. Whichever way the webhook would answer, that may as
+	// well keep it from being asked, or the Pod from being created.
 	assumed string
 }
 
@@ -171,42 +164,31 @@ func (i *Injector) call(namespace Namespace, template *Template, trace *trace) c
 			trace.notCovering(hook)
 			continue
 		}
-		selected, err := hook.selects(namespace, labelled)
-		if err != nil {
-			call.refused = trace.answers(hook, hook.refuses(err))
-			return call
-		}
-		if !selected {
+		if !hook.selects(namespace, labelled) {
 			trace.notSelecting(hook, namespace)
 			continue
 		}
 		match, err := i.conditionsMet(hook, namespace, template, labelled.injected)
 		call.assumed = join(call.assumed, match.Assumed)
-		switch {
-		case err != nil && !hook.ignore:
-			call.refused = trace.answers(hook, hook.refuses(err))
-			return call
-		case err != nil || !match.Met:
+		if err == nil && !match.Met || err != nil && hook.ignore {
 			call.skipped = trace.answers(hook, hook.skips(match, err))
 			continue
 		}
-		switch decided := trace.answers(hook, hook.decide(namespace, template, labelled)); {
-		case decided.Reason == ReasonAdmissionRefused:
-			call.refused = decided
-			return call
-		case decided.Inject:
-			if len(call.accepted) > 0 {
-				// What becomes of the sidecar that is there already depends on where either
-				// injection template puts it.
-				decided.Image = ""
-				decided.Assumed = join(call.injected.Assumed, decided.Assumed)
-			}
-			call.injected = decided
-			call.accepted = append(call.accepted, hook)
-			labelled.injected = true
-		default:
+		call.assumed = join(call.assumed, hook.refusal(err))
+		decided := trace.answers(hook, hook.decide(namespace, template, labelled))
+		if !decided.Inject {
 			call.declined = decided
+			continue
 		}
+		if len(call.accepted) > 0 {
+			// What becomes of the sidecar that is there already depends on where either injection
+			// template puts it.
+			decided.Image = ""
+			decided.Assumed = join(call.injected.Assumed, decided.Assumed)
+		}
+		call.injected = decided
+		call.accepted = append(call.accepted, hook)
+		labelled.injected = true
 	}
 	return call
 }

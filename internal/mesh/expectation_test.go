@@ -468,9 +468,9 @@ func TestMatchConditionsAreEvaluated(t *testing.T) {
 		{name: "all are true", webhooks: conditioned(fail, "true", "true"), evaluate: evaluate, want: mesh.ReasonExpected},
 		{name: "one is false", webhooks: conditioned(fail, "true", "false"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
 		{name: "one is broken, another false", webhooks: conditioned(fail, "broken", "false"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
-		{name: "one is broken under Fail", webhooks: conditioned(fail, "broken", "true"), evaluate: evaluate, want: mesh.ReasonAdmissionRefused},
+		{name: "one is broken under Fail", webhooks: conditioned(fail, "broken", "true"), evaluate: evaluate, want: mesh.ReasonExpected, wantAssumed: true},
 		{name: "one is not known", webhooks: conditioned(fail, "unknown", "true"), evaluate: evaluate, want: mesh.ReasonExpected, wantAssumed: true},
-		{name: "one is not known, another broken", webhooks: conditioned(fail, "unknown", "broken"), evaluate: evaluate, want: mesh.ReasonAdmissionRefused, wantAssumed: true},
+		{name: "one is not known, another broken", webhooks: conditioned(fail, "unknown", "broken"), evaluate: evaluate, want: mesh.ReasonExpected, wantAssumed: true},
 		{name: "one is broken under Ignore", webhooks: conditioned(ignore, "true", "broken"), evaluate: evaluate, want: mesh.ReasonMatchConditionFalse},
 		{name: "nobody can evaluate them", webhooks: conditioned(fail, "false"), want: mesh.ReasonExpected, wantAssumed: true},
 	}
@@ -486,16 +486,17 @@ func TestMatchConditionsAreEvaluated(t *testing.T) {
 	}
 }
 
-func TestASelectorThatCannotBeReadRefusesPods(t *testing.T) {
+// The API server refuses what the other selector selects: the dry run shows that.
+func TestASelectorThatCannotBeReadLeavesNothingOut(t *testing.T) {
 	invalid := selector(metav1.LabelSelectorRequirement{Key: "a", Operator: "Wish"})
 	tests := []struct {
 		name                string
 		namespaces, objects *metav1.LabelSelector
 		want                mesh.Reason
 	}{
-		{name: "of namespaces", namespaces: invalid, want: mesh.ReasonAdmissionRefused},
-		{name: "of Pods", objects: invalid, want: mesh.ReasonAdmissionRefused},
-		{name: "of both", namespaces: invalid, objects: invalid, want: mesh.ReasonAdmissionRefused},
+		{name: "of namespaces", namespaces: invalid, want: mesh.ReasonExpected},
+		{name: "of Pods", objects: invalid, want: mesh.ReasonExpected},
+		{name: "of both", namespaces: invalid, objects: invalid, want: mesh.ReasonExpected},
 		{name: "of namespaces, for a Pod that is not selected", namespaces: invalid, objects: selector(in("a", "b")), want: mesh.ReasonNamespaceNotLabelled},
 		{name: "of Pods, in a namespace that is not selected", namespaces: selector(in("a", "b")), objects: invalid, want: mesh.ReasonNamespaceNotLabelled},
 	}
@@ -503,9 +504,29 @@ func TestASelectorThatCannotBeReadRefusesPods(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			istio := injector([]*webhookConfiguration{configuration("istio-sidecar-injector", "default", webhook("", test.namespaces, test.objects))})
 			got := istio.Expect(namespace(nil), mesh.Template{})
-			if got.Reason != test.want || got.Inject || got.Assumed != "" {
-				t.Errorf("got %+v, want reason %s", got, test.want)
+			if got.Reason != test.want || got.Inject != strings.Contains(got.Assumed, "cannot be evaluated") {
+				t.Errorf("got %+v, want reason %s, and to hear of the selector where that is %s", got, test.want, mesh.ReasonExpected)
 			}
 		})
+	}
+}
+
+func TestLabelsThatControllersAddCount(t *testing.T) {
+	config := "policy: enabled\nneverInjectSelector:\n- matchExpressions: [{key: job-name, operator: Exists}]\n"
+	istio := injector([]*webhookConfiguration{helm()}, settings("istio-sidecar-injector", config))
+	ask := namespace(set{"istio-injection": "enabled"})
+	for kind, want := range map[string]mesh.Reason{
+		"CronJob": mesh.ReasonNeverInjectSelector, "Job": mesh.ReasonNeverInjectSelector, "Deployment": mesh.ReasonExpected, "": mesh.ReasonExpected,
+	} {
+		if got := istio.Expect(ask, mesh.Template{Kind: kind}); got.Reason != want {
+			t.Errorf("of a %s: got %s", kind, got.Reason)
+		}
+	}
+	hashed := configuration("istio-sidecar-injector", "default", webhook("", nil, selector(absent("pod-template-hash"))))
+	istio = injector([]*webhookConfiguration{hashed})
+	for kind, inject := range map[string]bool{"Deployment": false, "StatefulSet": true, "": true} {
+		if got := istio.Expect(ask, mesh.Template{Kind: kind}); got.Inject != inject {
+			t.Errorf("of a %s: got %+v", kind, got)
+		}
 	}
 }

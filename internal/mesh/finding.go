@@ -44,8 +44,6 @@ const (
 // Judge holds what is expected against what is there.
 func Judge(expected Expectation, observed Observation) Judgement {
 	switch {
-	case expected.Reason == ReasonAdmissionRefused:
-		return judgeRefused(expected, observed)
 	case expected.Inject && observed.Proxy == ProxyNone:
 		return judgeUninjected(expected, observed)
 	case expected.Inject:
@@ -111,13 +109,4 @@ func judgeUnexpecting(expected Expectation, observed Observation) Judgement {
 	default:
 		return Judgement{v1alpha1.FindingNotExpected, expected.Reason, expected.Message}
 	}
-}
-
-// judgeRefused: a sidecar is asked for and no new Pod can be created. One that has a sidecar is as
-// well as it can be; one that has none is outside of the mesh until that is mended.
-func judgeRefused(expected Expectation, observed Observation) Judgement {
-	if observed.Proxy == ProxyNone {
-		return Judgement{v1alpha1.FindingMissing, expected.Reason, "The Pod has no sidecar, and no new one could be created. " + expected.Message}
-	}
-	return Judgement{v1alpha1.FindingMeshed, expected.Reason, expected.Message}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -16,7 +17,6 @@ func TestJudge(t *testing.T) {
 	none := mesh.Expectation{Reason: mesh.ReasonNamespaceNotLabelled, Message: "Label it."}
 	ambient := mesh.Expectation{Reason: mesh.ReasonAmbient, Message: "It is ambient."}
 	managed := mesh.Expectation{Reason: mesh.ReasonGatewayManaged, Message: "It is managed."}
-	refused := mesh.Expectation{Reason: mesh.ReasonAdmissionRefused, Message: "It is refused.", Assumed: "something"}
 
 	proxy := func(proxy mesh.Proxy, capture mesh.Capture, revision string) mesh.Observation {
 		return mesh.Observation{Proxy: proxy, Capture: capture, Revision: revision}
@@ -70,8 +70,6 @@ func TestJudge(t *testing.T) {
 		{"a managed gateway is a member, whatever its revision", managed, proxy(mesh.ProxyGateway, mesh.CaptureNone, "canary"), meshed, mesh.ReasonGatewayManaged},
 		{"a sidecar under a managed gateway's labels is not", managed, classic, leftover, mesh.ReasonGatewayManaged},
 		{"a managed gateway's labels alone make no member", managed, nothing, notExpected, mesh.ReasonGatewayManaged},
-		{"refused and there: nothing is gained by replacing it", refused, classic, meshed, mesh.ReasonAdmissionRefused},
-		{"refused and not there: it is outside, and cannot be replaced", refused, nothing, missing, mesh.ReasonAdmissionRefused},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -99,5 +97,36 @@ func BenchmarkJudge(b *testing.B) {
 				mesh.Judge(expected, observed)
 			}
 		})
+	}
+}
+
+func TestASidecarInTheTemplateIsNoLeftover(t *testing.T) {
+	baked := mesh.Template{
+		Annotations: set{"sidecar.istio.io/status": `{"containers":["istio-proxy"],"revision":"default"}`},
+		Spec:        &corev1.PodSpec{Containers: []corev1.Container{{Name: "istio-proxy", Args: []string{"proxy", "sidecar"}}}},
+	}
+	pod := mesh.Observation{Proxy: mesh.ProxyClassic, Revision: "default"}
+	istio := injector([]*webhookConfiguration{helm()})
+	for _, test := range []struct {
+		name      string
+		namespace mesh.Namespace
+		template  mesh.Template
+		want      mesh.Reason
+	}{
+		{"where no injection reaches it", namespace(nil), baked, mesh.ReasonSidecarInTemplate},
+		{"where the namespace is disabled", namespace(set{"istio-injection": "disabled"}), baked, mesh.ReasonSidecarInTemplate},
+		{"where injection replaces it", namespace(set{"istio-injection": "enabled"}), baked, mesh.ReasonExpected},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			expected := istio.Expect(test.namespace, test.template)
+			if got := mesh.Judge(expected, pod); got.Finding != v1alpha1.FindingMeshed || got.Reason != test.want {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+	// A copied annotation alone is none.
+	baked.Spec = &corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}
+	if got := istio.Expect(namespace(nil), baked); got.Reason != mesh.ReasonNamespaceNotLabelled {
+		t.Errorf("without the container: got %+v", got)
 	}
 }

@@ -231,24 +231,23 @@ func coversPods(resource string) bool {
 	return (resource == "pods" || resource == "*") && (subresource == "" || subresource == "*")
 }
 
-// selects evaluates the selectors as the API server does. One that it cannot read makes it refuse
-// the request, unless the other one does not select it.
-func (h *hook) selects(namespace Namespace, labelled labels.Labels) (bool, error) {
-	if h.namespaces != nil && !h.namespaces.Matches(namespaceLabels(namespace)) {
-		return false, nil
-	}
-	if h.objects != nil && !h.objects.Matches(labelled) {
-		return false, nil
-	}
-	return h.invalid == nil, h.invalid
+// selects evaluates the selectors as the API server does. One that cannot be read leaves nothing
+// out: the API server refuses what the other one selects.
+func (h *hook) selects(namespace Namespace, labelled labels.Labels) bool {
+	return (h.namespaces == nil || h.namespaces.Matches(namespaceLabels(namespace))) &&
+		(h.objects == nil || h.objects.Matches(labelled))
 }
 
-func (h *hook) refuses(err error) Expectation {
-	return Expectation{
-		Reason: ReasonAdmissionRefused,
-		Message: fmt.Sprintf("The API server refuses Pods that webhook %s may concern, because it cannot evaluate it: %v. Its administrator must correct it.",
-			h, err),
+// refusal says why the API server refuses the Pods that it would send to the webhook, given the
+// error of its matchConditions; empty where it does not.
+func (h *hook) refusal(err error) string {
+	if h.invalid != nil {
+		err = h.invalid
 	}
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("webhook %s cannot be evaluated (%v), and the API server refuses the Pods that it may concern", h, err)
 }
 
 // namespaceLabels are a namespace's labels with the one that the API server gives to every

@@ -20,10 +20,6 @@ const (
 	WebhookInjects WebhookAnswer = "Injects"
 	// WebhookDeclines: its injector is called and gives the Pod none.
 	WebhookDeclines WebhookAnswer = "Declines"
-	// WebhookRefuses: the Pod is not created.
-	WebhookRefuses WebhookAnswer = "Refuses"
-	// WebhookNotAsked: one before it had the Pod refused.
-	WebhookNotAsked WebhookAnswer = "NotAsked"
 )
 
 // Call is what one webhook of Istio's makes of a new Pod.
@@ -42,9 +38,6 @@ type Call struct {
 func (i *Injector) Trace(namespace Namespace, template Template) (Expectation, []Call) {
 	trace := &trace{}
 	expected := i.expectTracing(namespace, template, trace)
-	for _, hook := range i.hooks[len(trace.calls):] {
-		trace.note(hook, WebhookNotAsked, "The Pod is refused before.")
-	}
 	return expected, trace.calls
 }
 
@@ -83,8 +76,6 @@ func (t *trace) answers(hook *hook, decided Expectation) Expectation {
 	case decided.Inject:
 		t.note(hook, WebhookInjects, fmt.Sprintf("It selects the Pod, and the injector's policy in ConfigMap %s (%s) has nothing against a sidecar.",
 			hook.config.source, cmp.Or(hook.config.policy, "none")))
-	case decided.Reason == ReasonAdmissionRefused:
-		t.note(hook, WebhookRefuses, decided.Message)
 	case decided.Reason == ReasonMatchConditionFalse:
 		t.note(hook, WebhookConditionFalse, decided.Message)
 	default:

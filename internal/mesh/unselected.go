@@ -72,7 +72,7 @@ func (i *Injector) selectedButNotCovered(namespace Namespace, labelled labels.La
 		if hook.covers {
 			continue
 		}
-		if selected, err := hook.selects(namespace, labelled); selected && err == nil {
+		if hook.invalid == nil && hook.selects(namespace, labelled) {
 			return hook
 		}
 	}

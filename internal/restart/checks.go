@@ -92,7 +92,6 @@ func checks() []check {
 		{"IsScaledToZero", isScaledToZero, beforeEviction},
 		{"IsPaused", isPaused, beforeEviction},
 		{"SidecarAndAmbientAreBothAskedFor", sidecarAndAmbientAreBothAskedFor, beforeEviction},
-		{"NoPodCanBeCreated", noPodCanBeCreated, beforeEviction},
 		{"EvictionIsDisabled", evictionIsDisabled, beforeEviction},
 		{"TemplateIsLent", templateIsLent, 0},
 		{"AnotherRolloutIsGoingOn", anotherRolloutIsGoingOn, betweenRounds},

@@ -44,7 +44,6 @@ func TestChecksAreAskedInThisOrder(t *testing.T) {
 		"IsScaledToZero",
 		"IsPaused",
 		"SidecarAndAmbientAreBothAskedFor",
-		"NoPodCanBeCreated",
 		"EvictionIsDisabled",
 		"TemplateIsLent",
 		"AnotherRolloutIsGoingOn",
@@ -426,15 +425,6 @@ func TestChecks(t *testing.T) {
 					restart.ReasonMeshModeConflict, byOwner, "istio.io/dataplane-mode"},
 			},
 			map[string]*scene{"the template asks for neither": newScene(both(), outside(cart().Labelled("istio.io/dataplane-mode", "none"), 3))},
-		},
-		"NoPodCanBeCreated": {
-			map[string]speaks{
-				"the injector does not take an annotation": {newScene(outside(cart().TemplateAnnotated("status.sidecar.istio.io/port", "none"), 3)),
-					restart.ReasonCreationDenied, byOwner, "status.sidecar.istio.io/port"},
-			},
-			map[string]*scene{
-				"the annotation is as it should be": newScene(outside(cart().TemplateAnnotated("status.sidecar.istio.io/port", "15020"), 3)),
-			},
 		},
 		"EvictionIsDisabled": {
 			map[string]speaks{

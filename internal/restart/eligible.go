@@ -124,13 +124,3 @@ func sidecarAndAmbientAreBothAskedFor(s *situation) *hold {
 	return &hold{reason: ReasonMeshModeConflict, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("Both a sidecar and ambient mode are asked for. Take away either the injection label or the label %s.", mesh.DataplaneModeLabel)}
 }
-
-// noPodCanBeCreated speaks where that is known without asking. What only the API server knows, a dry
-// run tells.
-func noPodCanBeCreated(s *situation) *hold {
-	if s.workload.Expectation.Reason != mesh.ReasonAdmissionRefused {
-		return nil
-	}
-	return &hold{reason: ReasonCreationDenied, clearsBy: v1alpha1.ClearedByOwner,
-		message: "No new Pod could be created, so that a restart would only lose some. " + s.workload.Expectation.Message}
-}

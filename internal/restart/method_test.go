@@ -132,7 +132,7 @@ func TestEvictionInFlight(t *testing.T) {
 		"it is scaled to zero":                                                 {scene: newScene(outside(onDelete().Replicas(0).RolledOut(), 1)), reason: restart.ReasonEvictionHeld, says: "the next ones are injected"},
 		"it is paused":                                                         {scene: newScene(runs(two().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }).Build(), share(5, 8)...)), reason: restart.ReasonEvictionHeld, says: "kubectl rollout resume"},
 		"ambient is asked for as well":                                         {scene: newScene(both(), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "Take away"},
-		"no Pod could be created":                                              {scene: newScene(outside(onDelete().TemplateAnnotated("status.sidecar.istio.io/port", "none"), 3)), reason: restart.ReasonEvictionHeld, says: "status.sidecar.istio.io/port"},
+		"the injector refuses its Pods":                                        {scene: newScene(outside(onDelete(), 3)).answer(restart.Check{Outcome: restart.CheckDeniedByInjector, Message: "invalid port", Retry: noon.Add(time.Minute)}), reason: restart.ReasonEvictionHeld, says: "invalid port"},
 		"the injector is being rolled out":                                     {scene: newScene(outside(onDelete(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })), reason: restart.ReasonEvictionHeld, says: "is being rolled out"},
 		"somebody else controls it now": {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) {
 			s.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
