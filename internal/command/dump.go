@@ -1,8 +1,6 @@
 package command
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,17 +10,19 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf16"
 
-	"go.yaml.in/yaml/v3"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -81,13 +81,19 @@ type identified struct {
 	place
 }
 
-// place is where something stands.
+// place is where something stands: in which document of a file and, in a list, which item it is. Both
+// count from 1.
 type place struct {
-	file string
-	line int
+	file           string
+	document, item int
 }
 
-func (p place) String() string { return fmt.Sprintf("%s:%d", p.file, p.line) }
+func (p place) String() string {
+	if p.item == 0 {
+		return fmt.Sprintf("%s, document %d", p.file, p.document)
+	}
+	return fmt.Sprintf("%s, document %d, item %d", p.file, p.document, p.item)
+}
 
 // fail is an error at a place.
 func (p place) fail(format string, args ...any) error {
@@ -107,7 +113,7 @@ func newDump() *dump {
 var dumpedKinds = sync.OnceValue(func() map[schema.GroupVersionKind]newObject {
 	scheme := newScheme()
 	kinds := map[schema.GroupVersionKind]newObject{}
-	for _, kind := range append(controllers.Kinds(), &v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}) {
+	for _, kind := range append(controllers.Kinds(), &v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}, &v1alpha1.MeshRestart{}) {
 		gvk, err := apiutil.GVKForObject(kind, scheme)
 		if err != nil {
 			panic(fmt.Sprintf("%T is looked at and not in the scheme: %v", kind, err))
@@ -140,11 +146,7 @@ func readDump(paths []string, stdin io.Reader) (*dump, error) {
 
 func (d *dump) readPath(path string, stdin io.Reader) error {
 	if path == stdinName {
-		data, err := io.ReadAll(stdin)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", stdinWords, err)
-		}
-		return d.read(stdinWords, data)
+		return d.read(stdinWords, stdin)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -154,7 +156,7 @@ func (d *dump) readPath(path string, stdin io.Reader) error {
 		return d.readFile(path)
 	}
 	found := false
-	// WalkDir goes by name, so that the order is always the same.
+	// WalkDir goes by name, so the order is always the same.
 	err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !slices.Contains(dumpExtensions, strings.ToLower(filepath.Ext(file))) {
 			return err
@@ -169,231 +171,82 @@ func (d *dump) readPath(path string, stdin io.Reader) error {
 }
 
 func (d *dump) readFile(path string) error {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return d.read(path, data)
+	defer file.Close()
+	return d.read(path, file)
 }
 
-// read reads a file of JSON objects one after the other, or of YAML documents. What begins as JSON
-// objects do is read as such: that is faster.
-func (d *dump) read(file string, data []byte) error {
-	data = inUTF8(data)
-	if beginsAsJSON.Match(data) && !strings.HasPrefix(strings.ToLower(filepath.Ext(file)), ".y") {
-		return d.readJSON(file, data)
-	}
-	return d.readYAML(file, data)
-}
-
-var beginsAsJSON = regexp.MustCompile(`^\s*\{\s*["}]`)
-
-// inUTF8 takes away a byte order mark, and the encoding that PowerShell's > writes.
-func inUTF8(data []byte) []byte {
-	var order binary.ByteOrder
-	switch {
-	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
-		return data[3:]
-	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
-		order = binary.LittleEndian
-	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
-		order = binary.BigEndian
-	default:
-		return data
-	}
-	var units []uint16
-	for rest := data[2:]; len(rest) >= 2; rest = rest[2:] {
-		units = append(units, order.Uint16(rest))
-	}
-	return []byte(string(utf16.Decode(units)))
-}
-
-// entry is one object in JSON. A list gives its items the version and kind that they have not.
-type entry struct {
-	place
-	raw              []byte
-	apiVersion, kind string
-}
-
-func (d *dump) readJSON(file string, data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	for {
-		var raw json.RawMessage
-		err := decoder.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return place{file, lineOf(data, whereJSONBreaks(err, data))}.fail("%w", inPlainWords(err))
-		}
-		start := int(decoder.InputOffset()) - len(raw)
-		if err := d.readJSONDocument(entry{place: place{file, lineOf(data, start)}, raw: raw}, data, start); err != nil {
-			return err
-		}
-	}
-}
-
-// readJSONDocument reads an object, or the items of a list. The document is well formed.
-func (d *dump) readJSONDocument(document entry, data []byte, start int) error {
-	var list struct {
-		Items []json.RawMessage `json:"items"`
-	}
-	meta, isObject := typeOf(document.raw)
-	if !isObject || !isList(meta.Kind) || json.Unmarshal(document.raw, &list) != nil {
-		return d.add(document)
-	}
-	// What precedes an item is not kept by the decoder: it is found again after the one before.
-	from, line := start, document.line
-	for _, item := range list.Items {
-		gap := max(bytes.Index(data[from:], item), 0)
-		line += bytes.Count(data[from:from+gap], []byte("\n"))
-		err := d.add(entry{place: place{document.file, line}, raw: item, apiVersion: meta.APIVersion, kind: itemKind(meta.Kind)})
-		if err != nil {
-			return err
-		}
-		line += bytes.Count(item, []byte("\n"))
-		from += gap + len(item)
-	}
-	return nil
-}
-
-// whereJSONBreaks is the offset at which JSON cannot be read on: that of the error, or the end.
-func whereJSONBreaks(err error, data []byte) int {
-	if syntax, is := errors.AsType[*json.SyntaxError](err); is {
-		return int(syntax.Offset) - 1
-	}
-	return len(data)
-}
-
-func lineOf(data []byte, offset int) int {
-	return 1 + bytes.Count(data[:min(max(offset, 0), len(data))], []byte("\n"))
-}
-
-func (d *dump) readYAML(file string, data []byte) error {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var document yaml.Node
+// read reads documents of YAML or JSON, one after the other. They are in UTF-8, or in what a byte
+// order mark says: PowerShell's > writes UTF-16.
+func (d *dump) read(file string, content io.Reader) error {
+	decoder := yaml.NewYAMLOrJSONDecoder(transform.NewReader(content, unicode.BOMOverride(transform.Nop)), 4096)
+	for at := (place{file: file, document: 1}); ; at.document++ {
+		var document runtime.RawExtension // in JSON, whatever it was written in
 		err := decoder.Decode(&document)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return yamlFails(file, 1, err)
+			return at.fail("%w", err)
 		}
-		if len(document.Content) == 0 || document.Content[0].Tag == "!!null" {
-			continue
-		}
-		if err := d.readYAMLDocument(file, document.Content[0]); err != nil {
+		if err := d.readDocument(at, document.Raw); err != nil {
 			return err
 		}
 	}
 }
 
-func (d *dump) readYAMLDocument(file string, root *yaml.Node) error {
-	apiVersion, kind, items := fieldOf(root, "apiVersion"), fieldOf(root, "kind"), fieldOf(root, "items")
-	if kind == nil || !isList(kind.Value) || items == nil || items.Kind != yaml.SequenceNode {
-		return d.addYAML(entry{place: place{file, root.Line}}, root)
+// readDocument reads an object, or the items of a list. A list gives its items the version and kind
+// that they lack.
+func (d *dump) readDocument(at place, raw []byte) error {
+	var list struct {
+		metav1.TypeMeta
+		Items []json.RawMessage `json:"items"`
 	}
-	inherited := entry{kind: itemKind(kind.Value)}
-	if apiVersion != nil {
-		inherited.apiVersion = apiVersion.Value
-	}
-	for _, item := range items.Content {
-		inherited.place = place{file, item.Line}
-		if err := d.addYAML(inherited, item); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// addYAML adds an object by way of JSON, in which the API's types are defined.
-func (d *dump) addYAML(object entry, node *yaml.Node) error {
-	var content any
-	if err := node.Decode(&content); err != nil {
-		return yamlFails(object.file, object.line, err)
-	}
-	raw, err := json.Marshal(content)
-	if err != nil {
-		return object.fail("it has keys or numbers that JSON does not know: %w", inPlainWords(err))
-	}
-	object.raw = raw
-	return d.add(object)
-}
-
-func fieldOf(mapping *yaml.Node, name string) *yaml.Node {
-	if mapping.Kind != yaml.MappingNode {
+	if len(raw) == 0 {
 		return nil
 	}
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == name {
-			return mapping.Content[i+1]
+	if json.Unmarshal(raw, &list) != nil || !strings.HasSuffix(list.Kind, "List") {
+		return d.add(at, raw, metav1.TypeMeta{})
+	}
+	list.Kind = strings.TrimSuffix(list.Kind, "List")
+	for i, item := range list.Items {
+		at.item = i + 1
+		if err := d.add(at, item, list.TypeMeta); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): (.*)`)
-
-// yamlFails finds in the library's error the line, which counts from the beginning of the file.
-func yamlFails(file string, line int, err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if found := yamlLine.FindStringSubmatch(text); found != nil {
-		if number, failed := strconv.Atoi(found[1]); failed == nil {
-			line, text = number, found[2]
-		}
-	}
-	return place{file, line}.fail("%s", text)
-}
-
-func inPlainWords(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file ends in the middle of an object")
-	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
-}
-
-// typeMeta is what says of which type an object is.
-type typeMeta struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-}
-
-func typeOf(raw []byte) (typeMeta, bool) {
-	var meta typeMeta
+// add takes in an object of a kind that is looked at, and counts others. inherited is its type where it
+// names none.
+func (d *dump) add(at place, raw []byte, inherited metav1.TypeMeta) error {
+	var meta metav1.TypeMeta
 	err := json.Unmarshal(raw, &meta)
-	return meta, err == nil
-}
-
-func isList(kind string) bool { return strings.HasSuffix(kind, "List") }
-
-// itemKind is what the items of a list are of by default; nothing where they may be of any.
-func itemKind(list string) string { return strings.TrimSuffix(list, "List") }
-
-// add takes in an object of a kind that is looked at, and counts others.
-func (d *dump) add(object entry) error {
-	meta, isObject := typeOf(object.raw)
 	if meta.Kind == "" {
-		meta = typeMeta{object.apiVersion, object.kind}
+		meta = inherited
 	}
-	if !isObject || meta.Kind == "" {
+	if err != nil || meta.Kind == "" {
 		if d.withoutKind == nil {
-			d.withoutKind = new(object.place)
+			d.withoutKind = &at
 		}
 		return nil
 	}
-	d.learnTimes(object.raw)
-	gvk := schema.FromAPIVersionAndKind(meta.APIVersion, meta.Kind)
+	d.learnTimes(raw)
+	gvk := meta.GroupVersionKind()
 	kind, known := d.kinds[gvk]
 	if !known {
 		d.passedOver[d.nameOf(gvk)]++
 		return nil
 	}
-	decoded := kind.create()
-	if err := decode(object.raw, decoded); err != nil {
-		return object.fail("reading a %s: %w", gvk.Kind, inPlainWords(err))
+	object := kind.create()
+	if err := decode(raw, object); err != nil {
+		return at.fail("reading a %s: %w", gvk.Kind, err)
 	}
-	return d.put(object.place, gvk.GroupKind(), kind, decoded)
+	return d.put(at, gvk.GroupKind(), kind, object)
 }
 
 // decode reads an object, of which a list may have told the kind.

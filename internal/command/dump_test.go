@@ -5,11 +5,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/encoding/unicode"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -73,9 +75,12 @@ func TestPlanOfADumpInEveryForm(t *testing.T) {
 		}
 		return strings.Join(all, "\n")
 	}
-	encoded := []byte{0xFF, 0xFE}
-	for _, unit := range utf16.Encode([]rune(cluster)) {
-		encoded = append(encoded, byte(unit), byte(unit>>8))
+	inUTF16 := func(order unicode.Endianness) string {
+		encoded, err := unicode.UTF16(order, unicode.UseBOM).NewEncoder().String(cluster)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded
 	}
 	want := run(t, "plan", "-f", "testdata/dump", "-o", "json").document(t, exitSomethingToDo)
 	if len(want.Namespaces) != 3 {
@@ -96,7 +101,8 @@ func TestPlanOfADumpInEveryForm(t *testing.T) {
 		"with lists of one kind":          {map[string]string{"c.yaml": cluster, "i.json": `{"kind":"MutatingWebhookConfigurationList","apiVersion":"admissionregistration.k8s.io/v1","items":[` + strings.ReplaceAll(inJSON(strings.Join(strings.SplitN(istio, "\n---\n", 3)[:2], "\n---\n")), "\n", ",") + `]}`, "m.yaml": strings.SplitN(istio, "\n---\n", 3)[2]}, "", []string{"-f", "."}},
 		"in directories of directories":   {map[string]string{"a/b/c.yaml": cluster, "i/i.YAML": istio, "i/notes.txt": "not: [read"}, "", []string{"-f", "."}},
 		"with a byte order mark":          {map[string]string{"c.yaml": "\uFEFF" + cluster, "i.yaml": istio}, "", []string{"-f", "."}},
-		"in the encoding of PowerShell":   {map[string]string{"c.yaml": string(encoded), "i.yaml": istio}, "", []string{"-f", "."}},
+		"in the encoding of PowerShell":   {map[string]string{"c.yaml": inUTF16(unicode.LittleEndian), "i.yaml": istio}, "", []string{"-f", "."}},
+		"in the other order of bytes":     {map[string]string{"c.yaml": inUTF16(unicode.BigEndian), "i.yaml": istio}, "", []string{"-f", "."}},
 		"with Windows' ends of lines":     {map[string]string{"c.yaml": strings.ReplaceAll(cluster, "\n", "\r\n"), "i.yaml": istio}, "", []string{"-f", "."}},
 		"with empty documents in between": {map[string]string{"c.yaml": "---\n# a comment\n---\n" + cluster + "---\n", "i.yaml": "---\nnull\n---\n" + istio}, "", []string{"-f", "."}},
 	} {
@@ -110,26 +116,25 @@ func TestPlanOfADumpInEveryForm(t *testing.T) {
 	}
 }
 
-func TestBrokenDumpsNameFileAndLine(t *testing.T) {
+func TestBrokenDumpsNameFileAndDocument(t *testing.T) {
 	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n"
 	for name, test := range map[string]struct {
 		file, text, want string
 	}{
-		"a tab":                              {"a.yaml", "a: 1\nb:\n\tc: 2\n", "a.yaml:3: found character that cannot start any token"},
-		"a key in the wrong place":           {"a.yaml", deployment + "spec:\n  replicas: 2\n template: {}\n", "a.yaml:5: did not find expected key"},
-		"in the second document":             {"a.yaml", deployment + "---\n" + "a: b: c\n", "a.yaml:5: mapping values are not allowed"},
-		"a key twice":                        {"a.yaml", deployment + "kind: Pod\n", `a.yaml:4: mapping key "kind" already defined at line 2`},
-		"an unknown anchor":                  {"a.yaml", "a: *b\n", "a.yaml:1: unknown anchor 'b' referenced"},
-		"a word for a number":                {"a.yaml", "---\n" + deployment + "spec: {replicas: three}\n", "a.yaml:2: reading a Deployment: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"},
-		"a word for a number, in a list":     {"a.yaml", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- apiVersion: v1\n  kind: Pod\n  spec: 3\n", "a.yaml:5: reading a Pod: "},
-		"a key that is a mapping":            {"a.yaml", "kind: Pod\n? {a: b}\n: c\n", "a.yaml:"},
-		"no name":                            {"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", "a.yaml:1: the Deployment has no name"},
-		"a UID twice":                        {"a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: \"1\"}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b, uid: \"1\"}\n", "a.yaml:5: Pod default/b has the UID of Pod default/a at a.yaml:1"},
+		"a tab":                              {"a.yaml", "a: 1\nb:\n\tc: 2\n", "a.yaml, document 1: error converting YAML to JSON: yaml: line 3: found character that cannot start any token"},
+		"a key in the wrong place":           {"a.yaml", deployment + "spec:\n  replicas: 2\n template: {}\n", "a.yaml, document 1: error converting YAML to JSON: yaml: line 5: did not find expected key"},
+		"in the second document":             {"a.yaml", deployment + "---\n" + "a: b: c\n", "a.yaml, document 2: error converting YAML to JSON: yaml: mapping values are not allowed"},
+		"an unknown anchor":                  {"a.yaml", "a: *b\n", "a.yaml, document 1: error converting YAML to JSON: yaml: unknown anchor 'b' referenced"},
+		"a word for a number":                {"a.yaml", "---\n" + deployment + "spec: {replicas: three}\n", "a.yaml, document 1: reading a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"},
+		"a word for a number, in a list":     {"a.yaml", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- apiVersion: v1\n  kind: Pod\n  spec: 3\n", "a.yaml, document 1, item 2: reading a Pod: "},
+		"a key that is a mapping":            {"a.yaml", "kind: Pod\n? {a: b}\n: c\n", "a.yaml, document 1: "},
+		"no name":                            {"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", "a.yaml, document 1: the Deployment has no name"},
+		"a UID twice":                        {"a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: \"1\"}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b, uid: \"1\"}\n", "a.yaml, document 2: Pod default/b has the UID of Pod default/a at a.yaml, document 1"},
 		"a bomb of aliases":                  {"a.yaml", bomb(), "excessive aliasing"},
-		"JSON that ends too early":           {"a.json", "{\n\"kind\": \"Pod\",\n\"metadata\": {\n", "a.json:4: the file ends in the middle of an object"},
-		"JSON with a comma too many":         {"a.json", "{\"kind\": \"Pod\"}\n{\n\"kind\": \"Pod\",\n}\n", "a.json:4: invalid character '}'"},
-		"JSON with a word for a number":      {"a.json", "{\"kind\": \"List\", \"apiVersion\": \"v1\",\n\"items\": [\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"a\"}},\n\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": 3}]}", "a.json:5: reading a Pod: "},
-		"YAML in a file that is called JSON": {"a.json", "kind: Pod\n  a: b\n", "a.json:2: mapping values are not allowed"},
+		"JSON that ends too early":           {"a.json", "{\n\"kind\": \"Pod\",\n\"metadata\": {\n", "a.json, document 1: unexpected EOF"},
+		"JSON with a brace too many":         {"a.json", "{\"kind\": \"Pod\"}\n{\n\"kind\": \"Pod\"\n}}\n", "a.json, document 3: "},
+		"JSON with a word for a number":      {"a.json", "{\"kind\": \"List\", \"apiVersion\": \"v1\",\n\"items\": [\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"a\"}},\n\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": 3}]}", "a.json, document 1, item 2: reading a Pod: "},
+		"YAML in a file that is called JSON": {"a.json", "kind: Pod\n  a: b\n", "a.json, document 1: error converting YAML to JSON: yaml: line 2: mapping values are not allowed"},
 		"something that is nothing":          {"a.yaml", "just a text\n", "there is no object in it that is looked at"},
 		"nothing":                            {"a.yaml", "", "there is no object in it that is looked at"},
 		"a Deployment of long ago":           {"a.yaml", strings.ReplaceAll(deployment, "apps/v1", "extensions/v1beta1"), "there is no object in it that is looked at"},
@@ -169,7 +174,7 @@ func TestDumpsThatAreNotThere(t *testing.T) {
 	} {
 		run(t, test.args...).check(t, exitError, test.want)
 	}
-	runWith(t, "a: [", "plan", "-f", "-").check(t, exitError, "standard input:1: ")
+	runWith(t, "a: [", "plan", "-f", "-").check(t, exitError, "standard input, document 1: ")
 }
 
 // parts of a dump that was written by hand.
@@ -225,7 +230,7 @@ func TestWhatADumpLacksIsSaid(t *testing.T) {
 		"the ReplicaSets":        {shopNamespace + webDeployment + webPods + istio, []string{"does not have every ReplicaSet: 2 Pods are of one that is not there, and they stand under the ReplicaSet", "kubectl get replicasets -A"}},
 		"the Rollouts":           {shopNamespace + strings.ReplaceAll(webReplicaSet, "apps/v1, kind: Deployment", "argoproj.io/v1alpha1, kind: Rollout") + webPods + istio, []string{"does not have every Rollout: 2 Pods are of one that is not there, and nothing can be decided", "kubectl get rollouts -A"}},
 		"the Deployments":        {shopNamespace + webReplicaSet + webPods + istio, []string{"does not have every Deployment: 2 Pods are of one that is not there, and nothing can be decided"}},
-		"objects of known kinds": {shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\nkind: Secret\n---\nkind: Secret\n---\nkind: Pod\napiVersion: v7\n---\na: 1\n", []string{"Passed over, because it decides nothing: 1 Pod of v7, 2 Secret.", "Passed over what has no kind, first at standard input:"}},
+		"objects of known kinds": {shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\nkind: Secret\n---\nkind: Secret\n---\nkind: Pod\napiVersion: v7\n---\na: 1\n", []string{"Passed over, because it decides nothing: 1 Pod of v7, 2 Secret.", "Passed over what has no kind, first at standard input, document 13."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := runWith(t, test.dump, "plan", "-f", "-")
@@ -260,6 +265,29 @@ func TestDumpIsDecidedUponAsOfItsNewestTime(t *testing.T) {
 	runWith(t, much+inFlight+webReplicaSet+webPods, "plan", "-f", "-").check(t, exitSomethingToDo, "RestartEnded")
 }
 
+// MeshRestarts are read, not passed over.
+func TestMeshRestartsBelongInADump(t *testing.T) {
+	objects := shopNamespace + webDeployment + webReplicaSet + webPods + testdata(t, "istio.yaml") + "---\n"
+	const restart = "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshRestart\nmetadata: {name: deployment-web-7f3a9c21b0, namespace: shop}\n"
+	without, with := runWith(t, objects, "plan", "-f", "-"), runWith(t, objects+restart, "plan", "-f", "-")
+	with.check(t, exitSomethingToDo)
+	if with.stderr != without.stderr {
+		t.Errorf("on standard error:\n%s\nwithout the MeshRestart:\n%s", with.stderr, without.stderr)
+	}
+	dumped, err := readDump([]string{"-"}, strings.NewReader(objects+restart))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(dumped.objects, func(object client.Object) bool {
+		_, is := object.(*v1alpha1.MeshRestart)
+		return is && object.GetName() == "deployment-web-7f3a9c21b0"
+	}) {
+		t.Error("the MeshRestart is not among what was read")
+	}
+	runWith(t, strings.ReplaceAll(objects+restart, "name: deployment-web-7f3a9c21b0, ", ""), "plan", "-f", "-").
+		check(t, exitError, "the MeshRestart has no name")
+}
+
 func TestRedButtonAndGuardInADump(t *testing.T) {
 	objects := shopNamespace + webDeployment + webReplicaSet + webPods + testdata(t, "istio.yaml") + "---\n"
 	stop := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + v1alpha1.StopConfigMap + ", namespace: fullmesh-system}\n"
@@ -276,20 +304,16 @@ func FuzzDump(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(istio, false)
-	f.Add([]byte(shopNamespace+webDeployment+webReplicaSet+webPods+logsDaemonSet), false)
-	f.Add([]byte(`{"kind":"List","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","uid":"1"}},{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"default"}}]}`), true)
-	f.Add([]byte("apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: a, uid: x, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: a, uid: x, controller: true}]}\n"), false)
-	f.Add([]byte("a: &a {name: x}\nkind: Pod\napiVersion: v1\nmetadata: *a\n"), false)
+	f.Add(istio)
+	f.Add([]byte(shopNamespace + webDeployment + webReplicaSet + webPods + logsDaemonSet))
+	f.Add([]byte(`{"kind":"List","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","uid":"1"}},{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"default"}}]}`))
+	f.Add([]byte("apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: a, uid: x, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: a, uid: x, controller: true}]}\n"))
+	f.Add([]byte("a: &a {name: x}\nkind: Pod\napiVersion: v1\nmetadata: *a\n"))
 	options := &subjectOptions{istioNamespace: mesh.IstioNamespace, operatorNamespace: defaultNamespace}
 	notes := screen{Writer: io.Discard}
-	f.Fuzz(func(_ *testing.T, data []byte, isJSON bool) {
+	f.Fuzz(func(_ *testing.T, data []byte) {
 		d := newDump()
-		file := "a.yaml"
-		if isJSON {
-			file = "a.json"
-		}
-		if d.read(file, data) != nil || len(d.objects) == 0 {
+		if d.read("a.yaml", bytes.NewReader(data)) != nil || len(d.objects) == 0 {
 			return
 		}
 		d.complete()

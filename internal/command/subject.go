@@ -215,6 +215,8 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 			policies = append(policies, *object)
 		case *v1alpha1.MeshReport:
 			reports = append(reports, *object)
+		case *v1alpha1.MeshRestart:
+			// Here the ledger is handed to the inventory.
 		case *corev1.ConfigMap:
 			stopped = stopped || object.Namespace == o.operatorNamespace && object.Name == v1alpha1.StopConfigMap
 			if object.Namespace == o.istioNamespace {
