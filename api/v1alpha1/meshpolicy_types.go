@@ -255,8 +255,8 @@ type Window struct {
 	Action WindowAction `json:"action,omitempty"`
 
 	// schedule is when the window begins, in cron's five fields: minute, hour, day of month,
-	// month, day of week. A time that the clock leaves out when daylight saving begins is the
-	// moment in which it does so; one that it shows twice begins the window twice.
+	// month, day of week. A time that the clock skips when daylight saving begins is left out that
+	// day; one that it shows twice when daylight saving ends begins the window twice.
 	// +required
 	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=256

@@ -178,30 +178,6 @@ var pacingStories = map[string]func(*simulation){
 		s.wait(23*time.Hour + 47*time.Minute)
 		s.runUntilQuiet()
 	},
-	"a window in the night in which an hour is left out": func(s *simulation) {
-		s.startAt(time.Date(2027, 3, 28, 0, 50, 0, 0, time.UTC))
-		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Window(v1alpha1.WindowAllow, "30 2 * * *", 30, "Europe/Berlin"))
-		s.addNamespace("shop")
-		add(s, deployment("shop", "cart"))
-		s.label("shop", "istio-injection", "enabled")
-		s.run(6)
-		s.say("In Berlin it is almost two, and then three at once.")
-		s.wait(9*time.Minute + 10*time.Second)
-		s.runUntilQuiet()
-	},
-	"a window in the night in which an hour comes twice": func(s *simulation) {
-		s.startAt(time.Date(2027, 10, 31, 0, 25, 0, 0, time.UTC))
-		s.setPolicy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Window(v1alpha1.WindowAllow, "30 2 * * *", 8, "Europe/Berlin"))
-		s.addNamespace("shop")
-		for _, name := range []string{"a", "b", "c"} {
-			add(s, deployment("shop", name)).startup = time.Minute
-		}
-		s.label("shop", "istio-injection", "enabled")
-		s.run(18 * 6)
-		s.say("In Berlin it is 2:30 once more.")
-		s.wait(46*time.Minute + 50*time.Second)
-		s.runUntilQuiet()
-	},
 	"two policies": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("all").Budget(v1alpha1.BudgetScopePolicy, 2, nil))
 		s.setPolicy(builder.Enforcing("careful").Priority(10).Over("team", "bank").Budget(v1alpha1.BudgetScopePolicy, 1, nil))
@@ -247,9 +223,6 @@ var pacingStories = map[string]func(*simulation){
 		s.runUntilQuiet()
 	},
 }
-
-// startAt has everything begin at another moment than noon.
-func (s *simulation) startAt(at time.Time) { s.began, s.now, s.tookOver = at, at, at }
 
 func (s *simulation) deletePolicy(name string) {
 	s.policies = slices.DeleteFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == name })
