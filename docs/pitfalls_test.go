@@ -68,7 +68,7 @@ func exists(directory, test, name string) error {
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(source), "func "+test+"(t *testing.T)") {
+		if !strings.Contains(string(source), "func "+test+"(") {
 			continue
 		}
 		if name == "" {

@@ -19,16 +19,17 @@ import (
 
 // Argo Rollouts are brought in by Argo's own controller, which the operator meets when it is installed
 // and forgets when it is removed, and other workloads as ever.
-func TestArgoRolloutsReachFullMesh(t *testing.T) {
+func TestArgoRolloutsReachFullMesh(test *testing.T) {
+	t := onCluster(test)
 	const shop, later = "argo", "argo-later"
 	startOperator(t)
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
 
-	if err := shared.StartRollouts(t.Context()); err != nil {
+	if err := t.StartRollouts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := shared.RemoveRollouts(context.Background()); err != nil {
+		if err := t.RemoveRollouts(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -70,7 +71,7 @@ func TestArgoRolloutsReachFullMesh(t *testing.T) {
 	}
 
 	// The operator goes on where the kind goes.
-	if err := shared.RemoveRollouts(t.Context()); err != nil {
+	if err := t.RemoveRollouts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	create(t, builder.Enforcing(later).Over("team", later).Settling(2).Build())
@@ -80,10 +81,10 @@ func TestArgoRolloutsReachFullMesh(t *testing.T) {
 }
 
 // awaitHealthy waits until Argo's controller has nothing left to do for a Rollout.
-func awaitHealthy(t *testing.T, rollout *unstructured.Unstructured) {
+func awaitHealthy(t *clusterTest, rollout *unstructured.Unstructured) {
 	t.Helper()
 	eventually(t, "Rollout "+rollout.GetName()+" is healthy", func(ctx context.Context) error {
-		if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(rollout), rollout); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKeyFromObject(rollout), rollout); err != nil {
 			return err
 		}
 		phase, _, _ := unstructured.NestedString(rollout.Object, "status", "phase")
@@ -96,7 +97,7 @@ func awaitHealthy(t *testing.T, rollout *unstructured.Unstructured) {
 }
 
 // awaitInjected waits until every Pod with the label app=name is in the mesh.
-func awaitInjected(t *testing.T, namespace, name string) {
+func awaitInjected(t *clusterTest, namespace, name string) {
 	t.Helper()
 	eventually(t, "every Pod of "+name+" is in the mesh", func(context.Context) error {
 		left := map[types.UID]string{}

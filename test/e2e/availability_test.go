@@ -35,11 +35,11 @@ type counted struct {
 
 // probe follows all Pods until the test ends. It knows none yet, so that it has to be started before
 // they are.
-func probe(t *testing.T) *prober {
+func probe(t *clusterTest) *prober {
 	t.Helper()
 	p := &prober{}
 	var err error
-	p.journal, err = shared.Follow(t.Context(), func(write *cluster.Write) {
+	p.journal, err = t.Follow(t.Context(), func(write *cluster.Write) {
 		if err := p.pods.See(write); err != nil {
 			t.Error(err)
 		}
@@ -64,7 +64,7 @@ func (p *prober) look(probe *counted) {
 }
 
 // watch begins to count the ready Pods of a namespace with a label.
-func (p *prober) watch(t *testing.T, namespace, key, value string) *counted {
+func (p *prober) watch(t *clusterTest, namespace, key, value string) *counted {
 	t.Helper()
 	p.sync(t)
 	p.mu.Lock()
@@ -76,7 +76,7 @@ func (p *prober) watch(t *testing.T, namespace, key, value string) *counted {
 }
 
 // leastReady is how many Pods were ready at the worst moment.
-func (p *prober) leastReady(t *testing.T, probe *counted) int {
+func (p *prober) leastReady(t *clusterTest, probe *counted) int {
 	t.Helper()
 	p.sync(t)
 	p.mu.Lock()
@@ -84,7 +84,7 @@ func (p *prober) leastReady(t *testing.T, probe *counted) int {
 	return probe.least
 }
 
-func (p *prober) sync(t *testing.T) {
+func (p *prober) sync(t *clusterTest) {
 	t.Helper()
 	if err := p.journal.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,8 @@ func guardedWorkloads(namespace string) []guarded {
 
 // While twenty workloads of all kinds are brought into the mesh, no disruption budget is ever below
 // what it needs, in no state that the API server goes through; two of them share one.
-func TestAvailabilityNeverFallsBelowTheDisruptionBudgets(t *testing.T) {
+func TestAvailabilityNeverFallsBelowTheDisruptionBudgets(test *testing.T) {
+	t := onCluster(test)
 	const shop = "guarded"
 	prober := probe(t)
 	all := guardedWorkloads(shop)
@@ -193,7 +194,8 @@ func minAvailable(namespace, name, key, value string, pods int32) *policyv1.PodD
 // Deployments whose injected Pods crash lose as many ready Pods as their own strategies take at once,
 // and not one more, however long they are left alone. Each is in a namespace of its own, which the others
 // do not stop.
-func TestCrashingWorkloadLosesNoMoreThanItsStrategyTakes(t *testing.T) {
+func TestCrashingWorkloadLosesNoMoreThanItsStrategyTakes(test *testing.T) {
+	t := onCluster(test)
 	const team = "losing"
 	prober := probe(t)
 	losses := map[*counted]int{}

@@ -24,7 +24,8 @@ import (
 
 // Pods that came up without a sidecar while the injector was down, under failurePolicy Ignore, are
 // found, and brought in when it is back.
-func TestSilentInjectorIsHealed(t *testing.T) {
+func TestSilentInjectorIsHealed(test *testing.T) {
+	t := onCluster(test)
 	const shop = "silent"
 	startShop(t, shop)
 	label(t, shop, "istio-injection", "enabled")
@@ -35,12 +36,12 @@ func TestSilentInjectorIsHealed(t *testing.T) {
 	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
 
 	letPass(t)
-	if err := shared.StopIstiod(t.Context(), cluster.DefaultRevision); err != nil {
+	if err := t.StopIstiod(t.Context(), cluster.DefaultRevision); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { startIstiod(t) })
 	modify(t, web, func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(4)) })
-	eventually(t, "four Pods run", func(ctx context.Context) error { return rolledOut(ctx, web) })
+	eventually(t, "four Pods run", func(ctx context.Context) error { return rolledOut(ctx, t, web) })
 	if !slices.ContainsFunc(podsOf(t, shop, "web"), func(pod corev1.Pod) bool { return !isInjected(&pod) }) {
 		t.Fatal("every Pod has a sidecar, though the injector was down")
 	}
@@ -60,27 +61,28 @@ func TestSilentInjectorIsHealed(t *testing.T) {
 }
 
 // letPass sets failurePolicy Ignore for the test.
-func letPass(t *testing.T) {
+func letPass(t *clusterTest) {
 	t.Helper()
-	if err := shared.SetFailurePolicy(t.Context(), admissionregistrationv1.Ignore); err != nil {
+	if err := t.SetFailurePolicy(t.Context(), admissionregistrationv1.Ignore); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := shared.SetFailurePolicy(context.Background(), admissionregistrationv1.Fail); err != nil {
+		if err := t.SetFailurePolicy(context.Background(), admissionregistrationv1.Fail); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func startIstiod(t *testing.T) {
+func startIstiod(t *clusterTest) {
 	t.Helper()
-	if err := shared.StartIstiod(context.Background(), cluster.DefaultRevision); err != nil {
+	if err := t.StartIstiod(context.Background(), cluster.DefaultRevision); err != nil {
 		t.Error(err)
 	}
 }
 
 // A namespace is deleted in the middle of a run.
-func TestDeletedNamespaceLeavesNoReport(t *testing.T) {
+func TestDeletedNamespaceLeavesNoReport(test *testing.T) {
+	t := onCluster(test)
 	const gone, stays = "deleted", "stays"
 	startFleet(t, gone, 4)
 	startFleet(t, stays, 2)
@@ -91,7 +93,7 @@ func TestDeletedNamespaceLeavesNoReport(t *testing.T) {
 	awaitReport(t, stays, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
 	eventually(t, "one namespace is counted", func(ctx context.Context) error {
 		policy := &v1alpha1.MeshPolicy{}
-		if err := shared.admin.Get(ctx, client.ObjectKey{Name: gone}, policy); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKey{Name: gone}, policy); err != nil {
 			return err
 		}
 		if matched := policy.Status.Namespaces.Matched; *matched != 1 {
@@ -103,7 +105,8 @@ func TestDeletedNamespaceLeavesNoReport(t *testing.T) {
 
 // A policy is deleted in the middle of a run: what is in flight ends, nothing else starts, and no
 // report stays behind.
-func TestDeletedPolicyRestartsNothingMore(t *testing.T) {
+func TestDeletedPolicyRestartsNothingMore(test *testing.T) {
+	t := onCluster(test)
 	const shop = "policy-deleted"
 	startFleet(t, shop, 6)
 	startOperator(t)
@@ -112,7 +115,7 @@ func TestDeletedPolicyRestartsNothingMore(t *testing.T) {
 	awaitRestarts(t, shop, 1)
 	remove(t, policy)
 	eventually(t, "the report is gone", func(ctx context.Context) error {
-		err := shared.admin.Get(ctx, client.ObjectKey{Namespace: shop, Name: v1alpha1.ReportName}, &v1alpha1.MeshReport{})
+		err := t.admin.Get(ctx, client.ObjectKey{Namespace: shop, Name: v1alpha1.ReportName}, &v1alpha1.MeshReport{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -127,6 +130,7 @@ func TestDeletedPolicyRestartsNothingMore(t *testing.T) {
 
 // A policy is edited in the middle of a run: what it no longer governs is not restarted.
 func TestEditedPolicyRestartsNothingOutside(t *testing.T) {
+	t.Parallel()
 	for _, edit := range []struct {
 		name   string
 		change func(*v1alpha1.MeshPolicySpec)
@@ -139,7 +143,8 @@ func TestEditedPolicyRestartsNothingOutside(t *testing.T) {
 			spec.WorkloadSelector = &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "none"}}
 		}},
 	} {
-		t.Run(edit.name, func(t *testing.T) {
+		t.Run(edit.name, func(test *testing.T) {
+			t := onCluster(test)
 			shop := "edited-" + edit.name
 			startFleet(t, shop, 6)
 			startOperator(t)
@@ -148,7 +153,7 @@ func TestEditedPolicyRestartsNothingOutside(t *testing.T) {
 			awaitRestarts(t, shop, 1)
 			modify(t, policy, func(p *v1alpha1.MeshPolicy) { edit.change(&p.Spec) })
 			eventually(t, "the edited policy is observed", func(ctx context.Context) error {
-				if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+				if err := t.admin.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
 					return err
 				}
 				if observed := policy.Status.ObservedGeneration; observed == nil || *observed != policy.Generation {
@@ -167,11 +172,11 @@ func TestEditedPolicyRestartsNothingOutside(t *testing.T) {
 
 // awaitNothingInFlight waits until every restart of a namespace's Deployments has its outcome
 // written down.
-func awaitNothingInFlight(t *testing.T, namespace string) {
+func awaitNothingInFlight(t *clusterTest, namespace string) {
 	t.Helper()
 	eventually(t, "nothing is in flight", func(ctx context.Context) error {
 		var list appsv1.DeploymentList
-		if err := shared.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		if err := t.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 			return err
 		}
 		for i := range list.Items {
@@ -185,7 +190,8 @@ func awaitNothingInFlight(t *testing.T, namespace string) {
 
 // The red button is pressed in the middle of a run: what is in flight ends, nothing else starts.
 // When it is let go, the run goes on.
-func TestRedButton(t *testing.T) {
+func TestRedButton(test *testing.T) {
+	t := onCluster(test)
 	const shop = "stopped"
 	want := startFleet(t, shop, 6)
 	begin := serverTime()
@@ -210,28 +216,29 @@ func TestRedButton(t *testing.T) {
 }
 
 // Without the guard, Enforce is refused with a condition that says so; with it, the run goes on.
-func TestWithoutGuardNothingIsRestarted(t *testing.T) {
+func TestWithoutGuardNothingIsRestarted(test *testing.T) {
+	t := onCluster(test)
 	const shop = "unguarded"
 	want := startFleet(t, shop, 2)
 	root, err := manifests.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	applyGuard := func(ctx context.Context) error { return manifests.Apply(ctx, shared.admin, root, "config/guard") }
+	applyGuard := func(ctx context.Context) error { return manifests.Apply(ctx, t.admin, root, "config/guard") }
 	t.Cleanup(func() {
 		if err := applyGuard(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	var bindings admissionregistrationv1.ValidatingAdmissionPolicyBindingList
-	if err := shared.admin.List(t.Context(), &bindings); err != nil || len(bindings.Items) == 0 {
+	if err := t.admin.List(t.Context(), &bindings); err != nil || len(bindings.Items) == 0 {
 		t.Fatalf("listing the guard's %d bindings: %v", len(bindings.Items), err)
 	}
 	for i := range bindings.Items {
 		remove(t, &bindings.Items[i])
 	}
 	eventually(t, "the API server has let go of the guard", func(ctx context.Context) error {
-		return labelAsOperator(ctx, shop, "app-00")
+		return labelAsOperator(ctx, t, shop, "app-00")
 	})
 	begin := serverTime()
 	startOperator(t)
@@ -251,12 +258,12 @@ func TestWithoutGuardNothingIsRestarted(t *testing.T) {
 }
 
 // labelAsOperator tries, as a dry run, a change that the guard forbids to the operator's account.
-func labelAsOperator(ctx context.Context, namespace, name string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", shared.fullmesh.Kubeconfig)
+func labelAsOperator(ctx context.Context, t *clusterTest, namespace, name string) error {
+	config, err := clientcmd.BuildConfigFromFlags("", t.fullmesh.Kubeconfig)
 	if err != nil {
 		return err
 	}
-	operator, err := client.New(config, client.Options{Scheme: shared.admin.Scheme()})
+	operator, err := client.New(config, client.Options{Scheme: t.admin.Scheme()})
 	if err != nil {
 		return err
 	}
@@ -265,7 +272,8 @@ func labelAsOperator(ctx context.Context, namespace, name string) error {
 }
 
 // A Deployment whose injected Pods crash is given up and named with the crash; the rest goes on.
-func TestCrashingWorkloadIsNamed(t *testing.T) {
+func TestCrashingWorkloadIsNamed(test *testing.T) {
+	t := onCluster(test)
 	const shop = "crashing"
 	bad := builder.Deployment(shop, "bad").Replicas(2).TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).With(func(d *appsv1.Deployment) {
 		d.Spec.Template.Spec.TerminationGracePeriodSeconds = new(int64(0))

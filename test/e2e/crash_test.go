@@ -18,7 +18,8 @@ import (
 
 // The operator is killed at ten points of a run and started again: every workload is restarted
 // once, and none is missed.
-func TestKilledOperatorRestartsEverythingOnce(t *testing.T) {
+func TestKilledOperatorRestartsEverythingOnce(test *testing.T) {
+	t := onCluster(test)
 	const shop, points = "killed", 10
 	want := startFleet(t, shop, points+2)
 	begin := serverTime()
@@ -36,7 +37,8 @@ func TestKilledOperatorRestartsEverythingOnce(t *testing.T) {
 }
 
 // Of two replicas the leader is killed: the other goes on, and restarts nothing twice.
-func TestSecondReplicaGoesOn(t *testing.T) {
+func TestSecondReplicaGoesOn(test *testing.T) {
+	t := onCluster(test)
 	const shop = "failover"
 	want := startFleet(t, shop, 6)
 	begin := serverTime()
@@ -62,7 +64,7 @@ func TestSecondReplicaGoesOn(t *testing.T) {
 
 // startFleet makes a namespace of small Deployments whose Pods take a moment to become ready, labels
 // it late, and returns one restart for each.
-func startFleet(t *testing.T, namespace string, size int) map[string]int {
+func startFleet(t *clusterTest, namespace string, size int) map[string]int {
 	t.Helper()
 	want := map[string]int{}
 	var workloads []client.Object
@@ -78,11 +80,11 @@ func startFleet(t *testing.T, namespace string, size int) map[string]int {
 
 // awaitRestarts waits until so many Deployments of a namespace were restarted. It looks often, so
 // that what a test does then meets the operator in the middle of something.
-func awaitRestarts(t *testing.T, namespace string, atLeast int) {
+func awaitRestarts(t *clusterTest, namespace string, atLeast int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d workloads are restarted", atLeast), func(ctx context.Context) error {
 		var list appsv1.DeploymentList
-		if err := shared.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		if err := t.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 			return err
 		}
 		restarted := 0

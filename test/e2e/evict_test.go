@@ -26,7 +26,8 @@ import (
 // Workloads that a changed template does not move, of which few Pods are out, whose rolling update would
 // break a disruption budget, or whose owner would take the change back: their Pods are evicted, and
 // nothing is written to any spec.
-func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(t *testing.T) {
+func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(test *testing.T) {
+	t := onCluster(test)
 	const shop = "evicted"
 	create(t, builder.Namespace(shop).Labelled("team", shop, "istio-injection", "enabled").Build())
 	wide := builder.Deployment(shop, "wide").Replicas(7).Surge(0).Unavailable(2).Build()
@@ -36,7 +37,7 @@ func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(t *testing.T) {
 	// What is created while injection is off is outside.
 	label(t, shop, "istio-injection", "disabled")
 	eventually(t, "no Pod is injected any more", func(ctx context.Context) error {
-		if expectInjected(ctx, builder.Pod(shop, "probe").Build()) == nil {
+		if expectInjected(ctx, t, builder.Pod(shop, "probe").Build()) == nil {
 			return fmt.Errorf("one would be")
 		}
 		return nil
@@ -53,11 +54,11 @@ func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(t *testing.T) {
 	owned.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("v1", "ConfigMap", "main", main.UID)}
 	workloads := []client.Object{wide, db, queue, logs, old, bounded, owned}
 	startWorkloads(t, workloads[1:]...)
-	eventually(t, "every Pod is ready", func(ctx context.Context) error { return rolledOut(ctx, wide) })
+	eventually(t, "every Pod is ready", func(ctx context.Context) error { return rolledOut(ctx, t, wide) })
 	budget := builder.DisruptionBudget(shop, "bounded").With(func(b *policyv1.PodDisruptionBudget) { b.Spec.MinAvailable = new(intstr.FromInt32(3)) }).Build()
 	create(t, budget)
 	eventually(t, "the disruption budget is counted", func(ctx context.Context) error {
-		if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(budget), budget); err != nil || budget.Status.DisruptionsAllowed == 1 {
+		if err := t.admin.Get(ctx, client.ObjectKeyFromObject(budget), budget); err != nil || budget.Status.DisruptionsAllowed == 1 {
 			return err
 		}
 		return fmt.Errorf("%+v", budget.Status)
@@ -109,11 +110,11 @@ func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(t *testing.T) {
 }
 
 // specs are what workloads ask for, by name.
-func specs(t *testing.T, workloads []client.Object) map[string]string {
+func specs(t *clusterTest, workloads []client.Object) map[string]string {
 	t.Helper()
 	specs := map[string]string{}
 	for _, workload := range workloads {
-		if err := shared.admin.Get(t.Context(), client.ObjectKeyFromObject(workload), workload); err != nil {
+		if err := t.admin.Get(t.Context(), client.ObjectKeyFromObject(workload), workload); err != nil {
 			t.Fatal(err)
 		}
 		text, err := json.Marshal(workload)
@@ -144,7 +145,7 @@ func evictions(events []cluster.AuditEvent, namespace string) map[string]int {
 
 // followReady follows every write to the Pods of a namespace, and gives for a workload how many of its
 // Pods were ready when the fewest were.
-func followReady(t *testing.T, namespace string) func(workload string) int {
+func followReady(t *clusterTest, namespace string) func(workload string) int {
 	t.Helper()
 	var mu sync.Mutex
 	ready, least := map[string]map[types.UID]bool{}, map[string]int{}
@@ -162,7 +163,7 @@ func followReady(t *testing.T, namespace string) func(workload string) int {
 			least[workload] = min(fewest, len(ready[workload]))
 		}
 	}
-	journal, err := shared.Follow(t.Context(), func(write *cluster.Write) {
+	journal, err := t.Follow(t.Context(), func(write *cluster.Write) {
 		if write.Resource != "pods" || write.Namespace != namespace {
 			return
 		}
@@ -185,7 +186,7 @@ func followReady(t *testing.T, namespace string) func(workload string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(journal.Close)
-	all, err := pods(t.Context(), namespace)
+	all, err := pods(t.Context(), t, namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,8 @@ func isReady(pod *corev1.Pod) bool {
 
 // The operator is killed while Pods are evicted, and started again: each Pod that is out is evicted
 // once, and no other.
-func TestKilledOperatorEvictsEachPodOnce(t *testing.T) {
+func TestKilledOperatorEvictsEachPodOnce(test *testing.T) {
+	t := onCluster(test)
 	const shop = "killed-evicting"
 	db := builder.StatefulSet(shop, "db").Replicas(5).OnDelete().TemplateAnnotated(cluster.ReadyAfter, "500ms").Build()
 	startShop(t, shop, db)

@@ -21,13 +21,14 @@ import (
 // What would keep an injected Pod from being created holds the workload, for the right reason and
 // without one Pod lost. When it goes away, the workload is restarted.
 func TestBlockedRestartIsHeld(t *testing.T) {
+	t.Parallel()
 	for _, blocked := range []struct {
 		name     string
 		reason   string
 		clearsBy v1alpha1.ClearedBy
 		workload func(namespace string) *appsv1.Deployment
-		block    func(t *testing.T, namespace string)
-		unblock  func(t *testing.T, namespace string)
+		block    func(t *clusterTest, namespace string)
+		unblock  func(t *clusterTest, namespace string)
 	}{
 		{
 			name:     "pod-security",
@@ -36,10 +37,10 @@ func TestBlockedRestartIsHeld(t *testing.T) {
 			workload: func(namespace string) *appsv1.Deployment {
 				return builder.Deployment(namespace, "web").Replicas(2).With(restricted).Build()
 			},
-			block: func(t *testing.T, namespace string) {
+			block: func(t *clusterTest, namespace string) {
 				label(t, namespace, "pod-security.kubernetes.io/enforce", "restricted")
 			},
-			unblock: func(t *testing.T, namespace string) {
+			unblock: func(t *clusterTest, namespace string) {
 				label(t, namespace, "pod-security.kubernetes.io/enforce", "privileged")
 			},
 		},
@@ -50,11 +51,11 @@ func TestBlockedRestartIsHeld(t *testing.T) {
 			workload: func(namespace string) *appsv1.Deployment {
 				return builder.Deployment(namespace, "web").Replicas(2).Surge(1).Unavailable(0).Build()
 			},
-			block: func(t *testing.T, namespace string) {
+			block: func(t *clusterTest, namespace string) {
 				create(t, podQuota(namespace, 2))
 				eventually(t, "the quota is counted", func(ctx context.Context) error {
 					quota := podQuota(namespace, 2)
-					if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(quota), quota); err != nil {
+					if err := t.admin.Get(ctx, client.ObjectKeyFromObject(quota), quota); err != nil {
 						return err
 					}
 					if used := quota.Status.Used[corev1.ResourcePods]; used.Value() != 2 {
@@ -63,7 +64,7 @@ func TestBlockedRestartIsHeld(t *testing.T) {
 					return nil
 				})
 			},
-			unblock: func(t *testing.T, namespace string) { remove(t, podQuota(namespace, 2)) },
+			unblock: func(t *clusterTest, namespace string) { remove(t, podQuota(namespace, 2)) },
 		},
 		{
 			name:     "injector-down",
@@ -72,16 +73,17 @@ func TestBlockedRestartIsHeld(t *testing.T) {
 			workload: func(namespace string) *appsv1.Deployment {
 				return builder.Deployment(namespace, "web").Replicas(2).Build()
 			},
-			block: func(t *testing.T, _ string) {
+			block: func(t *clusterTest, _ string) {
 				t.Cleanup(func() { startIstiod(t) })
-				if err := shared.StopIstiod(t.Context(), cluster.DefaultRevision); err != nil {
+				if err := t.StopIstiod(t.Context(), cluster.DefaultRevision); err != nil {
 					t.Fatal(err)
 				}
 			},
-			unblock: func(t *testing.T, _ string) { startIstiod(t) },
+			unblock: func(t *clusterTest, _ string) { startIstiod(t) },
 		},
 	} {
-		t.Run(blocked.name, func(t *testing.T) {
+		t.Run(blocked.name, func(test *testing.T) {
+			t := onCluster(test)
 			shop := "blocked-" + blocked.name
 			web := blocked.workload(shop)
 			startShop(t, shop, web)
@@ -128,7 +130,8 @@ func podQuota(namespace string, pods int64) *corev1.ResourceQuota {
 
 // A quota that is used up does not hold a workload whose strategy takes a Pod down before it adds
 // one.
-func TestQuotaLeavesRoomForReplacement(t *testing.T) {
+func TestQuotaLeavesRoomForReplacement(test *testing.T) {
+	t := onCluster(test)
 	const shop = "tight-quota"
 	web := builder.Deployment(shop, "web").Replicas(2).Surge(0).Unavailable(1).Build()
 	startShop(t, shop, web)
@@ -140,7 +143,8 @@ func TestQuotaLeavesRoomForReplacement(t *testing.T) {
 }
 
 // A template that the injector refuses is held, and its owner told.
-func TestUnknownTemplateIsHeld(t *testing.T) {
+func TestUnknownTemplateIsHeld(test *testing.T) {
+	t := onCluster(test)
 	const shop = "unknown-template"
 	web := builder.Deployment(shop, "web").Replicas(2).TemplateAnnotated("inject.istio.io/templates", "nonsense").Build()
 	startShop(t, shop, web)
@@ -158,7 +162,8 @@ func TestUnknownTemplateIsHeld(t *testing.T) {
 }
 
 // A namespace that asks for a revision that nobody serves is never restarted: no sidecar would come.
-func TestDanglingRevisionIsNeverRestarted(t *testing.T) {
+func TestDanglingRevisionIsNeverRestarted(test *testing.T) {
+	t := onCluster(test)
 	const shop = "dangling"
 	startShop(t, shop, builder.Deployment(shop, "web").Replicas(2).Build())
 	label(t, shop, "istio.io/rev", "ghost")
@@ -167,7 +172,7 @@ func TestDanglingRevisionIsNeverRestarted(t *testing.T) {
 	policy := builder.Enforcing(shop).Over("team", shop).Settling(2).Build()
 	create(t, policy)
 	eventually(t, "the Pods are counted as not expected", func(ctx context.Context) error {
-		if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
 			return err
 		}
 		if policy.Status.Pods == nil || *policy.Status.Pods.NotExpected != 2 {
@@ -182,9 +187,10 @@ func TestDanglingRevisionIsNeverRestarted(t *testing.T) {
 
 // A tag is moved to another revision: with Stale remediated, every workload comes to the new one,
 // once.
-func TestMovedTagBringsTheNewRevision(t *testing.T) {
+func TestMovedTagBringsTheNewRevision(test *testing.T) {
+	t := onCluster(test)
 	const shop, canary, tag = "moved-tag", "canary", "prod"
-	if err := shared.InstallRevision(t.Context(), canary, tag); err != nil {
+	if err := t.InstallRevision(t.Context(), canary, tag); err != nil {
 		t.Fatal(err)
 	}
 	startShop(t, shop)
@@ -199,7 +205,7 @@ func TestMovedTagBringsTheNewRevision(t *testing.T) {
 	policy.Spec.Remediate = []v1alpha1.Remediation{"Missing", "Stale"}
 	create(t, policy)
 	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
-	if err := shared.SetTag(t.Context(), tag, cluster.DefaultRevision); err != nil {
+	if err := t.SetTag(t.Context(), tag, cluster.DefaultRevision); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "both workloads were restarted", func(context.Context) error {
@@ -216,9 +222,9 @@ func TestMovedTagBringsTheNewRevision(t *testing.T) {
 	}
 }
 
-func expectRevision(t *testing.T, namespace, revision string) {
+func expectRevision(t *clusterTest, namespace, revision string) {
 	t.Helper()
-	running, err := pods(t.Context(), namespace)
+	running, err := pods(t.Context(), t, namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +236,8 @@ func expectRevision(t *testing.T, namespace, revision string) {
 }
 
 // The label is taken away: with Leftover remediated, the sidecars go, by one restart.
-func TestRemovedLabelTakesTheSidecarsAway(t *testing.T) {
+func TestRemovedLabelTakesTheSidecarsAway(test *testing.T) {
+	t := onCluster(test)
 	const shop = "leftover"
 	startShop(t, shop)
 	label(t, shop, "istio-injection", "enabled")

@@ -17,7 +17,8 @@ import (
 
 // Of the kinds and strategies of which a restart would do harm, do nothing or is not wanted, each is held
 // for a reason that names its cure, and in the mesh once that has been taken, where there is one.
-func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(t *testing.T) {
+func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(test *testing.T) {
+	t := onCluster(test)
 	const shop = "kinds"
 	plain := builder.Deployment(shop, "plain").Replicas(2).Build()
 	recreate := builder.Deployment(shop, "recreate").Replicas(2).Recreate().Build()
@@ -38,7 +39,7 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(t *testing.T) {
 	)
 	create(t, builder.Job(shop, "nightly-1").OwnedBy(nightly).Build())
 	eventually(t, "every Pod runs", func(ctx context.Context) error {
-		if all, err := pods(ctx, shop); err != nil || len(all) == 15 {
+		if all, err := pods(ctx, t, shop); err != nil || len(all) == 15 {
 			return err
 		}
 		return fmt.Errorf("some are missing")
@@ -80,7 +81,7 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(t *testing.T) {
 	remove(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "broken-0"}})
 	left := map[string]bool{"migrate": true, "nightly-1": true, "bare": true, "clone-1": true, "old": true}
 	eventually(t, "every other Pod is in the mesh and ready", func(ctx context.Context) error {
-		all, err := pods(ctx, shop)
+		all, err := pods(ctx, t, shop)
 		if err != nil || len(all) != 16 {
 			return fmt.Errorf("%d Pods, %w", len(all), err)
 		}
@@ -100,7 +101,8 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(t *testing.T) {
 
 // A namespace in which two workloads crash in the mesh stops; others go on. When its owner asks for
 // another try, what has failed is restarted once more, and the rest goes on.
-func TestNamespaceStopsAfterTwoFailuresAndGoesOnWhenAsked(t *testing.T) {
+func TestNamespaceStopsAfterTwoFailuresAndGoesOnWhenAsked(test *testing.T) {
+	t := onCluster(test)
 	const bad, good = "stops", "goes-on"
 	create(t, builder.Namespace(bad).Labelled("team", bad).Build(), builder.Namespace(good).Labelled("team", bad).Build())
 	crashing := func(name string) *appsv1.Deployment {

@@ -17,7 +17,8 @@ import (
 
 // A namespace that was labelled late reaches full mesh: what lacks the sidecar is restarted, once;
 // what needs nothing keeps its Pods.
-func TestLateLabelReachesFullMesh(t *testing.T) {
+func TestLateLabelReachesFullMesh(test *testing.T) {
+	t := onCluster(test)
 	const shop = "late-label"
 	web := builder.Deployment(shop, "web").Replicas(3).Build()
 	cart := builder.Deployment(shop, "cart").Replicas(2).Build()
@@ -67,20 +68,20 @@ func TestLateLabelReachesFullMesh(t *testing.T) {
 
 // startInjected starts workloads in a labelled namespace, again until every Pod is injected: API
 // servers may match webhooks by the namespace's former labels for a moment.
-func startInjected(t *testing.T, workloads ...*appsv1.Deployment) {
+func startInjected(t *clusterTest, workloads ...*appsv1.Deployment) {
 	t.Helper()
 	for _, workload := range workloads {
 		fresh := workload.DeepCopy()
 		eventually(t, "Pods of "+workload.Name+" are injected", func(ctx context.Context) error {
-			return dryRunInjects(ctx, workload)
+			return dryRunInjects(ctx, t, workload)
 		})
 		startWorkloads(t, fresh)
 	}
 }
 
 // dryRunInjects says why a Pod of the workload would not be injected now.
-func dryRunInjects(ctx context.Context, workload *appsv1.Deployment) error {
+func dryRunInjects(ctx context.Context, t *clusterTest, workload *appsv1.Deployment) error {
 	pod := &corev1.Pod{ObjectMeta: *workload.Spec.Template.ObjectMeta.DeepCopy(), Spec: *workload.Spec.Template.Spec.DeepCopy()}
 	pod.Namespace, pod.GenerateName = workload.Namespace, workload.Name+"-"
-	return expectInjected(ctx, pod)
+	return expectInjected(ctx, t, pod)
 }

@@ -17,9 +17,9 @@ import (
 
 // startOperator runs a replica as the operator's ServiceAccount until the test ends. A panic or a
 // data race in it fails the test.
-func startOperator(t *testing.T, flags ...string) *operator.Replica {
+func startOperator(t *clusterTest, flags ...string) *operator.Replica {
 	t.Helper()
-	return shared.fullmesh.Start(t, flags...)
+	return t.fullmesh.Start(t, flags...)
 }
 
 // datedBy answers as an API server does whose clock is ahead.
@@ -38,11 +38,12 @@ func (d datedBy) WriteHeader(status int) {
 func (d datedBy) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
 // Replicas agree on the time, whatever the clocks of their machines say.
-func TestTheClockOfTheAPIServerIsWhatCounts(t *testing.T) {
+func TestTheClockOfTheAPIServerIsWhatCounts(test *testing.T) {
+	t := onCluster(test)
 	const shop, ahead = "clocks", 24 * time.Hour
 	web := builder.Deployment(shop, "web").Replicas(2).Build()
 	startShop(t, shop, web)
-	kubeconfig := shared.fullmesh.Behind(t, shared.Cluster, func(apiServer http.Handler) http.Handler {
+	kubeconfig := t.fullmesh.Behind(t, t.Cluster, func(apiServer http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { apiServer.ServeHTTP(datedBy{w, ahead}, r) })
 	})
 	startOperator(t, "--kubeconfig", kubeconfig)
@@ -50,7 +51,7 @@ func TestTheClockOfTheAPIServerIsWhatCounts(t *testing.T) {
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
 	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
 
-	if err := shared.admin.Get(t.Context(), client.ObjectKeyFromObject(web), web); err != nil {
+	if err := t.admin.Get(t.Context(), client.ObjectKeyFromObject(web), web); err != nil {
 		t.Fatal(err)
 	}
 	var record inventory.Record

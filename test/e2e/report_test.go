@@ -11,7 +11,8 @@ import (
 )
 
 // A policy in mode Report finds everything and writes to no workload.
-func TestReportModeWritesToNoWorkload(t *testing.T) {
+func TestReportModeWritesToNoWorkload(test *testing.T) {
+	t := onCluster(test)
 	const shop = "report-mode"
 	startShop(t, shop,
 		builder.Deployment(shop, "web").Replicas(2).Build(),

@@ -19,7 +19,8 @@ import (
 // From the label to full mesh the operator asks the API server for little: per restarted workload
 // one dry-run Pod, one change of the template and one outcome. It reads from its watches only, but
 // for the mesh's root certificate, once per namespace.
-func TestRequestsPerRestart(t *testing.T) {
+func TestRequestsPerRestart(test *testing.T) {
+	t := onCluster(test)
 	const shop, size = "requests", 8
 	var want []string
 	var workloads []client.Object

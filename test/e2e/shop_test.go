@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,7 +29,7 @@ import (
 const patience = 4 * time.Minute
 
 // eventually waits until condition returns nil, and fails the test with its last error.
-func eventually(t *testing.T, what string, condition func(ctx context.Context) error) {
+func eventually(t *clusterTest, what string, condition func(ctx context.Context) error) {
 	t.Helper()
 	if err := cluster.Eventually(t.Context(), 50*time.Millisecond, patience, condition); err != nil {
 		t.Fatalf("waiting until %s: %v", what, err)
@@ -38,10 +37,10 @@ func eventually(t *testing.T, what string, condition func(ctx context.Context) e
 }
 
 // create makes objects, and deletes those without a namespace when the test ends.
-func create(t *testing.T, objects ...client.Object) {
+func create(t *clusterTest, objects ...client.Object) {
 	t.Helper()
 	for _, object := range objects {
-		if err := shared.admin.Create(t.Context(), object); err != nil {
+		if err := t.admin.Create(t.Context(), object); err != nil {
 			t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
 		}
 		if object.GetNamespace() == "" {
@@ -51,12 +50,12 @@ func create(t *testing.T, objects ...client.Object) {
 }
 
 // remove deletes an object and waits until it is gone, so that no test meets another's.
-func remove(t *testing.T, object client.Object) {
+func remove(t *clusterTest, object client.Object) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		err := shared.admin.Delete(ctx, object)
+		err := t.admin.Delete(ctx, object)
 		return apierrors.IsNotFound(err), nil
 	})
 	if err != nil {
@@ -65,19 +64,19 @@ func remove(t *testing.T, object client.Object) {
 }
 
 // modify changes an object in the cluster.
-func modify[T client.Object](t *testing.T, object T, change func(T)) {
+func modify[T client.Object](t *clusterTest, object T, change func(T)) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%T %s is changed", object, object.GetName()), func(ctx context.Context) error {
-		if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
 			return err
 		}
 		change(object)
-		return shared.admin.Update(ctx, object)
+		return t.admin.Update(ctx, object)
 	})
 }
 
 // label sets a label on a namespace.
-func label(t *testing.T, namespace, key, value string) {
+func label(t *clusterTest, namespace, key, value string) {
 	t.Helper()
 	modify(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, func(n *corev1.Namespace) {
 		if n.Labels == nil {
@@ -88,25 +87,25 @@ func label(t *testing.T, namespace, key, value string) {
 }
 
 // startShop makes a namespace with workloads and waits until every Pod of them is ready.
-func startShop(t *testing.T, namespace string, workloads ...client.Object) {
+func startShop(t *clusterTest, namespace string, workloads ...client.Object) {
 	t.Helper()
 	create(t, builder.Namespace(namespace).Labelled("team", namespace).Build())
 	startWorkloads(t, workloads...)
 }
 
-func startWorkloads(t *testing.T, workloads ...client.Object) {
+func startWorkloads(t *clusterTest, workloads ...client.Object) {
 	t.Helper()
 	create(t, workloads...)
 	for _, workload := range workloads {
 		eventually(t, "every Pod of "+workload.GetName()+" is ready", func(ctx context.Context) error {
-			return rolledOut(ctx, workload)
+			return rolledOut(ctx, t, workload)
 		})
 	}
 }
 
 // rolledOut says what is missing until every Pod of a workload is on its newest template and ready.
-func rolledOut(ctx context.Context, workload client.Object) error {
-	if err := shared.admin.Get(ctx, client.ObjectKeyFromObject(workload), workload); err != nil {
+func rolledOut(ctx context.Context, t *clusterTest, workload client.Object) error {
+	if err := t.admin.Get(ctx, client.ObjectKeyFromObject(workload), workload); err != nil {
 		return err
 	}
 	var observed int64
@@ -128,9 +127,9 @@ func rolledOut(ctx context.Context, workload client.Object) error {
 }
 
 // pods are the running Pods of a namespace, by name.
-func pods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+func pods(ctx context.Context, t *clusterTest, namespace string) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	if err := shared.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+	if err := t.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
 		return nil, err
 	}
 	running := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil })
@@ -139,9 +138,9 @@ func pods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
 }
 
 // podsOf are the running Pods with the label app=name.
-func podsOf(t *testing.T, namespace, name string) []corev1.Pod {
+func podsOf(t *clusterTest, namespace, name string) []corev1.Pod {
 	t.Helper()
-	all, err := pods(t.Context(), namespace)
+	all, err := pods(t.Context(), t, namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,11 +160,11 @@ func isInjected(pod *corev1.Pod) bool { return mesh.Observe(pod).Proxy == mesh.P
 
 // awaitReport waits until a namespace's report has a condition with a status, and returns the
 // report.
-func awaitReport(t *testing.T, namespace, condition string, status metav1.ConditionStatus) *v1alpha1.MeshReport {
+func awaitReport(t *clusterTest, namespace, condition string, status metav1.ConditionStatus) *v1alpha1.MeshReport {
 	t.Helper()
 	report := &v1alpha1.MeshReport{}
 	eventually(t, fmt.Sprintf("the report of %s has %s=%s", namespace, condition, status), func(ctx context.Context) error {
-		if err := shared.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
 			return err
 		}
 		if meta.IsStatusConditionPresentAndEqual(report.Status.Conditions, condition, status) {
@@ -177,12 +176,12 @@ func awaitReport(t *testing.T, namespace, condition string, status metav1.Condit
 }
 
 // awaitHeld waits until a workload is held for a reason.
-func awaitHeld(t *testing.T, namespace, kind, name, reason string) v1alpha1.ReportedWorkload {
+func awaitHeld(t *clusterTest, namespace, kind, name, reason string) v1alpha1.ReportedWorkload {
 	t.Helper()
 	var row v1alpha1.ReportedWorkload
 	eventually(t, fmt.Sprintf("%s %s/%s is held for %s", kind, namespace, name, reason), func(ctx context.Context) error {
 		report := &v1alpha1.MeshReport{}
-		if err := shared.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}, report); err != nil {
 			return err
 		}
 		for _, row = range report.Status.Workloads {
@@ -196,11 +195,11 @@ func awaitHeld(t *testing.T, namespace, kind, name, reason string) v1alpha1.Repo
 }
 
 // awaitPolicy waits until a policy has a condition with a status and a reason.
-func awaitPolicy(t *testing.T, name, condition string, status metav1.ConditionStatus, reason string) {
+func awaitPolicy(t *clusterTest, name, condition string, status metav1.ConditionStatus, reason string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("policy %s has %s=%s for %s", name, condition, status, reason), func(ctx context.Context) error {
 		policy := &v1alpha1.MeshPolicy{}
-		if err := shared.admin.Get(ctx, client.ObjectKey{Name: name}, policy); err != nil {
+		if err := t.admin.Get(ctx, client.ObjectKey{Name: name}, policy); err != nil {
 			return err
 		}
 		if found := meta.FindStatusCondition(policy.Status.Conditions, condition); found != nil && found.Status == status && found.Reason == reason {
@@ -212,9 +211,9 @@ func awaitPolicy(t *testing.T, name, condition string, status metav1.ConditionSt
 
 // operatorWrites are the requests of the operator that changed, or would have changed, something
 // since a moment.
-func operatorRequests(t *testing.T, since time.Time) []cluster.AuditEvent {
+func operatorRequests(t *clusterTest, since time.Time) []cluster.AuditEvent {
 	t.Helper()
-	events, err := shared.Audit(t.Context())
+	events, err := t.Audit(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +244,8 @@ func templateChanges(events []cluster.AuditEvent, namespace string) map[string]i
 func serverTime() time.Time { return time.Now() }
 
 // expectInjected says why a Pod would not be injected now.
-func expectInjected(ctx context.Context, pod *corev1.Pod) error {
-	if err := shared.admin.Create(ctx, pod, client.DryRunAll); err != nil {
+func expectInjected(ctx context.Context, t *clusterTest, pod *corev1.Pod) error {
+	if err := t.admin.Create(ctx, pod, client.DryRunAll); err != nil {
 		return err
 	}
 	if !isInjected(pod) {
