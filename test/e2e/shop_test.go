@@ -213,13 +213,11 @@ func awaitPolicy(t *clusterTest, name, condition string, status metav1.Condition
 // since a moment.
 func operatorRequests(t *clusterTest, since time.Time) []cluster.AuditEvent {
 	t.Helper()
-	events, err := t.Audit(t.Context())
+	events, err := t.AuditOf(t.Context(), operator.User)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(events, func(event cluster.AuditEvent) bool {
-		return event.User != operator.User || event.Received.Before(since)
-	})
+	return slices.DeleteFunc(events, func(event cluster.AuditEvent) bool { return event.Received.Before(since) })
 }
 
 // workloadKinds are what the operator restarts.
