@@ -85,11 +85,14 @@ func TestDeletedNamespaceLeavesNoReport(test *testing.T) {
 	t := onCluster(test)
 	const gone, stays = "deleted", "stays"
 	startFleet(t, gone, 4)
-	startFleet(t, stays, 2)
+	startShop(t, stays, builder.Deployment(stays, "web").Replicas(2).Build())
+	label(t, stays, "team", gone)
 	startOperator(t)
-	create(t, builder.Enforcing(gone).Over("istio-injection", "enabled").Settling(2).Build())
+	create(t, builder.Enforcing(gone).Over("team", gone).Settling(2).Build())
 	awaitRestarts(t, gone, 1)
 	remove(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: gone}})
+	// Where only counts change, they are written once a minute; a change of FullMesh is written at once.
+	label(t, stays, "istio-injection", "enabled")
 	awaitReport(t, stays, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
 	eventually(t, "one namespace is counted", func(ctx context.Context) error {
 		policy := &v1alpha1.MeshPolicy{}

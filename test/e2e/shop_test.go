@@ -36,14 +36,21 @@ func eventually(t *clusterTest, what string, condition func(ctx context.Context)
 	}
 }
 
-// create makes objects, and deletes those without a namespace when the test ends.
+// create makes objects, and deletes those without a namespace when the test ends. It does not wait for
+// a Namespace to be gone, which takes Kubernetes ten seconds: no policy of another test selects it.
 func create(t *clusterTest, objects ...client.Object) {
 	t.Helper()
 	for _, object := range objects {
 		if err := t.admin.Create(t.Context(), object); err != nil {
 			t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
 		}
-		if object.GetNamespace() == "" {
+		if _, ends := object.(*corev1.Namespace); ends {
+			t.Cleanup(func() {
+				if err := client.IgnoreNotFound(t.admin.Delete(context.Background(), object)); err != nil {
+					t.Errorf("deleting Namespace %s: %v", object.GetName(), err)
+				}
+			})
+		} else if object.GetNamespace() == "" {
 			t.Cleanup(func() { remove(t, object) })
 		}
 	}
