@@ -186,6 +186,12 @@ func (w *Workload[T]) Labelled(pairs ...string) *Workload[T] {
 	return w
 }
 
+// Grace gives the Pods so many seconds to end.
+func (w *Workload[T]) Grace(seconds int64) *Workload[T] {
+	w.template.Spec.TerminationGracePeriodSeconds = &seconds
+	return w
+}
+
 // TemplateAnnotated adds annotations to the template: key, value, key, value.
 func (w *Workload[T]) TemplateAnnotated(pairs ...string) *Workload[T] {
 	w.template.Annotations = with(w.template.Annotations, pairs)

@@ -210,7 +210,7 @@ func TestCrashingWorkloadLosesNoMoreThanItsStrategyTakes(test *testing.T) {
 	} {
 		create(t, builder.Namespace(name).Labelled("team", team).Build())
 		startWorkloads(t, builder.Deployment(name, "web").Replicas(test.replicas).Surge(test.surge).Unavailable(test.unavailable).
-			TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).Build())
+			Grace(1).TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).Build())
 		losses[prober.watch(t, name, "app", "web")] = int(test.replicas) - test.loses
 		label(t, name, "istio-injection", "enabled")
 	}

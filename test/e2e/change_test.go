@@ -278,9 +278,7 @@ func labelAsOperator(ctx context.Context, t *clusterTest, namespace, name string
 func TestCrashingWorkloadIsNamed(test *testing.T) {
 	t := onCluster(test)
 	const shop = "crashing"
-	bad := builder.Deployment(shop, "bad").Replicas(2).TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).With(func(d *appsv1.Deployment) {
-		d.Spec.Template.Spec.TerminationGracePeriodSeconds = new(int64(0))
-	}).Build()
+	bad := builder.Deployment(shop, "bad").Replicas(2).Grace(1).TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).Build()
 	startShop(t, shop, bad, builder.Deployment(shop, "good").Replicas(3).Build())
 	label(t, shop, "istio-injection", "enabled")
 	begin := serverTime()

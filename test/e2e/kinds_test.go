@@ -29,7 +29,7 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(test *testing.T) {
 	modify(t, paused, func(d *appsv1.Deployment) { d.Spec.Paused = true })
 	nightly := builder.CronJob(shop, "nightly").Build()
 	create(t, nightly,
-		builder.StatefulSet(shop, "broken").Replicas(2).TemplateAnnotated(cluster.Behaviour, cluster.Crash).Build(),
+		builder.StatefulSet(shop, "broken").Replicas(2).Grace(1).TemplateAnnotated(cluster.Behaviour, cluster.Crash).Build(),
 		builder.Job(shop, "migrate").Build(),
 		builder.Pod(shop, "bare").Build(),
 		builder.Pod(shop, "clone-1").OwnedByOther(builder.ControlledByOther("apps.kruise.io/v1alpha1", "CloneSet", "clone", "clone-set")).Build(),
@@ -106,7 +106,8 @@ func TestNamespaceStopsAfterTwoFailuresAndGoesOnWhenAsked(test *testing.T) {
 	const bad, good = "stops", "goes-on"
 	create(t, builder.Namespace(bad).Labelled("team", bad).Build(), builder.Namespace(good).Labelled("team", bad).Build())
 	crashing := func(name string) *appsv1.Deployment {
-		return builder.Deployment(bad, name).Replicas(2).Surge(1).Unavailable(0).TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).Build()
+		return builder.Deployment(bad, name).Replicas(2).Surge(1).Unavailable(0).Grace(1).
+			TemplateAnnotated(cluster.Behaviour, cluster.CrashInjected).Build()
 	}
 	startWorkloads(t, crashing("a"), crashing("b"), builder.Deployment(bad, "c").Replicas(2).Build(),
 		builder.Deployment(good, "a").Replicas(2).Build(), builder.Deployment(good, "b").Replicas(2).Build(), builder.StatefulSet(good, "c").Replicas(2).Build())
