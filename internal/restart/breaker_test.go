@@ -395,6 +395,7 @@ func TestTheSmallestIsTried(t *testing.T) {
 // However everything crashes, no more workloads are hurt than it takes to see that, and those that were
 // in flight then.
 func TestFewAreHurtWhereEverythingCrashes(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulation(t)
 		atOnce, stopAfter := rapid.IntRange(1, 4).Draw(t, "at once"), rapid.IntRange(1, 4).Draw(t, "stop after")

@@ -20,6 +20,7 @@ import (
 // Whatever happens, whenever it is learned of: nothing is begun that must not be (mayStart), and
 // nothing loses its last ready Pod unasked (stayedUp).
 func TestNothingIsBegunThatMustNotBe(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		w.learn()
@@ -50,6 +51,7 @@ func cut(events []event, at int) (now, later []event) {
 // Where everybody is well and everything is accepted, everything is brought in, and in no more steps
 // than it takes when one waits for the other.
 func TestEverythingIsBroughtIn(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, false)
 		w.arrange = func(events []event) (now, later []event) {
@@ -76,6 +78,7 @@ func TestEverythingIsBroughtIn(t *testing.T) {
 // Whatever has come and gone, what everybody asks for again is brought in when it is calm, without a word from
 // anybody.
 func TestEverythingIsBroughtInWhenItIsCalmAgain(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, false)
 		var replicas []int
@@ -151,6 +154,7 @@ func (a *app) isBroughtIn() bool {
 
 // Time changes nothing before the moment that the plan names.
 func TestNothingChangesBeforeTheNextLook(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
@@ -187,6 +191,7 @@ func reasons(plan *restart.Plan) string {
 // What a policy in mode Report says is what it would say in mode Enforce, up to its mode: nothing is
 // asked or done, and only where nobody would have to act for a restart does it say that the mode is why.
 func TestReportSaysWhatEnforceWould(t *testing.T) {
+	t.Parallel()
 	after := sets.New(restart.ReasonReportMode, restart.ReasonEvictionHeld)
 	ofTheWorkload := sets.New(restart.ReasonWouldCauseDowntime, restart.ReasonStrictMTLS, restart.ReasonOwnedByOperator,
 		restart.ReasonInjectedPodsFailing, restart.ReasonUpdatePending, restart.ReasonExceedsDisruptionBudget)
