@@ -2,213 +2,458 @@ package controllers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
+	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
 // FieldOwner is the operator's field manager.
 const FieldOwner = v1alpha1.FieldManager
 
-// operation is one of a JSON patch (RFC 6902).
-type operation struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value"`
-}
+// How many workloads are acted on at once, and how long one step may take. A MeshRestart touches its workload within
+// that time after it was created, or is given up.
+const (
+	actAtOnce = 12
+	stepTime  = 30 * time.Second
+)
 
-// actor writes to workloads.
+// actor does what was decided: it creates MeshRestarts and touches their workloads, evicts Pods, and writes down how
+// restarts ended.
 type actor struct {
-	client client.Client
+	client client.Client // reads from the informers, writes to the API server
 	// reader reads from the API server.
 	reader    client.Reader
 	inventory *inventory.Inventory
+	now       func() time.Time
+	// namespace is the operator's own, where the red button is.
+	namespace string
+	checker   *checker
+	announcer announcer
+	recorder  *restart.Recorder
+	// done is called when something was done, or was not and is worth another look.
+	done func()
+
+	slots chan struct{}
+	mu    sync.Mutex
+	// busy are the workloads and MeshRestarts that are acted on, by their UIDs.
+	busy map[types.UID]bool
+	// failed are those of which the last write was refused or had no answer.
+	failed backOff[types.UID]
 }
 
-// written is what became of a write.
-type written uint8
+// newActor makes ready an actor of which the clients and the like are set.
+func newActor(a *actor) *actor {
+	a.slots, a.busy, a.recorder = make(chan struct{}, actAtOnce), map[types.UID]bool{}, &restart.Recorder{}
+	return a
+}
 
-const (
-	// writtenDone: it is in the cluster.
-	writtenDone written = iota
-	// writtenStale: the object has moved on, and so will the picture.
-	writtenStale
-	// writtenRefused: the API server does not admit it, and is not likely to do so next time.
-	writtenRefused
-)
-
-// restart begins a restart: it writes the record on the object and what the method asks for, in one
-// patch that the API server refuses when the spec has changed since it was looked at.
-func (a *actor) restart(ctx context.Context, verdict *restart.Verdict) (written, error) {
+// Do does the step that a verdict asks for, in the background. It returns in how long it must be asked again; 0 where
+// it is being done.
+func (a *actor) Do(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) time.Duration {
+	if r := verdict.Workload.InFlight; r != nil && r.Pending() {
+		return a.Resolve(ctx, r)
+	}
 	object := verdict.Workload.Object
-	patch := []operation{
-		{"test", "/metadata/uid", object.UID},
-		{"test", "/metadata/generation", object.Generation},
+	step := func(ctx context.Context) error { return nil }
+	switch verdict.Step {
+	case restart.StepRestart:
+		step = func(ctx context.Context) error { return a.start(ctx, verdict, policy) }
+	case restart.StepEvict:
+		step = func(ctx context.Context) error { return a.evict(ctx, verdict, policy) }
+	case restart.StepFinish:
+		step = func(ctx context.Context) error { return a.finish(ctx, verdict, policy) }
+	case restart.StepRecheck:
+		step = func(ctx context.Context) error { return a.recheck(ctx, verdict.Restart) }
 	}
-	switch verdict.Method {
-	case v1alpha1.MethodRolloutRestart:
-		patch = append(patch, causeOperations(object, verdict.Record.Cause)...)
-	case v1alpha1.MethodRestartAt:
-		patch = append(patch, operation{"add", "/spec/restartAt", verdict.RestartAt.Format(time.RFC3339)})
-	case v1alpha1.MethodEviction:
-		// The record is all: it must be there before the first Pod goes. It moves no generation, so that
-		// it is told by itself whether another has been written since.
-		patch = append(patch, formerRecord(object)...)
-	default:
-		return writtenStale, fmt.Errorf("restarting %s: this version does not know the method %s", object.Key(), verdict.Method)
-	}
-	return a.write(ctx, object, append(patch, recordOperations(object, verdict.Record)...))
+	wait := a.work(ctx, object.UID, func() {
+		if verdict.Step == restart.StepRestart {
+			a.inventory.AddPendingRestart(verdict.Restart) // it counts from now on
+		}
+	}, step)
+	return wait
 }
 
-// causeOperations set the cause on the template, which has the kind's controller roll it out.
-func causeOperations(object *inventory.Object, cause string) []operation {
-	var patch []operation
-	if len(object.Template.Annotations) == 0 {
-		patch = append(patch, operation{"add", "/spec/template/metadata/annotations", map[string]string{}})
-	}
-	return append(patch, operation{"add", "/spec/template/metadata/annotations/" + pointer(v1alpha1.RestartCauseAnnotation), cause})
+// Resolve reads whether the API server has a MeshRestart, in the background, where its creation had no answer. It is
+// not acted upon before that.
+func (a *actor) Resolve(ctx context.Context, pending *inventory.Restart) time.Duration {
+	return a.work(ctx, pending.WorkloadUID, func() {}, func(ctx context.Context) error { return a.reread(ctx, pending) })
 }
 
-// finish writes down how a restart ended, unless somebody else did.
-func (a *actor) finish(ctx context.Context, verdict *restart.Verdict) (written, error) {
-	object := verdict.Workload.Object
-	path := "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation)
-	return a.write(ctx, object, []operation{
-		{"test", "/metadata/uid", object.UID},
-		{"test", path, object.Annotations[v1alpha1.LastRestartAnnotation]},
-		{"replace", path, verdict.Record.String()},
+// Recheck reads what became of a restart, in the background.
+func (a *actor) Recheck(ctx context.Context, unfinished *inventory.Restart) time.Duration {
+	return a.work(ctx, types.UID(unfinished.Namespace+"/"+unfinished.Name), func() {}, func(ctx context.Context) error {
+		if err := a.recheck(ctx, unfinished); err != nil {
+			return err
+		}
+		return errUnsettled // until nothing asks for it any more
 	})
 }
 
-// formerRecord tests that the object has the record that was read. A patch cannot test that there is none:
-// then the object must be as it was read.
-func formerRecord(object *inventory.Object) []operation {
-	former, written := object.Annotations[v1alpha1.LastRestartAnnotation]
-	if !written {
-		return []operation{{"test", "/metadata/resourceVersion", object.ResourceVersion}}
-	}
-	return []operation{{"test", "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation), former}}
+// errUnsettled has something looked at again later and later.
+var errUnsettled = errors.New("it is looked at again")
+
+// Prune deletes a MeshRestart that is not kept any more, in the background.
+func (a *actor) Prune(ctx context.Context, surplus *inventory.Restart) time.Duration {
+	return a.work(ctx, surplus.UID, func() {}, func(ctx context.Context) error { return a.deleteRestart(ctx, surplus) })
 }
 
-// recordOperations set the record. Where the object has no annotation yet the map is made first,
-// and that is tied to the resource version: it would wipe out one that somebody has made since.
-func recordOperations(object *inventory.Object, record inventory.Record) []operation {
-	var patch []operation
-	if len(object.Annotations) == 0 {
-		patch = []operation{
-			{"test", "/metadata/resourceVersion", object.ResourceVersion},
-			{"add", "/metadata/annotations", map[string]string{}},
+// work takes on a step unless the same workload is being acted on, the last step of it has just failed, or all
+// workers are busy. Once it is taken on, begin is called before work returns.
+func (a *actor) work(ctx context.Context, uid types.UID, begin func(), step func(context.Context) error) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[uid] {
+		return 0
+	}
+	if wait := a.failed.wait(uid, a.now()); wait > 0 {
+		return wait
+	}
+	select {
+	case a.slots <- struct{}{}:
+	default:
+		return minDelay // done is called when one of them is free
+	}
+	a.busy[uid] = true
+	begin()
+	go func() {
+		defer a.done()
+		ctx, cancel := context.WithTimeout(ctx, stepTime)
+		defer cancel()
+		err := step(ctx)
+		if err != nil && !errors.Is(err, errUnsettled) && !errors.Is(err, errStopped) {
+			log.FromContext(ctx).Error(err, "What was decided could not be done, and is tried again")
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.busy, uid)
+		<-a.slots
+		if err != nil {
+			a.failed.failed(uid, a.now(), lastRetry)
+		} else {
+			a.failed.succeeded(uid)
+		}
+	}()
+	return 0
+}
+
+// start creates the MeshRestart and touches the workload that it names.
+func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) error {
+	object := verdict.Workload.Object
+	switch stopped, err := a.stopped(ctx); {
+	case err != nil:
+		a.inventory.DropPendingRestart(verdict.Restart)
+		return err
+	case stopped:
+		a.inventory.DropPendingRestart(verdict.Restart)
+		return errStopped
+	}
+	created, err := a.create(ctx, verdict.Restart, object)
+	switch {
+	case namespaceIsGone(err):
+		return errUnsettled // the informer tells it soon
+	case isRefusal(err), apierrors.IsBadRequest(err):
+		a.refused(ctx, verdict, policy, err)
+		return nil
+	case err != nil || created == nil:
+		return err
+	}
+	if created.Method != v1alpha1.MethodEviction {
+		touched, err := a.touch(ctx, created, object)
+		if isRefusal(err) {
+			a.refused(ctx, verdict, policy, err)
+			return a.deleteRestart(ctx, created)
+		}
+		if err != nil || !touched {
+			return err
 		}
 	}
-	return append(patch, operation{"add", "/metadata/annotations/" + pointer(v1alpha1.LastRestartAnnotation), record.String()})
+	a.recorder.Restarted(object.UID)
+	restartsStarted.WithLabelValues(string(created.Cause.Finding)).Inc()
+	log.FromContext(ctx).Info("Restarted "+object.Kind, "workload", klog.KObj(object), "method", created.Method, "restart",
+		klog.KRef(created.Namespace, created.Name))
+	return nil
 }
 
-// write patches a workload and takes the answer into the picture, so that the next decision knows
-// of it before the informer does.
-func (a *actor) write(ctx context.Context, object *inventory.Object, patch []operation) (written, error) {
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return writtenStale, fmt.Errorf("marshalling a patch: %w", err)
+// refused has a workload held of which the API server does not admit the restart.
+func (a *actor) refused(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy, err error) {
+	object := verdict.Workload.Object
+	log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
+	a.checker.Remember(verdict.CheckKey, restart.Check{Outcome: restart.CheckRefused, Message: err.Error()}, false)
+	a.announcer.Refused(verdict, policy, err)
+}
+
+// create creates the MeshRestart, again and again while there is no answer: the API server takes a name only once. It
+// returns nil where another process has made the same attempt, and an error where the API server refuses, or gave no
+// answer in time.
+func (a *actor) create(ctx context.Context, intended *inventory.Restart, object *inventory.Object) (*inventory.Restart, error) {
+	wanted := intended.MeshRestart()
+	wanted.OwnerReferences = []metav1.OwnerReference{{APIVersion: object.Is().APIVersion(), Kind: object.Kind, Name: object.Name,
+		UID: object.UID}}
+	for tries := 0; ; tries++ {
+		created := wanted.DeepCopy()
+		err := a.client.Create(ctx, created)
+		switch {
+		case err == nil:
+			known := inventory.FromMeshRestart(created)
+			a.inventory.SetRestart(known)
+			return known, nil
+		case apierrors.IsAlreadyExists(err):
+			return a.readCreated(ctx, intended, tries > 0)
+		case isRefusal(err), apierrors.IsNotFound(err), apierrors.IsBadRequest(err):
+			a.inventory.DropPendingRestart(intended)
+			return nil, fmt.Errorf("creating MeshRestart %s: %w", intended.Name, err)
+		}
+		if !a.pause(ctx, tries) {
+			return nil, fmt.Errorf("creating MeshRestart %s: %w", intended.Name, err) // it counts until its name has been read
+		}
 	}
-	target, err := emptyWorkload(object)
-	if err != nil {
-		return writtenStale, err
+}
+
+// readCreated reads a MeshRestart that exists already. It is this process's own where an answer to its creation was
+// lost and it says what was intended.
+func (a *actor) readCreated(ctx context.Context, intended *inventory.Restart, answerLost bool) (*inventory.Restart, error) {
+	var existing v1alpha1.MeshRestart
+	if err := a.reader.Get(ctx, client.ObjectKey{Namespace: intended.Namespace, Name: intended.Name}, &existing); err != nil {
+		return nil, fmt.Errorf("reading MeshRestart %s, which exists: %w", intended.Name, err)
 	}
-	err = a.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data))
+	known := inventory.FromMeshRestart(&existing)
+	a.inventory.SetRestart(known)
+	if wanted := intended.MeshRestart(); answerLost && known.InFlight() && equalSpecs(&existing.Spec, &wanted.Spec) {
+		return known, nil
+	}
+	return nil, nil
+}
+
+// touch changes the workload, in a patch that the API server refuses when its spec has changed since it was looked at.
+// A lost answer is no reason to stop: the change can be made only once. It is false where the workload was not touched
+// and will not be by this MeshRestart.
+func (a *actor) touch(ctx context.Context, r *inventory.Restart, object *inventory.Object) (bool, error) {
+	patch, err := touchPatch(r, object)
+	if err != nil {
+		return false, err
+	}
+	unanswered := false
+	for tries := 0; ; tries++ {
+		target, err := emptyWorkload(object.Group, object.Kind, object.Namespace, object.Name)
+		if err != nil {
+			return false, err
+		}
+		err = a.client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+		switch {
+		case err == nil:
+			return true, a.takeIn(target)
+		case isRefusal(err) && !unanswered:
+			return false, err
+		case apierrors.IsNotFound(err), meta.IsNoMatchError(err): // it is gone, or its kind is
+			a.inventory.DeleteObject(object)
+			return false, a.deleteRestart(ctx, r)
+		case isRefusal(err), apierrors.IsInvalid(err), apierrors.IsConflict(err):
+			return a.readTouched(ctx, r, unanswered)
+		}
+		unanswered = true
+		if !a.pause(ctx, tries) {
+			return false, fmt.Errorf("patching %s: %w", object.Key(), err)
+		}
+	}
+}
+
+// readTouched finds out whether a workload was touched of which the API server refuses to be touched. Where no answer
+// was lost it was not, and somebody else has changed its spec.
+func (a *actor) readTouched(ctx context.Context, r *inventory.Restart, unanswered bool) (bool, error) {
+	live, err := a.readWorkload(ctx, r)
 	switch {
-	case err == nil:
-		return writtenDone, a.takeIn(target)
-	case apierrors.IsNotFound(err), meta.IsNoMatchError(err): // it is gone, or its kind is
-		a.inventory.DeleteObject(object)
-		return writtenStale, nil
-	case isRefusal(err):
-		return writtenRefused, err
-	case apierrors.IsInvalid(err), apierrors.IsConflict(err):
-		return writtenStale, nil
-	default:
-		return writtenStale, fmt.Errorf("patching %s: %w", object.Key(), err)
+	case err != nil:
+		return false, err
+	case live != nil && r.HasTouched(live):
+		return true, nil
+	case live != nil && unanswered && live.Generation != r.Generation+1:
+		return false, nil // what became of it is decided by its generation, in time
 	}
+	a.recorder.SpecChanged(r.WorkloadUID, a.now())
+	return false, a.deleteRestart(ctx, r)
 }
 
-// read takes a workload into the picture as the API server has it, and returns the record that is written on it.
-func (a *actor) read(ctx context.Context, object *inventory.Object) (record string, err error) {
-	current, err := emptyWorkload(object)
+// readWorkload reads the workload of a restart from the API server, and takes it into the inventory. It is nil where
+// the workload is gone: another one of its name is not it, and neither is a ReplicaSet that something else controls now.
+func (a *actor) readWorkload(ctx context.Context, r *inventory.Restart) (*inventory.Object, error) {
+	current, err := emptyWorkload(r.Workload.Group, r.Workload.Kind, r.Workload.Namespace, r.Workload.Name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	switch err := a.reader.Get(ctx, client.ObjectKeyFromObject(current), current); {
-	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-		return "", nil // the informer tells
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err), err == nil && current.GetUID() != r.WorkloadUID:
+		return nil, nil
 	case err != nil:
-		return "", fmt.Errorf("reading %s, of which it is not known whether it was written: %w", object.Key(), err)
+		return nil, fmt.Errorf("reading %s: %w", r.Workload, err)
+	}
+	cut, err := cutDown(current)
+	if err != nil {
+		return nil, err
+	}
+	object, is := cut.(*inventory.Object)
+	if !is || object.Kind == "ReplicaSet" && object.Owner.Exists() {
+		return nil, nil // it was adopted, and is part of another workload
+	}
+	return object, a.takeIn(current)
+}
+
+// recheck finds out what became of a restart that has not ended: one whose workload is gone is void, and one that has
+// not touched its workload, and will not any more, never began.
+func (a *actor) recheck(ctx context.Context, r *inventory.Restart) error {
+	if r.Pending() {
+		return a.reread(ctx, r)
+	}
+	live, err := a.readWorkload(ctx, r)
+	if err != nil || !restart.IsVoid(r, live, a.now()) {
+		return err
+	}
+	return a.deleteRestart(ctx, r)
+}
+
+// reread takes in what the API server has of a MeshRestart that is not as it was taken to be. The informer may be
+// behind, and of one that is gone it tells nothing where an answer was taken in after its deletion.
+func (a *actor) reread(ctx context.Context, r *inventory.Restart) error {
+	var existing v1alpha1.MeshRestart
+	switch err := a.reader.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: r.Name}, &existing); {
+	case apierrors.IsNotFound(err):
+		if r.Pending() {
+			a.inventory.DropPendingRestart(r)
+		}
+		a.inventory.DeleteRestart(r.Namespace, r.Name, r.UID)
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading MeshRestart %s: %w", r.Name, err)
+	}
+	a.inventory.SetRestart(inventory.FromMeshRestart(&existing))
+	return nil
+}
+
+// finish writes down how a restart ended.
+func (a *actor) finish(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) error {
+	ended := verdict.Restart
+	written, err := a.writeStatus(ctx, ended)
+	if err != nil || !written {
+		return err
+	}
+	log.FromContext(ctx).Info("Restart of "+ended.Workload.Kind+" ended", "workload", klog.KRef(ended.Namespace, ended.Workload.Name),
+		"result", ended.Result, "message", ended.Message)
+	restartsEnded.WithLabelValues(string(ended.Result)).Inc()
+	a.announcer.Ended(verdict, policy)
+	return nil
+}
+
+// writeStatus writes the status of a MeshRestart, if it is as it was read. It is false where it has moved on or gone.
+func (a *actor) writeStatus(ctx context.Context, r *inventory.Restart) (bool, error) {
+	data, err := statusPatch(r)
+	if err != nil {
+		return false, err
+	}
+	written := &v1alpha1.MeshRestart{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: r.Name}}
+	switch err := a.client.Status().Patch(ctx, written, client.RawPatch(types.MergePatchType, data)); {
+	case err == nil:
+		a.inventory.SetRestart(inventory.FromMeshRestart(written))
+		return true, nil
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return false, a.reread(ctx, r)
 	default:
-		return current.GetAnnotations()[v1alpha1.LastRestartAnnotation], a.takeIn(current)
+		return false, fmt.Errorf("writing the status of MeshRestart %s: %w", r.Name, err)
 	}
 }
 
-// takeIn takes an answer into the picture, unless the informer has taken the object from it since:
+// deleteRestart deletes a MeshRestart, if it is as it was read.
+func (a *actor) deleteRestart(ctx context.Context, r *inventory.Restart) error {
+	object := &v1alpha1.MeshRestart{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: r.Name}}
+	switch err := a.client.Delete(ctx, object, client.Preconditions{UID: &r.UID, ResourceVersion: &r.ResourceVersion}); {
+	case err == nil:
+		a.inventory.RestartDeleted(r.Namespace, r.Name, r.UID)
+		return nil
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return a.reread(ctx, r)
+	default:
+		return fmt.Errorf("deleting MeshRestart %s: %w", r.Name, err)
+	}
+}
+
+// pause waits before the next try; it is false where there is no time for one.
+func (a *actor) pause(ctx context.Context, tries int) bool {
+	timer := time.NewTimer(restart.Backoff(tries) / 4)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// takeIn takes an answer into the inventory, unless the informer has taken the object from it since:
 // nothing would take it out again.
 func (a *actor) takeIn(answer client.Object) error {
 	cut, err := cutDown(answer)
 	if err != nil {
 		return err
 	}
-	if _, known := a.inventory.ResourceVersionOf(answer.GetUID()); known {
-		a.inventory.SetObject(cut.(*inventory.Object))
+	object, is := cut.(*inventory.Object)
+	if _, known := a.inventory.ResourceVersionOf(answer.GetUID()); known && is {
+		a.inventory.SetObject(object)
 	}
 	return nil
 }
 
-// isRefusal tells a refusal by an admission policy or webhook, and one of an object that is not
+// namespaceIsGone tells that nothing can be created in a namespace any more.
+func namespaceIsGone(err error) bool {
+	status, is := errors.AsType[*apierrors.StatusError](err)
+	missing := is && apierrors.IsNotFound(err) && status.ErrStatus.Details != nil && status.ErrStatus.Details.Kind == "namespaces"
+	return missing || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// isRefusal tells a refusal by an admission policy, webhook or quota, and one of an object that is not
 // valid (annotations may be too long together with ours), from one by a test of the patch. All of
 // them may come as the same status; only that of a test names no causes.
 func isRefusal(err error) bool {
+	if err == nil {
+		return false
+	}
 	status, is := errors.AsType[*apierrors.StatusError](err)
 	invalid := is && apierrors.IsInvalid(err) && status.ErrStatus.Details != nil && len(status.ErrStatus.Details.Causes) > 0
 	return invalid || apierrors.IsForbidden(err) || strings.Contains(err.Error(), "ValidatingAdmissionPolicy") ||
 		strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook")
 }
 
-// emptyWorkload is an object of the kind, with no more than its name.
-func emptyWorkload(object *inventory.Object) (client.Object, error) {
-	named := metav1.ObjectMeta{Namespace: object.Namespace, Name: object.Name}
-	for i := range optionalKinds {
-		if kind := &optionalKinds[i]; kind.GroupKind() == (schema.GroupKind{Group: object.Group, Kind: object.Kind}) {
-			empty := kind.object()
-			empty.SetNamespace(object.Namespace)
-			empty.SetName(object.Name)
-			return empty, nil
+// emptyWorkload is an object of a kind that is restarted, with no more than its name.
+func emptyWorkload(group, kind, namespace, name string) (client.Object, error) {
+	known := mesh.KindOf(group, kind)
+	if known.Method == "" {
+		return nil, fmt.Errorf("%s %s/%s: objects of this kind are never restarted", kind, namespace, name)
+	}
+	var empty client.Object = &unstructured.Unstructured{}
+	if !known.Optional {
+		typed, err := clientgoscheme.Scheme.New(gvkOf(known))
+		if err != nil {
+			return nil, fmt.Errorf("%s %s/%s: %w", kind, namespace, name, err)
 		}
+		empty = typed.(client.Object)
 	}
-	switch object.Kind {
-	case "Deployment":
-		return &appsv1.Deployment{ObjectMeta: named}, nil
-	case "StatefulSet":
-		return &appsv1.StatefulSet{ObjectMeta: named}, nil
-	case "DaemonSet":
-		return &appsv1.DaemonSet{ObjectMeta: named}, nil
-	case "ReplicaSet":
-		return &appsv1.ReplicaSet{ObjectMeta: named}, nil
-	default:
-		return nil, fmt.Errorf("patching %s: this kind is never restarted", object.Key())
-	}
-}
-
-// pointer escapes a key for a JSON pointer (RFC 6901).
-func pointer(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+	empty.GetObjectKind().SetGroupVersionKind(gvkOf(known))
+	empty.SetNamespace(namespace)
+	empty.SetName(name)
+	return empty, nil
 }

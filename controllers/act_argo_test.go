@@ -17,12 +17,11 @@ import (
 // restartAtOf is the verdict that a Rollout is restarted.
 func restartAtOf(object *inventory.Object, at time.Time) *restart.Verdict {
 	verdict := restartOf(object)
-	verdict.Method, verdict.RestartAt = v1alpha1.MethodRestartAt, at
-	verdict.Record.Method = v1alpha1.MethodRestartAt
+	verdict.Method, verdict.Restart.Method, verdict.Restart.RestartAt = v1alpha1.MethodRestartAt, v1alpha1.MethodRestartAt, at
 	return verdict
 }
 
-func TestRestartOfARolloutWritesRestartAtAndTheRecordAndNothingElse(t *testing.T) {
+func TestRestartOfARolloutWritesRestartAtAndNothingElse(t *testing.T) {
 	w := apiServer(t)
 	w.define(t)
 	shop := w.namespace(t)
@@ -32,29 +31,30 @@ func TestRestartOfARolloutWritesRestartAtAndTheRecordAndNothingElse(t *testing.T
 		name   string
 		object client.Object
 	}{
-		{"without annotations", builder.Rollout(shop, "plain").Build()},
-		{"with annotations", builder.Rollout(shop, "annotated").Annotated("team/own", "er").TemplateAnnotated("team/tem", "plate").Build()},
-		{"restarted before", builder.Rollout(shop, "again").RestartAt(noon.Add(-time.Hour)).Annotated(v1alpha1.LastRestartAnnotation, "former").Build()},
-		{"with the template of a Deployment", builder.Rollout(shop, "borrower").TemplateOf("apps/v1", "Deployment", "lender").Build()},
+		{name: "without annotations", object: builder.Rollout(shop, "plain").Build()},
+		{name: "with annotations",
+			object: builder.Rollout(shop, "annotated").Annotated("team/own", "er").TemplateAnnotated("team/tem", "plate").Build()},
+		{name: "restarted before", object: builder.Rollout(shop, "again").RestartAt(noon.Add(-time.Hour)).Build()},
+		{name: "with the template of a Deployment",
+			object: builder.Rollout(shop, "borrower").TemplateOf("apps/v1", "Deployment", "lender").Build()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.create(t, test.object)
 			want := test.object.DeepCopyObject().(*unstructured.Unstructured)
-			picture := pictureOf(t, builder.Namespace(shop).Build(), lender, test.object)
-			verdict := restartAtOf(workloadIn(t, picture, rolloutKey(shop, test.object.GetName())).Object, at)
+			seen := inventoryOf(t, builder.Namespace(shop).Build(), lender, test.object)
+			verdict := restartAtOf(workloadIn(t, seen, rolloutKey(shop, test.object.GetName())).Object, at)
 
-			became, err := (&actor{client: w.operator, inventory: picture}).restart(t.Context(), verdict)
-			if became != writtenDone || err != nil {
-				t.Fatalf("it became %d, %v", became, err)
+			if err := w.actor(w.operator, seen).start(t.Context(), verdict, nil); err != nil {
+				t.Fatal(err)
 			}
 			got := get(t, w, test.object).(*unstructured.Unstructured)
-			if diff := cmp.Diff([]string{"f:" + v1alpha1.LastRestartAnnotation, "f:restartAt"}, fieldsOf(t, got, "fullmesh")); diff != "" {
+			if diff := cmp.Diff([]string{"f:restartAt"}, fieldsOf(t, got, "fullmesh")); diff != "" {
 				t.Errorf("fields of the manager fullmesh (-want +got):\n%s", diff)
 			}
-			if seen := workloadIn(t, picture, verdict.Workload.Key); !seen.Record.InFlight() || !seen.Object.RestartAt.Equal(at) || seen.Object.TemplateUnknown != "" {
-				t.Errorf("the picture does not have the answer at once: %+v", seen.Object)
+			if workload := workloadIn(t, seen, verdict.Workload.Key); !workload.InFlight.HasTouched(workload.Object) ||
+				!workload.Object.RestartAt.Equal(at) || workload.Object.TemplateUnknown != "" {
+				t.Errorf("the inventory does not have the answer at once: %+v", workload.Object)
 			}
-			want.SetAnnotations(with(want.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
 			if err := unstructured.SetNestedField(want.Object, "2026-11-23T12:00:01Z", "spec", "restartAt"); err != nil {
 				t.Fatal(err)
 			}
@@ -67,22 +67,26 @@ func TestRestartOfARolloutWritesRestartAtAndTheRecordAndNothingElse(t *testing.T
 				t.Errorf("the Rollout (-want +got):\n%s", diff)
 			}
 
-			// Made again, it is refused: the generation has moved on.
-			if became, err := (&actor{client: w.operator, inventory: picture}).restart(t.Context(), verdict); became != writtenStale || err != nil {
-				t.Errorf("made again, it became %d, %v", became, err)
+			// Made again, the patch is refused: the generation has moved on.
+			made := inventory.FromMeshRestart(&w.ledgerOf(t, test.object)[0])
+			if touched, err := w.actor(w.operator, seen).touch(t.Context(), made, verdict.Workload.Object); !touched || err != nil {
+				t.Errorf("made again: touched %t, %v", touched, err)
+			}
+			if again := get(t, w, test.object); again.GetResourceVersion() != got.GetResourceVersion() {
+				t.Error("made again, it changes the Rollout again")
 			}
 		})
 	}
 }
 
 // A Rollout whose definition has been taken away is gone as one that was deleted is.
-func TestRolloutWhoseKindIsGoneLeavesThePicture(t *testing.T) {
+func TestRolloutWhoseKindIsGoneLeavesTheInventory(t *testing.T) {
 	w := apiServer(t)
 	definition := w.define(t)
 	shop := w.namespace(t)
 	object := builder.Rollout(shop, "cart").Build()
 	w.create(t, object)
-	picture := pictureOf(t, builder.Namespace(shop).Build(), object)
+	seen := inventoryOf(t, builder.Namespace(shop).Build(), object)
 	// Its mapper has never seen the definition.
 	late, err := client.New(w.config, client.Options{Scheme: testScheme, FieldOwner: FieldOwner})
 	if err != nil {
@@ -93,13 +97,15 @@ func TestRolloutWhoseKindIsGoneLeavesThePicture(t *testing.T) {
 	}
 	w.undefine(t.Context(), t, definition)
 	for _, c := range []client.Client{w.operator, late} {
-		picture.SetObject(known(t, object))
-		became, err := (&actor{client: c, inventory: picture}).restart(t.Context(), restartAtOf(known(t, object), noon))
-		if became != writtenStale || err != nil {
-			t.Errorf("it became %d, %v", became, err)
+		seen.SetObject(known(t, object))
+		if err := w.actor(c, seen).start(t.Context(), restartAtOf(known(t, object), noon), nil); err != nil {
+			t.Error(err)
 		}
-		if left := picture.Snapshot().Namespaces[0].Workloads; len(left) > 0 {
-			t.Errorf("the picture still has %s", left[0].Key)
+		if ledger := w.ledger(t, shop); len(ledger) > 0 {
+			t.Errorf("a MeshRestart stays: %+v", ledger)
+		}
+		if left := seen.Snapshot().Namespaces[0].Workloads; len(left) > 0 {
+			t.Errorf("the inventory still has %s", left[0].Key)
 		}
 	}
 }

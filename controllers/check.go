@@ -68,12 +68,12 @@ func newChecker(c client.Client, reader client.Reader, now func() time.Time, ans
 	}
 }
 
-// Answer is the newest answer.
-func (c *checker) Answer(key restart.CheckKey) (restart.Check, bool) {
+// Answers are the newest ones, for one decision. What is kept of namespaces that are gone or going is forgotten.
+func (c *checker) Answers(snapshot *inventory.Snapshot) map[restart.CheckKey]restart.Check {
+	c.forget(snapshot)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	answer, known := c.answers[key]
-	return answer, known
+	return maps.Clone(c.answers)
 }
 
 // Ask asks in the background, unless that is being done already.
@@ -95,7 +95,8 @@ func (c *checker) Ask(ctx context.Context, key restart.CheckKey, workload *inven
 		answer := c.dryRun(ctx, workload.Object)
 		if answer.Outcome == restart.CheckAdmitted && !answer.Promises(workload.Expectation) {
 			disagreements.Inc()
-			log.FromContext(ctx).Info("A dry run shows another Pod than was expected", "kind", workload.Key.Kind, "workload", klog.KObj(workload.Object),
+			log.FromContext(ctx).Info("A dry run shows another Pod than was expected", "kind", workload.Key.Kind, "workload",
+				klog.KObj(workload.Object),
 				"expected", workload.Expectation, "shown", answer.Observed)
 		}
 		c.Remember(key, answer, answer.Promises(workload.Expectation))
@@ -199,8 +200,8 @@ func (c *checker) missingRootCertificate(ctx context.Context, pod *corev1.Pod) s
 	}
 }
 
-// Forget forgets what was found in namespaces that are gone or going: one that is made anew is another.
-func (c *checker) Forget(snapshot *inventory.Snapshot) {
+// forget forgets what was found in namespaces that are gone or going: one that is made anew is another.
+func (c *checker) forget(snapshot *inventory.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.certified) == 0 {
@@ -213,36 +214,38 @@ func (c *checker) Forget(snapshot *inventory.Snapshot) {
 	maps.DeleteFunc(c.certified, func(namespace string, _ time.Time) bool { return !stays[namespace] })
 }
 
-// outcomeOf tells apart why a Pod would not be created, by what the API server's admission says
+// refusals tell apart why a Pod would not be created, by what the API server's admission says
 // (k8s.io/apiserver/pkg/admission/plugin/webhook/errors, plugin/resourcequota,
-// k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount).
+// k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount). The first of which every part
+// is said counts.
+var refusals = []struct {
+	says    []string
+	outcome restart.CheckOutcome
+}{
+	{[]string{"failed calling webhook", mesh.WebhookSuffix + `"`}, restart.CheckUnreachable},
+	{[]string{"failed calling webhook"}, restart.CheckFailed},
+	{[]string{"does not support dry run"}, restart.CheckUnsupported},
+	{[]string{"admission webhook", "denied the request", mesh.WebhookSuffix + `"`}, restart.CheckDeniedByInjector},
+	{[]string{"admission webhook", "denied the request"}, restart.CheckDeniedByPolicy},
+	{[]string{"ValidatingAdmissionPolicy"}, restart.CheckDeniedByPolicy},
+	{[]string{"exceeded quota"}, restart.CheckOverQuota},
+	{[]string{"failed quota"}, restart.CheckOverQuota},
+	{[]string{"violates PodSecurity"}, restart.CheckDeniedByPodSecurity},
+	{[]string{"error looking up service account"}, restart.CheckNoServiceAccount},
+	{[]string{"forbidden", `cannot create resource "pods"`}, restart.CheckForbidden},
+}
+
+// outcomeOf is why a Pod would not be created.
 func outcomeOf(err error) restart.CheckOutcome {
-	says := func(part string) bool { return strings.Contains(err.Error(), part) }
-	injector := says(mesh.WebhookSuffix + `"`)
-	switch {
-	case says("failed calling webhook") && injector:
-		return restart.CheckUnreachable
-	case says("failed calling webhook"):
-		return restart.CheckFailed
-	case says("does not support dry run"):
-		return restart.CheckUnsupported
-	case says("admission webhook") && says("denied the request") && injector:
-		return restart.CheckDeniedByInjector
-	case says("admission webhook") && says("denied the request"), says("ValidatingAdmissionPolicy"):
-		return restart.CheckDeniedByPolicy
-	case says("exceeded quota"), says("failed quota"):
-		return restart.CheckOverQuota
-	case says("violates PodSecurity"):
-		return restart.CheckDeniedByPodSecurity
-	case says("error looking up service account"):
-		return restart.CheckNoServiceAccount
-	case apierrors.IsForbidden(err) && says(`cannot create resource "pods"`):
-		return restart.CheckForbidden
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return restart.CheckDenied
-	default:
-		return restart.CheckFailed
+	for _, refusal := range refusals {
+		if !slices.ContainsFunc(refusal.says, func(part string) bool { return !strings.Contains(err.Error(), part) }) {
+			return refusal.outcome
+		}
 	}
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return restart.CheckDenied
+	}
+	return restart.CheckFailed
 }
 
 // podOf builds a Pod as the workload's controller would: with its owner, its hash label and, for a
@@ -264,18 +267,10 @@ func podOf(object *inventory.Object) *corev1.Pod {
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
-	switch object.Kind {
-	case "Deployment":
-		pod.Labels["pod-template-hash"] = "dryrun"
-	case inventory.ArgoRollout:
-		pod.Labels["rollouts-pod-template-hash"] = "dryrun"
-	case "StatefulSet":
-		pod.Labels["statefulset.kubernetes.io/pod-name"] = object.Name + "-0"
-		pod.Labels["controller-revision-hash"] = "dryrun"
-		addClaims(pod, object)
-	case "DaemonSet":
-		pod.Labels["controller-revision-hash"] = "dryrun"
+	for label, value := range object.Is().PodLabels {
+		pod.Labels[label] = strings.ReplaceAll(value, "%s", object.Name)
 	}
+	addClaims(pod, object)
 	return pod
 }
 
@@ -293,18 +288,10 @@ func addClaims(pod *corev1.Pod, object *inventory.Object) {
 
 func controllerOf(object *inventory.Object) metav1.OwnerReference {
 	return metav1.OwnerReference{
-		APIVersion: versionOf(object),
+		APIVersion: object.Is().APIVersion(),
 		Kind:       object.Kind,
 		Name:       object.Name,
 		UID:        object.UID,
 		Controller: new(true),
 	}
-}
-
-// versionOf is the API version of a workload's object.
-func versionOf(object *inventory.Object) string {
-	if object.IsRollout() {
-		return object.Group + "/v1alpha1"
-	}
-	return object.Group + "/v1"
 }

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
@@ -329,19 +330,19 @@ func TestOneQuestionAtATimeIsAskedOfAWorkload(t *testing.T) {
 			return nil
 		}, func() { answered.Add(1) })
 		workload := outside("web")
-		key := restart.CheckKey{UID: workload.Object.UID, Decided: "now"}
+		key := restart.CheckKey{UID: workload.Object.UID, InputsHash: "now"}
 		for range 3 {
 			c.Ask(t.Context(), key, workload)
 		}
 		synctest.Wait()
-		if _, known := c.Answer(key); known {
+		if _, known := answerTo(c, key); known {
 			t.Error("there is an answer before the API server gave one")
 		}
 		time.Sleep(2 * time.Second)
 		if asked.Load() != 1 || answered.Load() != 1 {
 			t.Errorf("asked %d times, answered %d times", asked.Load(), answered.Load())
 		}
-		if answer, known := c.Answer(key); !known || answer.Outcome != restart.CheckAdmitted {
+		if answer, known := answerTo(c, key); !known || answer.Outcome != restart.CheckAdmitted {
 			t.Errorf("the answer is %+v", answer)
 		}
 		c.Ask(t.Context(), key, workload)
@@ -388,7 +389,7 @@ func TestQuestionWithoutAnswerIsGivenUp(t *testing.T) {
 		if took := (<-answered).Sub(begun); took != checkTimeout {
 			t.Errorf("it was given up after %s", took)
 		}
-		if answer, _ := c.Answer(key); answer.Outcome != restart.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
+		if answer, _ := answerTo(c, key); answer.Outcome != restart.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
 			t.Errorf("the answer is %+v", answer)
 		}
 	})
@@ -415,7 +416,7 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 		seconds int
 	}{
 		{yes, 0},
-		// What the cluster may mend by itself is asked more often than what somebody must.
+		// What the cluster may fix by itself is asked more often than what somebody must.
 		{denied, 2}, {uninjected, 4}, {unreachable, 8}, {denied, 16}, {unreachable, 15}, {denied, 60},
 		// A yes ends it.
 		{yes, 0}, {denied, 2}, {fitsInTurn, 0}, {denied, 2},
@@ -425,7 +426,7 @@ func TestAnswersOtherThanYesStandLongerAndLonger(t *testing.T) {
 		{yes, 0}, {yes, 0}, {refused, 2},
 	} {
 		c.Remember(key, restart.Check{Outcome: answers[step.says]}, step.says == yes || step.says == fitsInTurn)
-		answer, known := c.Answer(key)
+		answer, known := answerTo(c, key)
 		if !known || answer.Outcome != answers[step.says] || answer.At != clock.Now() {
 			t.Fatalf("answer %d is %+v, %t", at, answer, known)
 		}
@@ -449,14 +450,14 @@ func TestAnswersThatNobodyAsksForAreForgotten(t *testing.T) {
 	clock.pass(checksAreKept)
 	c.Remember(restart.CheckKey{UID: "new"}, restart.Check{Outcome: restart.CheckDenied}, false)
 	for _, key := range []restart.CheckKey{old, other} {
-		if _, known := c.Answer(key); !known {
+		if _, known := answerTo(c, key); !known {
 			t.Errorf("the answer for %s was forgotten too early", key.UID)
 		}
 	}
 	clock.pass(lastRetry)
 	c.Remember(restart.CheckKey{UID: "new"}, restart.Check{Outcome: restart.CheckDenied}, false)
 	for _, key := range []restart.CheckKey{old, other} {
-		if _, known := c.Answer(key); known {
+		if _, known := answerTo(c, key); known {
 			t.Errorf("the answer for %s was never forgotten", key.UID)
 		}
 	}
@@ -483,14 +484,20 @@ func TestRootCertificateIsLookedUpAgain(t *testing.T) {
 			t.Errorf("%s: it was looked up %d times and misses %q", when, asked, missing)
 		}
 	}
-	shop := pictureOf(t, builder.Namespace("shop").Build())
+	shop := inventoryOf(t, builder.Namespace("shop").Build())
 	look("first", 1)
-	c.Forget(shop.Snapshot())
+	c.Answers(shop.Snapshot())
 	look("in a namespace that stays", 1)
 	clock.pass(checksAreKept)
 	look("an hour later", 2)
-	c.Forget(pictureOf(t, builder.Namespace("shop").Terminating(noon).Build()).Snapshot())
+	c.Answers(inventoryOf(t, builder.Namespace("shop").Terminating(noon).Build()).Snapshot())
 	look("in a namespace that is being deleted", 3)
-	c.Forget(pictureOf(t, builder.Namespace("bank").Build()).Snapshot())
+	c.Answers(inventoryOf(t, builder.Namespace("bank").Build()).Snapshot())
 	look("in a namespace that was gone", 4)
+}
+
+// answerTo is the newest answer that a checker has.
+func answerTo(c *checker, key restart.CheckKey) (restart.Check, bool) {
+	answer, known := c.Answers(inventory.New().Snapshot())[key]
+	return answer, known
 }

@@ -1,12 +1,12 @@
 // Package controllers is everything of Fullmesh that talks to the API server: it observes the
-// cluster into the inventory's picture, runs the decision of package rollout over it, acts on what
+// cluster into the inventory, runs the decision of package restart over it, acts on what
 // was decided, and reports.
 //
-// One reconciler does it, for one request: the whole picture. Events only say that there is
+// One reconciler does it, for one request: the whole inventory. Events only say that there is
 // something to look at, and many of them make one pass.
 //
 //	 observe.go            restart.Decide              act.go, check.go          report.go
-//	informers ──► picture ───────────────► verdicts ──┬──► dry-run check ─┐
+//	informers ──► inventory ─────────────► verdicts ──┬──► dry-run check ─┐
 //	    ▲                                             ├──► restart        ├──► policy status,
 //	    │                                             └──► outcome        │    MeshReports, Events,
 //	    └──────────── what the API server answers ◄───────────────────────┘    metrics
@@ -22,8 +22,6 @@
 //	                                            └── failed, ineffective, reverted: held until what
 //	                                                decides has changed
 //
-// Everything that must outlive the operator is in the cluster: on the workloads themselves the cause, in
-// the template, and the record of the last restart beside it; in the status of policies and reports how
-// breakers stand, which requests were served, and the recent restarts. Memory holds the picture, the
-// answers of dry-run checks and what was reported last, all of which can be had anew.
+// Everything that must outlive the operator is in the cluster, in MeshRestarts. Memory holds the inventory, the answers of
+// dry-run checks, how evictions went and what was reported last, all of which can be had anew.
 package controllers

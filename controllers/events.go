@@ -18,21 +18,15 @@ type announcer struct {
 	recorder events.EventRecorder
 }
 
-// Started says that a workload was restarted.
-func (a announcer) Started(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
-	a.both(verdict.Workload.Object, policy, corev1.EventTypeNormal, "Restarted", verdict.Message)
-}
-
 // Ended says how a restart ended.
 func (a announcer) Ended(verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) {
-	record := verdict.Record
-	cause, _ := inventory.ParseCause(record.Cause)
-	kind, reason, message := corev1.EventTypeWarning, "Restart"+string(record.Result), record.Message
-	if record.Result == v1alpha1.ResultSucceeded {
+	ended := verdict.Restart
+	kind, reason, message := corev1.EventTypeWarning, "Restart"+string(ended.Result), ended.Message
+	if ended.Result == v1alpha1.ResultSucceeded {
 		kind = corev1.EventTypeNormal
 		switch {
 		case message != "": // it has a reservation
-		case cause.Finding == v1alpha1.FindingLeftover:
+		case ended.Cause.Finding == v1alpha1.FindingLeftover:
 			message = "Every Pod is ready without a sidecar."
 		default:
 			reason, message = "InMesh", "Every Pod is ready in the mesh."
@@ -54,16 +48,21 @@ func (a announcer) EvictionRefused(verdict *restart.Verdict, policy *v1alpha1.Me
 // Held says that somebody must act before a workload can be brought in.
 func (a announcer) Held(verdict *restart.Verdict) {
 	if object := verdict.Workload.Object; object != nil {
-		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s", shorten(verdict.Message, longestMessage))
+		a.recorder.Eventf(referenceTo(object), nil, corev1.EventTypeWarning, string(verdict.Reason), "Hold", "%s",
+			shorten(verdict.Message, longestMessage))
 	}
 }
 
 // Breaker says that a policy's breaker has opened or closed.
-func (a announcer) Breaker(policy *v1alpha1.MeshPolicy, before *v1alpha1.BreakerStatus) {
+func (a announcer) Breaker(policy *v1alpha1.MeshPolicy, before *v1alpha1.BreakerStatus, plan *restart.PolicyPlan) {
 	now := policy.Status.Breaker
 	switch {
 	case isOpen(now) && !isOpen(before):
-		a.recorder.Eventf(policy, nil, corev1.EventTypeWarning, "BreakerOpened", "Restart", "%s", shorten(breakerInWords(policy.Name, now), longestMessage))
+		message := "Too many restarts have failed, and nothing more is started under this policy."
+		if plan != nil && plan.Gate != nil && plan.Gate.Reason == restart.ReasonBreakerOpen { // another gate may be spoken of first
+			message = plan.Gate.Message
+		}
+		a.recorder.Eventf(policy, nil, corev1.EventTypeWarning, "BreakerOpened", "Restart", "%s", shorten(message, longestMessage))
 	case isOpen(before) && !isOpen(now):
 		a.recorder.Eventf(policy, nil, corev1.EventTypeNormal, "BreakerClosed", "Restart", "%s", "Workloads are restarted again.")
 	}
@@ -76,13 +75,14 @@ func isOpen(breaker *v1alpha1.BreakerStatus) bool {
 func (a announcer) both(object *inventory.Object, policy *v1alpha1.MeshPolicy, kind, reason, message string) {
 	a.recorder.Eventf(referenceTo(object), nil, kind, reason, "Restart", "%s", shorten(message, longestMessage))
 	if policy != nil {
-		a.recorder.Eventf(policy, referenceTo(object), kind, reason, "Restart", "%s", shorten(fmt.Sprintf("%s: %s", object.Key(), message), longestMessage))
+		a.recorder.Eventf(policy, referenceTo(object), kind, reason, "Restart", "%s",
+			shorten(fmt.Sprintf("%s: %s", object.Key(), message), longestMessage))
 	}
 }
 
 func referenceTo(object *inventory.Object) *corev1.ObjectReference {
 	return &corev1.ObjectReference{
-		APIVersion:      versionOf(object),
+		APIVersion:      object.Is().APIVersion(),
 		Kind:            object.Kind,
 		Namespace:       object.Namespace,
 		Name:            object.Name,

@@ -18,17 +18,22 @@ func TestEndOfARestartIsToldAsItIsWrittenDown(t *testing.T) {
 		want    string
 	}{
 		"every Pod is in the mesh": {missing, v1alpha1.ResultSucceeded, "", "Normal InMesh on Deployment cart: Every Pod is ready in the mesh."},
-		"no sidecar is left":       {leftover, v1alpha1.ResultSucceeded, "", "Normal RestartSucceeded on Deployment cart: Every Pod is ready without a sidecar."},
-		"not every Pod is ready":   {missing, v1alpha1.ResultSucceeded, "9 of 10 Pods are ready.", "Normal RestartSucceeded on Deployment cart: 9 of 10 Pods are ready."},
-		"it was scaled to zero":    {leftover, v1alpha1.ResultSucceeded, "It was scaled to zero meanwhile.", "Normal RestartSucceeded on Deployment cart: It was scaled to zero meanwhile."},
-		"it has failed":            {missing, v1alpha1.ResultFailed, "The restart has failed.", "Warning RestartFailed on Deployment cart: The restart has failed."},
+		"no sidecar is left": {leftover, v1alpha1.ResultSucceeded, "",
+			"Normal RestartSucceeded on Deployment cart: Every Pod is ready without a sidecar."},
+		"not every Pod is ready": {missing, v1alpha1.ResultSucceeded, "9 of 10 Pods are ready.",
+			"Normal RestartSucceeded on Deployment cart: 9 of 10 Pods are ready."},
+		"it was scaled to zero": {leftover, v1alpha1.ResultSucceeded, "It was scaled to zero meanwhile.",
+			"Normal RestartSucceeded on Deployment cart: It was scaled to zero meanwhile."},
+		"it has failed": {missing, v1alpha1.ResultFailed, "The restart has failed.",
+			"Warning RestartFailed on Deployment cart: The restart has failed."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			object := known(t, builder.Deployment("shop", "cart").Build())
-			cause := inventory.Cause{Finding: test.finding, UID: object.UID}
-			record := inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon).Ended(test.result, test.message, noon)
+			restarted := intended(object)
+			restarted.Cause.Finding = test.finding
 			events := &recorder{}
-			(announcer{recorder: events}).Ended(&restart.Verdict{Workload: &inventory.Workload{Key: object.Key(), Object: object}, Record: record}, builder.Enforcing("mesh").Build())
+			(announcer{recorder: events}).Ended(&restart.Verdict{Workload: &inventory.Workload{Key: object.Key(), Object: object},
+				Restart: restarted.Ended(test.result, test.message, noon)}, builder.Enforcing("mesh").Build())
 			sent := events.take()
 			if len(sent) != 2 || sent[0] != test.want {
 				t.Errorf("Events are %q, want %q and one on the policy", sent, test.want)

@@ -3,14 +3,16 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -31,9 +33,10 @@ func TestEvictionsStopInTime(t *testing.T) {
 		asked  []string
 		events int
 	}{
-		"nothing is in the way":       {asked: []string{"web-0", "web-1", "web-2"}},
-		"a Pod is refused":            {refuse: map[string]error{"web-1": disturbed}, asked: []string{"web-0", "web-1"}, events: 1},
-		"a Pod is gone":               {refuse: map[string]error{"web-1": apierrors.NewNotFound(corev1.Resource("pods"), "web-1")}, asked: []string{"web-0", "web-1", "web-2"}},
+		"nothing is in the way": {asked: []string{"web-0", "web-1", "web-2"}},
+		"a Pod is refused":      {refuse: map[string]error{"web-1": disturbed}, asked: []string{"web-0", "web-1"}, events: 1},
+		"a Pod is gone": {refuse: map[string]error{"web-1": apierrors.NewNotFound(corev1.Resource("pods"), "web-1")},
+			asked: []string{"web-0", "web-1", "web-2"}},
 		"the red button is pressed":   {stopAt: "web-0", asked: []string{"web-0"}},
 		"the API server is not there": {refuse: map[string]error{"web-0": errors.New("connection refused")}, asked: []string{"web-0"}, events: 1},
 	} {
@@ -41,7 +44,8 @@ func TestEvictionsStopInTime(t *testing.T) {
 			var asked []string
 			button := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "fullmesh-system", Name: v1alpha1.StopConfigMap}}
 			c := answering(interceptor.Funcs{
-				SubResourceCreate: func(ctx context.Context, c client.Client, _ string, pod, _ client.Object, _ ...client.SubResourceCreateOption) error {
+				SubResourceCreate: func(ctx context.Context, c client.Client, _ string, pod, _ client.Object,
+					_ ...client.SubResourceCreateOption) error {
 					asked = append(asked, pod.GetName())
 					if pod.GetName() == test.stopAt {
 						if err := c.Create(ctx, button); err != nil {
@@ -51,46 +55,101 @@ func TestEvictionsStopInTime(t *testing.T) {
 					return test.refuse[pod.GetName()]
 				},
 			})
-			events := &recorder{}
-			r := &Reconciler{client: c, now: time.Now, namespace: button.Namespace, actor: &actor{client: c, inventory: inventory.New()}, announcer: announcer{recorder: events}}
-			verdict := &restart.Verdict{Workload: &inventory.Workload{Object: inventory.FromDeployment(builder.Deployment("shop", "web").Build())}}
-			for _, pod := range []string{"web-0", "web-1", "web-2"} {
-				verdict.Evict = append(verdict.Evict, &mesh.Pod{Meta: mesh.Meta{Namespace: "shop", Name: pod}})
+			a := actorOf(c, c, inventory.New())
+			object := known(t, builder.Deployment("shop", "web").Build())
+			begun := intended(object)
+			begun.Method = v1alpha1.MethodEviction
+			written := begun.MeshRestart()
+			if err := c.Create(t.Context(), written); err != nil {
+				t.Fatal(err)
 			}
-			if _, err := r.evict(t.Context(), verdict, nil); err != nil {
+			round := inventory.FromMeshRestart(written)
+			round.Evicting = []types.UID{"0", "1", "2"}
+			verdict := &restart.Verdict{Workload: &inventory.Workload{Object: object}, Restart: round}
+			for i, uid := range round.Evicting {
+				verdict.Evict = append(verdict.Evict, &mesh.Pod{Meta: mesh.Meta{Namespace: "shop", Name: fmt.Sprintf("web-%d", i), UID: uid}})
+			}
+			if err := a.evict(t.Context(), verdict, nil); err != nil {
 				t.Error(err)
 			}
 			if diff := cmp.Diff(test.asked, asked); diff != "" {
 				t.Errorf("evictions (-want +got):\n%s", diff)
 			}
-			if sent := events.take(); len(sent) != test.events {
+			if sent := a.events.take(); len(sent) != test.events {
 				t.Errorf("Events: %q", sent)
 			}
 		})
 	}
 }
 
-// Evictions are given up by how long they have been refused, which begins with the first refusal.
-func TestEvictionsAreRefusedSinceTheFirst(t *testing.T) {
-	var past pastEvictions
-	var first []bool
-	refuse := func(after time.Duration) {
-		first = append(first, past.refused("web", noon.Add(after), errors.New("no")))
+// What was written down of a round by another process comes first: without a test of it, both would evict.
+func TestRoundIsWrittenBeforeItsPodsAreEvicted(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	for _, test := range []struct {
+		name string
+		// again says that the round is written down already.
+		again   bool
+		then    string
+		evicted bool
+	}{
+		{name: "nothing has happened since", evicted: true},
+		{name: "nothing has happened since it was tried", again: true, evicted: true},
+		{name: "it has ended since it was tried", again: true, then: finishedPatch(v1alpha1.ResultInterrupted)},
+		{name: "another round was written", then: `{"status":{"evicting":["another"]}}`},
+		{name: "it has ended", then: finishedPatch(v1alpha1.ResultInterrupted)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			object := builder.StatefulSet(shop, strings.ReplaceAll(test.name, " ", "-")).Build()
+			pod := builder.Pod(shop, object.Name+"-0").Build()
+			w.create(t, object)
+			w.create(t, pod)
+			a := w.actor(w.operator, inventoryOf(t, builder.Namespace(shop).Build(), object))
+			verdict := restartOf(known(t, object))
+			verdict.Restart.Method = v1alpha1.MethodEviction
+			if err := a.start(t.Context(), verdict, nil); err != nil {
+				t.Fatal(err)
+			}
+			begun := workloadIn(t, a.inventory, verdict.Workload.Key)
+			round := *begun.InFlight
+			round.Evicting = []types.UID{pod.UID}
+			if test.again {
+				if written, err := a.writeStatus(t.Context(), &round); !written || err != nil {
+					t.Fatalf("written %t, %v", written, err)
+				}
+				begun = workloadIn(t, a.inventory, verdict.Workload.Key)
+				round = *begun.InFlight
+			}
+			r := &v1alpha1.MeshRestart{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: round.Name}}
+			if test.then != "" {
+				if err := w.admin.Status().Patch(t.Context(), r, client.RawPatch(types.MergePatchType, []byte(test.then))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			evict := &restart.Verdict{Workload: begun, Step: restart.StepEvict, Restart: &round, Evict: []*mesh.Pod{{Meta: mesh.MetaOf(pod)}}}
+			if err := a.evict(t.Context(), evict, nil); err != nil {
+				t.Fatal(err)
+			}
+			err := w.admin.Get(t.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
+			if apierrors.IsNotFound(err) != test.evicted {
+				t.Errorf("the Pod after the round: %v", err)
+			}
+			if named := slices.Contains(get(t, w, r).Status.Evicting, string(pod.UID)); named != (test.evicted || test.again) {
+				t.Errorf("it is named: %t", named)
+			}
+		})
 	}
-	refuse(0)
-	refuse(time.Minute)
-	if got := past.of("web"); !got.RefusedSince.Equal(noon) || got.Refused != "no" || !got.Until.After(noon.Add(time.Minute)) {
-		t.Errorf("after two: %+v", got)
+}
+
+func TestPodThatIsAnotherIsNotEvicted(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	pod := builder.Pod(shop, "web-0").Build()
+	w.create(t, pod)
+	former := &mesh.Pod{Meta: mesh.MetaOf(pod)}
+	former.UID = "former"
+	if gone, err := w.actor(w.operator, inventory.New()).evictPod(t.Context(), former); gone || err != nil {
+		t.Errorf("evicted: %t, %v", gone, err)
 	}
-	past.accepted("web", noon.Add(2*time.Minute))
-	if got := past.of("web"); got.Refused != "" || !got.RefusedSince.IsZero() || !got.Last.Equal(noon.Add(2*time.Minute)) {
-		t.Errorf("after one that was accepted: %+v", got)
-	}
-	refuse(3 * time.Minute)
-	if got := past.of("web"); !got.RefusedSince.Equal(noon.Add(3 * time.Minute)) {
-		t.Errorf("after another: %+v", got)
-	}
-	if want := []bool{true, false, true}; !slices.Equal(first, want) {
-		t.Errorf("the first in a row: %v, want %v", first, want)
-	}
+	get(t, w, pod)
 }

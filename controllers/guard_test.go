@@ -9,61 +9,51 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/client-go/rest"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
-	"github.com/fullmesh/fullmesh/test/manifests"
 )
 
-// The operator's account, as config/rbac names it.
-const account = "system:serviceaccount:fullmesh-system:fullmesh"
-
-func TestGuardIsTriedOnAWorkload(t *testing.T) {
+// The guard of this test is about one account and two namespaces, and refuses in the words of config/guard.
+func TestGuardIsTriedOnAWorkloadAndOnTheLedger(t *testing.T) {
 	w := apiServer(t)
-	root, err := manifests.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := manifests.Apply(t.Context(), w.admin, root, "config/rbac"); err != nil {
-		t.Fatal(err)
-	}
-	as := rest.CopyConfig(w.config)
-	as.Impersonate = rest.ImpersonationConfig{UserName: account, Groups: []string{"system:serviceaccounts", "system:authenticated"}}
-	operator, err := client.New(as, client.Options{Scheme: testScheme, FieldOwner: FieldOwner})
-	if err != nil {
-		t.Fatal(err)
-	}
-	shop := w.namespace(t)
+	shop, own := w.namespace(t), w.namespace(t)
 	web := builder.Deployment(shop, "web").Build()
 	w.create(t, web)
-	snapshot := pictureOf(t, builder.Namespace(shop).Build(), web).Snapshot()
-	try := func(c client.Client) (restart.Guard, time.Time, error) {
-		g := &guard{client: c, now: atNoon().Now}
+	snapshot := inventoryOf(t, builder.Namespace(shop).Build(), web).Snapshot()
+	try := func(waived bool) (restart.Guard, time.Time, error) {
+		g := &guard{client: w.operator, now: atNoon().Now, namespace: own, waived: waived}
 		again, err := g.Try(t.Context(), snapshot)
 		return g.State(), again, err
 	}
-
-	if state, again, err := try(operator); state != restart.GuardMissing || err != nil || again != noon.Add(guardMissingFor) {
-		t.Errorf("without the guard: %d, again at %s, %v", state, again, err)
-	}
-	if err := manifests.Apply(t.Context(), w.admin, root, "config/guard"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.removeManifests(t, root, "config/guard") })
-	eventually(t, "the guard is in force", func(context.Context) error {
-		if state, again, err := try(operator); state != restart.GuardHolds || err != nil || again != noon.Add(guardHoldsFor) {
-			return errors.Join(fmt.Errorf("with the guard: %d, again at %s", state, again), err)
+	check := func(when string, waived bool, want restart.Guard) {
+		t.Helper()
+		stands := guardMissingFor
+		if want == restart.GuardHolds {
+			stands = guardHoldsFor
 		}
-		return nil
-	})
-	if state, _, err := try(w.operator); state != restart.GuardMissing || err != nil {
-		t.Errorf("with a guard over another account: %d, %v", state, err)
+		eventually(t, when, func(context.Context) error {
+			if state, again, err := try(waived); state != want || err != nil || again != noon.Add(stands) {
+				return errors.Join(fmt.Errorf("it is found to be %d, want %d; again at %s", state, want, again), err)
+			}
+			return nil
+		})
 	}
-	if labels := get(t, w, web).Labels; len(labels) > 0 {
-		t.Errorf("what the guard is tried with was written: %v", labels)
+
+	check("nothing is guarded", false, restart.GuardMissing)
+	check("nothing is guarded, and the guard of workloads is waived", true, restart.GuardMissing)
+	w.refuse(t, own, admissionregistrationv1.Create, v1alpha1.GroupVersion.Group, "meshrestarts", "object.metadata.name != 'guard-probe'",
+		ledgerRefusal)
+	check("the ledger is guarded, and the guard of workloads is waived", true, restart.GuardHolds)
+	check("the ledger is guarded, and workloads are not", false, restart.GuardMissing)
+	w.refuse(t, shop, admissionregistrationv1.Update, "apps", "deployments", "!has(object.metadata.labels)", workloadRefusal)
+	check("both are guarded", false, restart.GuardHolds)
+	if labels, ledger := get(t, w, web).Labels, w.ledger(t, own); len(labels)+len(ledger) > 0 {
+		t.Errorf("what the guard is tried with was written: %v, %v", labels, ledger)
 	}
 }
 
@@ -79,9 +69,18 @@ func TestGuardIsNotTakenForThatOfSomebodyElse(t *testing.T) {
 	w.create(t, first)
 	w.create(t, second)
 	w.refuseByPolicy(t, locked, "!has(object.metadata.labels)")
-	snapshot := pictureOf(t, builder.Namespace(locked).Build(), builder.Namespace(open).Build(), first, second).Snapshot()
+	own := w.namespace(t)
+	w.refuse(t, own, admissionregistrationv1.Create, v1alpha1.GroupVersion.Group, "meshrestarts", "object.metadata.name != 'guard-probe'",
+		ledgerRefusal)
+	snapshot := inventoryOf(t, builder.Namespace(locked).Build(), builder.Namespace(open).Build(), first, second).Snapshot()
 	clock := atNoon()
-	g := &guard{client: w.operator, now: clock.Now}
+	g := &guard{client: w.operator, now: clock.Now, namespace: own}
+	eventually(t, "the guard of the ledger is in force", func(ctx context.Context) error {
+		if state, err := g.tryLedger(ctx); state != restart.GuardHolds {
+			return errors.Join(fmt.Errorf("it is found to be %d", state), err)
+		}
+		return nil
+	})
 
 	again, err := g.Try(t.Context(), snapshot)
 	if g.State() != restart.GuardUnknown || err == nil || !strings.Contains(err.Error(), locked+"/web") || again != noon.Add(guardMissingFor) {
@@ -93,32 +92,58 @@ func TestGuardIsNotTakenForThatOfSomebodyElse(t *testing.T) {
 	}
 }
 
+// answeredAs is a client for which every creation is answered in the same way.
+func answeredAs(err error) client.Client {
+	return answering(interceptor.Funcs{
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return err },
+	})
+}
+
+// refusal is how the API server words what a policy of the guard refuses.
+func refusal(words string) error {
+	return fmt.Errorf("ValidatingAdmissionPolicy 'x' with binding 'x' denied request: %s: no", words)
+}
+
 func TestGuardIsBelievedForAWhile(t *testing.T) {
 	object := builder.Deployment("shop", "web").Build()
-	snapshot := pictureOf(t, builder.Namespace("shop").Build(), object).Snapshot()
-	refusal := fmt.Errorf("ValidatingAdmissionPolicy 'x' denied request: in metadata only the annotation fullmesh.dev/last-restart may change")
+	snapshot := inventoryOf(t, builder.Namespace("shop").Build(), object).Snapshot()
 	for _, test := range []struct {
-		name   string
-		answer error
-		want   restart.Guard
-		stands time.Duration
+		name             string
+		ledger, workload error
+		want             restart.Guard
+		stands           time.Duration
 	}{
-		{"it holds", refusal, restart.GuardHolds, guardHoldsFor},
-		{"it is missing", nil, restart.GuardMissing, guardMissingFor},
-		{"there is no answer", context.DeadlineExceeded, restart.GuardUnknown, guardMissingFor},
+		{name: "both hold", ledger: refusal(ledgerRefusal), workload: refusal(workloadRefusal), want: restart.GuardHolds, stands: guardHoldsFor},
+		{name: "that of workloads is missing", ledger: refusal(ledgerRefusal), want: restart.GuardMissing, stands: guardMissingFor},
+		{name: "that of the ledger is missing", workload: refusal(workloadRefusal), want: restart.GuardMissing, stands: guardMissingFor},
+		{name: "each is refused in the words of the other", ledger: refusal(workloadRefusal), workload: refusal(ledgerRefusal),
+			want: restart.GuardUnknown, stands: guardMissingFor},
+		{name: "no policy refuses", ledger: errors.New(ledgerRefusal), workload: errors.New(workloadRefusal), want: restart.GuardUnknown,
+			stands: guardMissingFor},
+		{name: "there is no answer on the ledger", ledger: context.DeadlineExceeded, workload: refusal(workloadRefusal),
+			want: restart.GuardUnknown, stands: guardMissingFor},
+		{name: "there is no answer on the workload", ledger: refusal(ledgerRefusal), workload: context.DeadlineExceeded,
+			want: restart.GuardUnknown, stands: guardMissingFor},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			clock, tries := atNoon(), 0
 			g := &guard{now: clock.Now, client: answering(interceptor.Funcs{
-				Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+				Create: func(_ context.Context, _ client.WithWatch, object client.Object, options ...client.CreateOption) error {
 					tries++
-					return test.answer
+					if applied := (&client.CreateOptions{}).ApplyOptions(options); len(applied.DryRun) == 0 || object.GetName() != "guard-probe" {
+						t.Error("the guard is tried for real, or by a name that may be created")
+					}
+					return test.ledger
+				},
+				Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+					return test.workload
 				},
 			})}
 			for _, step := range []struct {
 				wait time.Duration
 				want int
-			}{{0, 1}, {0, 1}, {test.stands - time.Second, 1}, {time.Second, 2}, {test.stands, 3}} {
+			}{{wait: 0, want: 1}, {wait: 0, want: 1}, {wait: test.stands - time.Second, want: 1}, {wait: time.Second, want: 2},
+				{wait: test.stands, want: 3}} {
 				clock.pass(step.wait)
 				again, err := g.Try(t.Context(), snapshot)
 				if tries != step.want || g.State() != test.want {
@@ -136,6 +161,9 @@ func TestGuardIsTriedOnOtherWorkloadsWhereOneTellsNothing(t *testing.T) {
 	var asked []string
 	clock := atNoon()
 	g := &guard{now: clock.Now, client: answering(interceptor.Funcs{
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+			return refusal(ledgerRefusal)
+		},
 		Patch: func(_ context.Context, _ client.WithWatch, object client.Object, _ client.Patch, options ...client.PatchOption) error {
 			asked = append(asked, object.GetNamespace()+"/"+object.GetName())
 			if applied := (&client.PatchOptions{}).ApplyOptions(options); len(applied.DryRun) == 0 {
@@ -145,7 +173,7 @@ func TestGuardIsTriedOnOtherWorkloadsWhereOneTellsNothing(t *testing.T) {
 		},
 	})}
 	leaving := builder.Namespace("c").Terminating(yesterday).Build()
-	picture := pictureOf(t,
+	observed := inventoryOf(t,
 		builder.Namespace("a").Build(), builder.Namespace("b").Build(), leaving,
 		builder.Deployment("a", "web").Build(), builder.Job("a", "once").Build(), builder.CronJob("a", "hourly").Build(),
 		builder.ReplicaSet("a", "own").Build(), builder.Pod("a", "alone").Build(),
@@ -153,7 +181,7 @@ func TestGuardIsTriedOnOtherWorkloadsWhereOneTellsNothing(t *testing.T) {
 		builder.Deployment("c", "leaving").Build(),
 	)
 	for range 4 {
-		if _, err := g.Try(t.Context(), picture.Snapshot()); err == nil {
+		if _, err := g.Try(t.Context(), observed.Snapshot()); err == nil {
 			t.Error("no answer is no error")
 		}
 		clock.pass(guardMissingFor)
@@ -162,37 +190,47 @@ func TestGuardIsTriedOnOtherWorkloadsWhereOneTellsNothing(t *testing.T) {
 		t.Errorf("it is tried on (-want +got):\n%s", diff)
 	}
 	// The workload on which it was tried last is gone.
-	picture.DeleteObject(known(t, builder.Deployment("a", "web").Build()))
-	if _, err := g.Try(t.Context(), picture.Snapshot()); err == nil || asked[len(asked)-1] != "b/agent" {
+	observed.DeleteObject(known(t, builder.Deployment("a", "web").Build()))
+	if _, err := g.Try(t.Context(), observed.Snapshot()); err == nil || asked[len(asked)-1] != "b/agent" {
 		t.Errorf("it is tried on %v", asked)
 	}
 }
 
 func TestWithoutAWorkloadTheGuardIsNotTried(t *testing.T) {
 	g := &guard{now: atNoon().Now}
-	again, err := g.Try(t.Context(), pictureOf(t, builder.Namespace("shop").Build(), builder.Pod("shop", "alone").Build()).Snapshot())
+	again, err := g.Try(t.Context(), inventoryOf(t, builder.Namespace("shop").Build(), builder.Pod("shop", "alone").Build()).Snapshot())
 	if !again.IsZero() || err != nil || g.State() != restart.GuardUnknown {
 		t.Errorf("again at %s, %v, state %d", again, err, g.State())
 	}
 }
 
-func TestWaivedGuardIsNotTried(t *testing.T) {
-	g := &guard{waived: true, now: atNoon().Now}
-	again, err := g.Try(t.Context(), pictureOf(t, builder.Namespace("shop").Build(), builder.Deployment("shop", "web").Build()).Snapshot())
-	if !again.IsZero() || err != nil || g.State() != restart.GuardHolds {
-		t.Errorf("again at %s, %v, state %d", again, err, g.State())
-	}
-}
-
-// removeManifests takes away what manifests.Apply has put there.
-func (w *world) removeManifests(t *testing.T, root, path string) {
-	objects, err := manifests.Render(root, path)
-	if err != nil {
-		t.Error(err)
-	}
-	for _, object := range objects {
-		if err := w.admin.Delete(context.Background(), object); err != nil {
-			t.Errorf("deleting %s %s: %v", object.GetKind(), object.GetName(), err)
-		}
+// The guard of the ledger is tried where there is no workload yet, too: there need not be one to wait for.
+func TestWaiverIsOfTheGuardOfWorkloadsAlone(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		ledger error
+		want   restart.Guard
+	}{
+		{name: "the ledger is guarded", ledger: refusal(ledgerRefusal), want: restart.GuardHolds},
+		{name: "the ledger is not guarded", want: restart.GuardMissing},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := &guard{waived: true, now: atNoon().Now, client: answering(interceptor.Funcs{
+				Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+					return test.ledger
+				},
+				Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+					t.Error("a workload is tried")
+					return nil
+				},
+			})}
+			for _, objects := range [][]any{{builder.Namespace("shop").Build()},
+				{builder.Namespace("shop").Build(), builder.Deployment("shop", "web").Build()}} {
+				g.triedAt = time.Time{}
+				if _, err := g.Try(t.Context(), inventoryOf(t, objects...).Snapshot()); err != nil || g.State() != test.want {
+					t.Errorf("it is found to be %d, want %d, %v", g.State(), test.want, err)
+				}
+			}
+		})
 	}
 }

@@ -87,9 +87,9 @@ func (c *planCollector) Collect(series chan<- prometheus.Metric) {
 		gauge(workloadsDesc, sum.Waiting, policy, "waiting")
 		gauge(workloadsDesc, sum.NeedsAction, policy, "needs_action")
 	}
-	for policy, standing := range plan.Policies {
+	for policy, own := range plan.Policies {
 		open := 0
-		if standing.Open() {
+		if own.Breaker != nil {
 			open = 1
 		}
 		gauge(breakerDesc, open, policy.Name)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -83,7 +82,8 @@ func TestMetricsAreThoseOfTheNewestPlan(t *testing.T) {
 	}
 	// A policy takes its series with it.
 	collector.plan.Store(&restart.Plan{Namespaces: []*restart.NamespacePlan{governed("b", planned(3)), ungoverned}})
-	if diff := cmp.Diff(want[6:9], slices.DeleteFunc(seriesOf(t, collector), func(line string) bool { return !strings.HasPrefix(line, "fullmesh_pods") })); diff != "" {
+	if diff := cmp.Diff(want[6:9], slices.DeleteFunc(seriesOf(t, collector),
+		func(line string) bool { return !strings.HasPrefix(line, "fullmesh_pods") })); diff != "" {
 		t.Errorf("series without the policy (-want +got):\n%s", diff)
 	}
 	if series := seriesOf(t, collector); slices.ContainsFunc(series, func(line string) bool { return strings.Contains(line, `policy="a"`) }) {
@@ -105,7 +105,6 @@ func TestRestartsAreCounted(t *testing.T) {
 			t.Errorf("%v restarts are counted; 2 were started", got)
 		}
 		time.Sleep(time.Hour)
-		s.onPatch = func(client.Object) error { return nil }
 		if err := s.pass(t, 1); err != nil {
 			t.Fatal(err)
 		}

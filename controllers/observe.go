@@ -26,22 +26,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// Events are gathered for a moment before the picture is looked at: for at least gather, and for
-// several times as long as the last pass took, so that a busy cluster does not mean a busy operator.
+// Events are debounced before the inventory is looked at: for at least minDelay, and for several times as long as
+// the last pass took, up to maxDelay. A busy cluster must not mean a busy operator.
 const (
-	gather          = 50 * time.Millisecond
-	gatherPerPassed = 4
-	gatherAtMost    = time.Second
+	minDelay     = 50 * time.Millisecond
+	delayPerPass = 4
+	maxDelay     = time.Second
 )
 
-// thePicture is the one request there is.
-var thePicture = reconcile.Request{}
+// theInventory is the one request there is.
+var theInventory = reconcile.Request{}
 
-// Observer keeps the picture up to date.
+// Observer keeps the inventory up to date.
 type Observer struct {
 	Inventory *inventory.Inventory
 	// Options are for reading the injector.
@@ -52,11 +53,11 @@ type Observer struct {
 	mu         sync.Mutex
 	webhooks   map[string]*admissionregistrationv1.MutatingWebhookConfiguration
 	configMaps map[client.ObjectKey]*corev1.ConfigMap
-	// gatheringInjector puts off reading the injector until all of its objects are listed.
-	gatheringInjector bool
+	// deferringInjector puts off reading the injector until all of its objects are listed.
+	deferringInjector bool
 }
 
-// NewObserver makes an observer with an empty picture.
+// NewObserver makes an observer with an empty inventory.
 func NewObserver(options mesh.Options, now func() time.Time) *Observer {
 	return &Observer{
 		Inventory:  inventory.New(),
@@ -67,7 +68,7 @@ func NewObserver(options mesh.Options, now func() time.Time) *Observer {
 	}
 }
 
-// observed are the kinds that the picture is made of, and of which the inventory keeps no more than
+// observed are the kinds that the inventory is made of, and of which the inventory keeps no more than
 // is judged.
 func observed() []client.Object {
 	return []client.Object{
@@ -77,6 +78,7 @@ func observed() []client.Object {
 		&policyv1.PodDisruptionBudget{},
 		&corev1.Node{},
 		&admissionregistrationv1.MutatingWebhookConfiguration{},
+		&v1alpha1.MeshRestart{},
 	}
 }
 
@@ -101,12 +103,12 @@ func cutDown(object any) (any, error) {
 	case *appsv1.DaemonSet:
 		return inventory.FromDaemonSet(object), nil
 	case *appsv1.ReplicaSet:
-		if mesh.OwnerOf(object).MakesReplicaSets() {
+		if mesh.OwnerOf(object).Is().Makes == "ReplicaSet" {
 			return inventory.LinkTo(object), nil
 		}
 		return inventory.FromReplicaSet(object), nil
 	case *batchv1.Job:
-		if owner := mesh.OwnerOf(object); owner.Group == "batch" && owner.Kind == "CronJob" {
+		if mesh.OwnerOf(object).Is().Makes == "Job" {
 			return inventory.LinkTo(object), nil
 		}
 		return inventory.FromJob(object), nil
@@ -142,6 +144,8 @@ func (o *Observer) take(object any) {
 		o.Inventory.SetService(object)
 	case *mesh.PeerAuthentication:
 		o.Inventory.SetPeerAuthentication(object)
+	case *v1alpha1.MeshRestart:
+		o.Inventory.SetRestart(inventory.FromMeshRestart(object))
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { o.webhooks[object.Name] = object })
 	case *corev1.ConfigMap:
@@ -181,6 +185,8 @@ func (o *Observer) drop(object any) {
 		o.Inventory.DeleteService(object)
 	case *mesh.PeerAuthentication:
 		o.Inventory.DeletePeerAuthentication(object)
+	case *v1alpha1.MeshRestart:
+		o.Inventory.DeleteRestart(object.Namespace, object.Name, object.UID)
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		o.changeInjector(func() { delete(o.webhooks, object.Name) })
 	case *corev1.ConfigMap:
@@ -193,7 +199,7 @@ func (o *Observer) changeInjector(change func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	change()
-	if !o.gatheringInjector {
+	if !o.deferringInjector {
 		o.readInjector(o.Now())
 	}
 }
@@ -204,16 +210,16 @@ func (o *Observer) readInjector(changed time.Time) {
 	o.Inventory.SetInjector(mesh.NewInjector(webhooks, configMaps, o.Options), changed)
 }
 
-// gatherInjector puts off reading the injector; the function that it returns reads it, as changed
+// deferInjector puts off reading the injector; the function that it returns reads it, as changed
 // when the writers of its objects say.
-func (o *Observer) gatherInjector() func() {
+func (o *Observer) deferInjector() func() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.gatheringInjector = true
+	o.deferringInjector = true
 	return func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.gatheringInjector = false
+		o.deferringInjector = false
 		changed := time.Time{}
 		for _, webhook := range o.webhooks {
 			if mesh.IsIstioWebhook(webhook) {
@@ -234,8 +240,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// source feeds a controller's queue with a request for every event, after the picture has taken it
-// in. The controller's workers start when the picture is complete.
+// source feeds a controller's queue with a request for every event, after the inventory has taken it
+// in. The controller's workers start when the inventory is complete.
 type source struct {
 	observer *Observer
 	cache    cache.Cache
@@ -244,7 +250,7 @@ type source struct {
 	// dynamic reads the optional kinds.
 	dynamic dynamic.Interface
 	// wake lets others ask for a pass.
-	wake *waker
+	wake *debouncer
 
 	registrations []toolscache.ResourceEventHandlerRegistration
 	optional      []*optionalWatch
@@ -254,7 +260,7 @@ type source struct {
 // Start implements source.Source. The cache that it registers with is started beside it.
 func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	s.wake.start(queue)
-	s.injectorRead = s.observer.gatherInjector()
+	s.injectorRead = s.observer.deferInjector()
 	for _, kind := range append(observed(), s.kinds...) {
 		informer, err := s.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
@@ -275,16 +281,16 @@ func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInt
 }
 
 // handler takes events in, and asks for a pass.
-func (o *Observer) handler(wake *waker) toolscache.ResourceEventHandler {
+func (o *Observer) handler(wake *debouncer) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) { o.take(object); wake.Wake() },
+		AddFunc: func(object any) { o.take(object); wake.Trigger() },
 		UpdateFunc: func(old, object any) {
 			o.replace(old, object)
 			if !isHeartbeat(old, object) {
-				wake.Wake()
+				wake.Trigger()
 			}
 		},
-		DeleteFunc: func(object any) { o.drop(object); wake.Wake() },
+		DeleteFunc: func(object any) { o.drop(object); wake.Trigger() },
 	}
 }
 
@@ -297,7 +303,7 @@ func isHeartbeat(old, object any) bool {
 }
 
 // WaitForSync implements source.SyncingSource: it waits until every kind's first list is in the
-// picture. An optional kind that cannot be read keeps restarts from beginning and not the operator
+// inventory. An optional kind that cannot be read keeps restarts from beginning and not the operator
 // from saying so.
 func (s *source) WaitForSync(ctx context.Context) error {
 	synced := make([]toolscache.InformerSynced, 0, len(s.registrations))
@@ -318,49 +324,49 @@ func (s *source) WaitForSync(ctx context.Context) error {
 	return nil
 }
 
-// waker asks for passes over the picture.
-type waker struct {
+// debouncer asks for passes over the inventory.
+type debouncer struct {
 	mu    sync.Mutex
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	wait  time.Duration
 }
 
-func (w *waker) start(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+func (w *debouncer) start(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue, w.wait = queue, gather
+	w.queue, w.wait = queue, minDelay
 }
 
-// passed says how long a pass took.
-func (w *waker) passed(took time.Duration) {
+// passTook says how long a pass took.
+func (w *debouncer) passTook(took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wait = min(max(gather, gatherPerPassed*took), gatherAtMost)
+	w.wait = min(max(minDelay, delayPerPass*took), maxDelay)
 }
 
-// Wake asks for a pass soon. What asks until then is served by the same one.
-func (w *waker) Wake() {
+// Trigger asks for a pass soon. What asks until then is served by the same one.
+func (w *debouncer) Trigger() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.queue != nil {
-		w.queue.AddAfter(thePicture, w.wait)
+		w.queue.AddAfter(theInventory, w.wait)
 	}
 }
 
-// In asks for a pass after a time, but not sooner than Wake does; 0 asks for none.
-func (w *waker) In(wait time.Duration) {
+// In asks for a pass after a time, but not sooner than Trigger does; 0 asks for none.
+func (w *debouncer) In(wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.queue != nil && wait > 0 {
-		w.queue.AddAfter(thePicture, max(wait, w.wait))
+		w.queue.AddAfter(theInventory, max(wait, w.wait))
 	}
 }
 
-// ReadOnce reads the whole cluster into the picture, without watching it: namespaces, webhooks,
+// ReadOnce reads the whole cluster into the inventory, without watching it: namespaces, webhooks,
 // workloads and Pods, and the injector's ConfigMaps and Services in istioNamespace where that is
 // allowed.
 func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioNamespace string) error {
-	injectorRead := o.gatherInjector()
+	injectorRead := o.deferInjector()
 	defer injectorRead()
 	lists := []client.ObjectList{
 		&corev1.NamespaceList{},
@@ -375,6 +381,10 @@ func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioName
 		if err := o.readList(ctx, reader, list); err != nil {
 			return err
 		}
+	}
+	// Before Fullmesh is installed there are none.
+	if err := o.readList(ctx, reader, &v1alpha1.MeshRestartList{}); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+		return err
 	}
 	if err := o.readOptional(ctx, reader); err != nil {
 		return err

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/test/builder"
@@ -58,7 +59,8 @@ func oneOfEach(shop string) []client.Object {
 }
 
 func TestWhatIsCutDownStaysAsItIs(t *testing.T) {
-	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), &corev1.Service{}, builder.PeerAuthentication("shop", "default", "STRICT"))
+	objects := append(oneOfEach("shop"), builder.Namespace("shop").Build(), builder.Webhooks(), builder.InjectorSettings(),
+		builder.Node("north", true), &corev1.Service{}, builder.PeerAuthentication("shop", "default", "STRICT"), &v1alpha1.MeshRestart{})
 	kinds := map[string]bool{}
 	for _, object := range objects {
 		once, err := cutDown(object)
@@ -89,7 +91,8 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 			t.Run(fmt.Sprintf("deletion missed: %t, backwards: %t", missed, backwards), func(t *testing.T) {
 				observer := NewObserver(mesh.Options{}, atNoon().Now)
 				var kept []any
-				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(), builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), builder.PeerAuthentication("shop", "default", "STRICT")) {
+				for _, object := range append(oneOfEach("shop"), builder.Namespace("shop").Labelled("istio-injection", "enabled").Build(),
+					builder.Webhooks(), builder.InjectorSettings(), builder.Node("north", true), builder.PeerAuthentication("shop", "default", "STRICT")) {
 					cut, err := cutDown(object)
 					if err != nil {
 						t.Fatal(err)
@@ -118,7 +121,9 @@ func TestWhatIsDroppedLeavesNothing(t *testing.T) {
 					observer.drop(object)
 				}
 				after := observer.Inventory.Snapshot()
-				if len(after.Namespaces) != 0 || after.Nodes.Known != 0 || after.Injector.Effective(after.PeerAuthentications, "default", "shop", nil).Strict || !after.Injector.Equal(inventory.New().Snapshot().Injector) {
+				if len(after.Namespaces) != 0 || after.Nodes.Known != 0 ||
+					after.Injector.Effective(after.PeerAuthentications, "default", "shop", nil).Strict ||
+					!after.Injector.Equal(inventory.New().Snapshot().Injector) {
 					t.Errorf("the picture is %+v", after)
 				}
 				// What comes back begins anew.
@@ -209,7 +214,7 @@ func TestInjectorIsReadOnceAllOfItIsListed(t *testing.T) {
 	written(other, "f:webhooks", noon)
 	none := inventory.New().Snapshot().Injector
 
-	read := observer.gatherInjector()
+	read := observer.deferInjector()
 	for _, object := range []any{webhooks, other, settings} {
 		observer.take(object)
 		if !observer.Inventory.Snapshot().Injector.Equal(none) {
@@ -238,13 +243,20 @@ func TestInjectorIsReadOnceAllOfItIsListed(t *testing.T) {
 }
 
 // watching starts informers as Setup does, on an observer of their own.
-func (w *world) watching(t *testing.T, kinds ...client.Object) (*Observer, *waker) {
+func (w *world) watching(t *testing.T, kinds ...client.Object) (*Observer, *debouncer) {
 	t.Helper()
 	return w.watchingAs(t, w.config, kinds...)
 }
 
 // watchingAs watches by way of a client of its own.
-func (w *world) watchingAs(t *testing.T, config *rest.Config, kinds ...client.Object) (*Observer, *waker) {
+func (w *world) watchingAs(t *testing.T, config *rest.Config, kinds ...client.Object) (*Observer, *debouncer) {
+	t.Helper()
+	observer := NewObserver(mesh.Options{IstioNamespace: istioNamespace}, time.Now)
+	return observer, watchInto(t, config, observer, kinds...)
+}
+
+// watchInto starts informers that tell an observer.
+func watchInto(t *testing.T, config *rest.Config, observer *Observer, kinds ...client.Object) *debouncer {
 	t.Helper()
 	settings := byObject()
 	there := map[string]cache.Config{istioNamespace: {}}
@@ -254,7 +266,7 @@ func (w *world) watchingAs(t *testing.T, config *rest.Config, kinds ...client.Ob
 	if err != nil {
 		t.Fatal(err)
 	}
-	observer, wake := NewObserver(mesh.Options{IstioNamespace: istioNamespace}, time.Now), &waker{}
+	wake := &debouncer{}
 	optional, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -274,13 +286,15 @@ func (w *world) watchingAs(t *testing.T, config *rest.Config, kinds ...client.Ob
 			t.Errorf("the informers ended: %v", err)
 		}
 	})
-	if err := watched.WaitForSync(t.Context()); err != nil {
+	syncing, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := watched.WaitForSync(syncing); err != nil {
 		t.Fatal(err)
 	}
-	return observer, wake
+	return wake
 }
 
-// The picture of the commands, which read once, is that of the operator, which watches.
+// The inventory of the commands, which read once, is that of the operator, which watches.
 func TestReadingOnceGivesWhatInformersGive(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t, "istio-injection", "enabled")
@@ -366,7 +380,8 @@ func TestInformersBringEveryEventAndAskForAPass(t *testing.T) {
 	pod := builder.Pod(shop, "web-1-a").OwnedBy(set).Build()
 	w.create(t, pod)
 	seen("the Pod is seen", func(workload *inventory.Workload) bool { return workload.Pods.Running == 1 })
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}}
+	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning,
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}}
 	if err := w.admin.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
@@ -412,20 +427,25 @@ func TestHeartbeatOfANodeAsksForNoPass(t *testing.T) {
 	}
 }
 
-// inWordsOf is a picture in lines.
+// inWordsOf is a inventory in lines.
 func inWordsOf(snapshot *inventory.Snapshot) []string {
-	lines := []string{fmt.Sprintf("injector %s, changed %s, nodes %+v", snapshot.Injector.Fingerprint("default"), snapshot.InjectorChanged.UTC(), snapshot.Nodes)}
+	lines := []string{fmt.Sprintf("injector %s, changed %s, nodes %+v", snapshot.Injector.Fingerprint("default"),
+		snapshot.InjectorChanged.UTC(), snapshot.Nodes)}
 	for _, namespace := range snapshot.Namespaces {
-		lines = append(lines, fmt.Sprintf("namespace %s %s, changed %s, terminating %t", namespace.Name, labels.Set(namespace.Labels), namespace.Changed.UTC(), namespace.Terminating))
+		lines = append(lines, fmt.Sprintf("namespace %s %s, changed %s, terminating %t", namespace.Name, labels.Set(namespace.Labels),
+			namespace.Changed.UTC(), namespace.Terminating))
 		for _, workload := range namespace.Workloads {
-			line := fmt.Sprintf("%s %s (%s), %+v, %s, newest %d", workload.Key, workload.Finding, workload.Reason, workload.Pods, labels.Set(workload.Template.Labels), workload.NewestToReplace)
+			line := fmt.Sprintf("%s %s (%s), %+v, %s, newest %d", workload.Key, workload.Finding, workload.Reason, workload.Pods,
+				labels.Set(workload.Template.Labels), workload.NewestToReplace)
 			if object := workload.Object; object != nil {
-				line += fmt.Sprintf(", object %s %s of generation %d, changed %s, %+v, %d replicas", object.UID, object.ResourceVersion, object.Generation, object.TemplateChanged.UTC(), object.Strategy, object.Replicas)
+				line += fmt.Sprintf(", object %s %s of generation %d, changed %s, %+v, %d replicas", object.UID, object.ResourceVersion,
+					object.Generation, object.TemplateChanged.UTC(), object.Strategy, object.Replicas)
 			}
 			lines = append(lines, line)
 		}
 		for _, budget := range namespace.Budgets {
-			lines = append(lines, fmt.Sprintf("budget %s %s %d %d %d %d %t", budget.Name, budget.Selector, budget.Allowed, budget.Healthy, budget.Desired, budget.Expected, budget.Observed))
+			lines = append(lines, fmt.Sprintf("budget %s %s %d %d %d %d %t", budget.Name, budget.Selector, budget.Allowed, budget.Healthy,
+				budget.Desired, budget.Expected, budget.Observed))
 		}
 	}
 	return lines
@@ -485,8 +505,8 @@ func TestManyWakesMakeOnePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 		defer queue.ShutDown()
-		wake := &waker{}
-		wake.Wake() // before there is a queue, it is lost
+		wake := &debouncer{}
+		wake.Trigger() // before there is a queue, it is lost
 		wake.In(time.Second)
 		wake.start(queue)
 		var passes atomic.Int32
@@ -510,27 +530,27 @@ func TestManyWakesMakeOnePass(t *testing.T) {
 		}
 		after(time.Minute, 0, "nobody asks")
 		for range 100 {
-			wake.Wake()
+			wake.Trigger()
 		}
-		after(gather-time.Millisecond, 0, "it is gathered")
+		after(minDelay-time.Millisecond, 0, "it is gathered")
 		after(time.Millisecond, 1, "it was gathered")
 		after(time.Minute, 0, "what was asked is answered")
 
-		wake.passed(100 * time.Millisecond)
-		wake.Wake()
+		wake.passTook(100 * time.Millisecond)
+		wake.Trigger()
 		after(399*time.Millisecond, 0, "after a long pass")
 		after(time.Millisecond, 1, "after four times as long")
-		wake.passed(time.Minute)
-		wake.Wake()
-		after(gatherAtMost, 1, "after a very long pass")
-		wake.passed(0)
+		wake.passTook(time.Minute)
+		wake.Trigger()
+		after(maxDelay, 1, "after a very long pass")
+		wake.passTook(0)
 
 		wake.In(0)
 		after(time.Minute, 0, "In never")
 		wake.In(time.Second)
 		after(time.Second-time.Millisecond, 0, "In a second, too early")
 		after(time.Millisecond, 1, "In a second")
-		wake.passed(100 * time.Millisecond)
+		wake.passTook(100 * time.Millisecond)
 		wake.In(time.Nanosecond)
 		after(399*time.Millisecond, 0, "time does not ask sooner than events")
 		after(time.Millisecond, 1, "time asks as soon as events")

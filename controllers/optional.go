@@ -38,10 +38,17 @@ type optionalKind struct {
 // they come and go, by plan, and of dumps. A kind that is added here needs its cases in take and drop,
 // and in config/rbac the right to list and watch its objects and its definition.
 var optionalKinds = []optionalKind{
-	{schema.GroupVersionKind{Group: inventory.ArgoGroup, Version: "v1alpha1", Kind: inventory.ArgoRollout}, "rollouts",
+	{gvkOf(rollout), rollout.Resource,
 		func(object *unstructured.Unstructured) client.Object { return inventory.FromRollout(object) }},
-	{schema.GroupVersionKind{Group: mesh.PeerAuthenticationGroup, Version: "v1beta1", Kind: mesh.PeerAuthenticationKind}, "peerauthentications",
+	{schema.GroupVersionKind{Group: mesh.PeerAuthenticationGroup, Version: "v1beta1", Kind: mesh.PeerAuthenticationKind},
+		"peerauthentications",
 		func(object *unstructured.Unstructured) client.Object { return mesh.FromPeerAuthentication(object) }},
+}
+
+var rollout = mesh.KindOf(inventory.ArgoGroup, inventory.ArgoRollout)
+
+func gvkOf(kind *mesh.Kind) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: kind.Group, Version: kind.Version, Kind: kind.Name}
 }
 
 // alsoDumped are the same kinds in the versions that kubectl may have asked for. What is read is the
@@ -126,17 +133,17 @@ func isEstablished(conditions []any) bool {
 	return false
 }
 
-// optionalWatch keeps the objects of one optional kind in the picture for as long as it is served.
+// optionalWatch keeps the objects of one optional kind in the inventory for as long as it is served.
 //
 // Where it is not, that costs one watch for one object: nothing is asked for that is not there. From
-// when it is served until all of its objects have been read, the picture says that they have not.
+// when it is served until all of its objects have been read, the inventory says that they have not.
 type optionalWatch struct {
 	kind     *optionalKind
 	client   dynamic.Interface
 	observer *Observer
-	wake     *waker
+	wake     *debouncer
 
-	// settled is closed when the picture has all of the objects, or it is known why it cannot have them.
+	// settled is closed when the inventory has all of the objects, or it is known why it cannot have them.
 	settled chan struct{}
 	once    sync.Once
 
@@ -145,7 +152,7 @@ type optionalWatch struct {
 	stop     func()
 }
 
-func newOptionalWatch(kind *optionalKind, c dynamic.Interface, observer *Observer, wake *waker) *optionalWatch {
+func newOptionalWatch(kind *optionalKind, c dynamic.Interface, observer *Observer, wake *debouncer) *optionalWatch {
 	observer.Inventory.SetUnread(kind.name(), "")
 	return &optionalWatch{kind: kind, client: c, observer: observer, wake: wake, settled: make(chan struct{}), stop: func() {}}
 }
@@ -219,7 +226,7 @@ func (w *optionalWatch) follow(ctx context.Context, now *definition) {
 	}
 }
 
-// watch watches the kind's objects. What it returns ends that and takes them from the picture.
+// watch watches the kind's objects. What it returns ends that and takes them from the inventory.
 func (w *optionalWatch) watch(ctx context.Context) func() {
 	w.observer.Inventory.SetUnread(w.kind.name(), "")
 	operator := ctx
@@ -246,13 +253,14 @@ func (w *optionalWatch) watch(ctx context.Context) func() {
 			w.observer.drop(object)
 		}
 		log.FromContext(ctx).Info("Let go of a kind that is not served any more", "kind", w.kind.name())
-		w.wake.Wake()
+		w.wake.Trigger()
 	}
 }
 
-// informer makes an informer that says in the picture why the kind cannot be read, for as long as it
+// informer makes an informer that says in the inventory why the kind cannot be read, for as long as it
 // has not been.
-func (w *optionalWatch) informer(resource schema.GroupVersionResource, fieldSelector string, transform toolscache.TransformFunc, what string) toolscache.SharedIndexInformer {
+func (w *optionalWatch) informer(resource schema.GroupVersionResource, fieldSelector string, transform toolscache.TransformFunc,
+	what string) toolscache.SharedIndexInformer {
 	objects := w.client.Resource(resource)
 	informer := toolscache.NewSharedIndexInformerWithOptions(
 		toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
@@ -288,7 +296,7 @@ func (w *optionalWatch) informer(resource schema.GroupVersionResource, fieldSele
 	return informer
 }
 
-// haveRead says that the picture has all of the objects that there are.
+// haveRead says that the inventory has all of the objects that there are.
 func (w *optionalWatch) haveRead() {
 	w.observer.Inventory.SetRead(w.kind.name())
 	w.settle()
@@ -296,7 +304,7 @@ func (w *optionalWatch) haveRead() {
 
 func (w *optionalWatch) settle() {
 	w.once.Do(func() { close(w.settled) })
-	w.wake.Wake()
+	w.wake.Trigger()
 }
 
 // readOptional reads the objects of the optional kinds that are served.

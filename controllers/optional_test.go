@@ -51,7 +51,7 @@ func (w *world) undefine(ctx context.Context, t *testing.T, definition client.Ob
 	}
 }
 
-// sees waits until the picture has a Rollout or has none, and everything has been read.
+// sees waits until the inventory has a Rollout or has none, and everything has been read.
 func sees(t *testing.T, observer *Observer, key mesh.Key, want bool) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the picture has %s: %t", key, want), func(context.Context) error {
@@ -139,7 +139,7 @@ func TestOptionalKindIsReadBeforeAnythingIsDecided(t *testing.T) {
 	shop := w.namespace(t)
 	w.define(t)
 	w.create(t, builder.Rollout(shop, "cart").Build())
-	observer, _ := w.watching(t) // returns when the picture is complete
+	observer, _ := w.watching(t) // returns when the inventory is complete
 	snapshot := observer.Inventory.Snapshot()
 	if len(snapshot.Unread) > 0 {
 		t.Errorf("unread are %v", snapshot.Unread)
@@ -224,7 +224,7 @@ func TestWhatMayNotBeReadIsNotTakenToBeAbsent(t *testing.T) {
 		return rbacv1.PolicyRule{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, ResourceNames: []string{name}, Verbs: reading}
 	}
 	allow(user,
-		rbacv1.PolicyRule{APIGroups: []string{"", "apps", "batch", "policy", "admissionregistration.k8s.io"}, Resources: []string{"*"}, Verbs: reading},
+		rbacv1.PolicyRule{APIGroups: []string{"", "apps", "batch", "policy", "admissionregistration.k8s.io", "fullmesh.dev"}, Resources: []string{"*"}, Verbs: reading},
 		definition("peerauthentications.security.istio.io"))
 	config := rest.CopyConfig(w.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}

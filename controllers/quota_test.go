@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -91,9 +92,9 @@ func TestQuotaThatHasRoomInTurn(t *testing.T) {
 }
 
 // quota bounds the namespace of a Pod, of which so much is used, and waits until it keeps the Pod out.
-func (w *world) quota(t *testing.T, hard, used corev1.ResourceList, refused *corev1.Pod) {
+func (w *world) quota(t *testing.T, hard, used corev1.ResourceList, refused client.Object) {
 	t.Helper()
-	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: refused.Namespace, Name: "team"}}
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: refused.GetNamespace(), Name: "team"}}
 	quota.Spec.Hard = hard
 	w.create(t, quota)
 	quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
@@ -101,8 +102,9 @@ func (w *world) quota(t *testing.T, hard, used corev1.ResourceList, refused *cor
 		t.Fatal(err)
 	}
 	eventually(t, "the quota is in force", func(ctx context.Context) error {
-		if err := w.admin.Create(ctx, refused.DeepCopy(), client.DryRunAll); err == nil {
-			return errors.New("a Pod would be created")
+		err := w.admin.Create(ctx, refused.DeepCopyObject().(client.Object), client.DryRunAll)
+		if err == nil || !strings.Contains(err.Error(), "quota") {
+			return errors.Join(errors.New("it would be created, or not refused for this"), err)
 		}
 		return nil
 	})

@@ -20,11 +20,11 @@ func Kinds() []client.Object {
 	return kinds
 }
 
-// Read takes a cluster's objects, which somebody has read before, into the picture. It is what
+// Read takes a cluster's objects, which somebody has read before, into the inventory. It is what
 // ReadOnce does with those that it lists, so that of ConfigMaps only those of the control plane's
 // namespace belong among them. Objects of other kinds change nothing.
 func (o *Observer) Read(objects []client.Object) error {
-	injectorRead := o.gatherInjector()
+	injectorRead := o.deferInjector()
 	defer injectorRead()
 	for _, object := range objects {
 		cut, err := cutDown(object)

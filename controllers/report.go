@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -58,29 +57,9 @@ func newReporter(c client.Client, now func() time.Time, announcer announcer) *re
 	}
 }
 
-// Reported looks up what a namespace's report says: what was written last, here or by somebody else.
-// It must not be changed.
-func (r *reporter) Reported(ctx context.Context) (func(namespace string) *v1alpha1.MeshReportStatus, error) {
-	var known v1alpha1.MeshReportList
-	if err := r.client.List(ctx, &known, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing MeshReports: %w", err)
-	}
-	reports := make(map[string]*v1alpha1.MeshReport, len(known.Items))
-	for i := range known.Items {
-		report := &known.Items[i]
-		reports[report.Namespace] = newer(report, r.reports[report.Namespace])
-	}
-	return func(namespace string) *v1alpha1.MeshReportStatus {
-		if report := reports[namespace]; report != nil {
-			return &report.Status
-		}
-		return nil
-	}, nil
-}
-
 // Report writes what the plan says. It returns how soon it wants to be called again for what it put
 // off; 0 where it put off nothing.
-func (r *reporter) Report(ctx context.Context, plan *restart.Plan, policies []policyInForce, global globalState) (time.Duration, error) {
+func (r *reporter) Report(ctx context.Context, plan *restart.Plan, policies []policyInForce, watchStale string) (time.Duration, error) {
 	var known v1alpha1.MeshReportList
 	if err := r.client.List(ctx, &known); err != nil {
 		return 0, fmt.Errorf("listing MeshReports: %w", err)
@@ -98,33 +77,20 @@ func (r *reporter) Report(ctx context.Context, plan *restart.Plan, policies []po
 		}
 	}
 	for i := range policies {
-		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], global)))
+		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], watchStale)))
 	}
 	worth := map[string]bool{}
 	for _, namespace := range r.inTurn(plan.Namespaces) {
 		worth[namespace.Name] = true
-		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name], global.blind))
-	}
-	for _, namespace := range plan.Namespaces {
-		if namespace.Policy == nil && namespace.Counts {
-			worth[namespace.Name] = true // it tells against whose budgets
-		}
+		putOff(r.reportNamespace(ctx, namespace, existing[namespace.Name], watchStale))
 	}
 	for namespace, report := range existing {
-		if !worth[namespace] && !mayGoOn(report, global.unread) && report.DeletionTimestamp == nil {
+		if !worth[namespace] && report.DeletionTimestamp == nil {
 			putOff(r.deleteReport(ctx, report))
 		}
 	}
 	r.forget(worth, policies)
 	return again, errors.Join(errs...)
-}
-
-// mayGoOn reports whether a report tells of a restart that has not ended, of a kind that has not been read.
-func mayGoOn(report *v1alpha1.MeshReport, unread map[string]string) bool {
-	return slices.ContainsFunc(report.Status.Recent, func(row v1alpha1.RecentRestart) bool {
-		_, isUnread := unread[schema.GroupKind{Group: row.Group, Kind: row.Kind}.String()]
-		return row.Result == "" && isUnread
-	})
 }
 
 // forget drops what is remembered of reports and policies that are no more.
@@ -152,7 +118,8 @@ func reportKey(namespace string) client.ObjectKey {
 	return client.ObjectKey{Namespace: namespace, Name: v1alpha1.ReportName}
 }
 
-func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespacePlan, known *v1alpha1.MeshReport, blind string) (time.Duration, error) {
+func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespacePlan, known *v1alpha1.MeshReport,
+	watchStale string) (time.Duration, error) {
 	report := newer(known, r.reports[plan.Name])
 	before := v1alpha1.MeshReportStatus{}
 	if report != nil {
@@ -160,7 +127,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespaceP
 	} else {
 		report = &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: plan.Name, Name: v1alpha1.ReportName}}
 	}
-	status := r.statusOf(plan, before, report.Generation, blind)
+	status := r.statusOf(plan, before, report.Generation, watchStale)
 	if equality.Semantic.DeepEqual(before, status) {
 		return 0, nil
 	}
@@ -173,7 +140,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespaceP
 		if err := r.client.Create(ctx, fresh); err != nil {
 			return r.writeAgain(key, err, "creating a MeshReport")
 		}
-		status = r.statusOf(plan, before, fresh.Generation, blind)
+		status = r.statusOf(plan, before, fresh.Generation, watchStale)
 	}
 	fresh.Status = status
 	if err := r.client.Status().Update(ctx, fresh); err != nil {
@@ -189,18 +156,19 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespaceP
 
 // statusOf is what is to be reported of a namespace: while the cluster cannot be watched, nothing that was seen is
 // held to be so.
-func (r *reporter) statusOf(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64, blind string) v1alpha1.MeshReportStatus {
+func (r *reporter) statusOf(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64,
+	watchStale string) v1alpha1.MeshReportStatus {
 	status := reportStatus(plan, before, generation, r.now())
-	if blind != "" {
+	if watchStale != "" {
 		status.Conditions = nil
 		set := conditionSetter(&status.Conditions, before.Conditions, generation, r.now())
-		setUnknown(set, blind, v1alpha1.ConditionReady, v1alpha1.ConditionFullMesh, v1alpha1.ConditionSettled)
+		setUnknown(set, watchStale, v1alpha1.ConditionReady, v1alpha1.ConditionFullMesh, v1alpha1.ConditionSettled)
 	}
 	return status
 }
 
 // announceHolds sends an Event for every hold that somebody must end and that was not reported
-// before. Of those that a report leaves out it is not known what was said before.
+// before. What was said before of those that a report leaves out is not known.
 func (r *reporter) announceHolds(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus) {
 	for i := range plan.Verdicts[:min(len(plan.Verdicts), v1alpha1.MaxReportedWorkloads)] {
 		verdict := &plan.Verdicts[i]
@@ -233,7 +201,6 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 	key := client.ObjectKeyFromObject(object)
 	countsOnly := sameButCounts(object.Status.Conditions, status.Conditions) &&
 		equality.Semantic.DeepEqual(object.Status.Breaker, status.Breaker) &&
-		equality.Semantic.DeepEqual(object.Status.RetryServed, status.RetryServed) &&
 		equality.Semantic.DeepEqual(object.Status.Workloads, status.Workloads)
 	if wait := r.wait(key, countsOnly); wait > 0 {
 		return wait, nil
@@ -247,7 +214,7 @@ func (r *reporter) reportPolicy(ctx context.Context, policy *policyInForce, stat
 	r.policies[object.Name] = fresh
 	r.writtenAt[key] = r.now()
 	r.failed.succeeded(key)
-	r.announcer.Breaker(fresh, object.Status.Breaker)
+	r.announcer.Breaker(fresh, object.Status.Breaker, state.plan)
 	return 0, nil
 }
 
@@ -304,7 +271,8 @@ func newer[T interface {
 func sameButCounts(before, after []metav1.Condition) bool {
 	return len(before) == len(after) && !slices.ContainsFunc(after, func(condition metav1.Condition) bool {
 		old := meta.FindStatusCondition(before, condition.Type)
-		return old == nil || old.Status != condition.Status || old.Reason != condition.Reason || old.ObservedGeneration != condition.ObservedGeneration
+		return old == nil || old.Status != condition.Status || old.Reason != condition.Reason ||
+			old.ObservedGeneration != condition.ObservedGeneration
 	})
 }
 
@@ -313,11 +281,9 @@ func sameButCounts(before, after []metav1.Condition) bool {
 func sameRows(before, after v1alpha1.MeshReportStatus) bool {
 	return before.Policy == after.Policy &&
 		equality.Semantic.DeepEqual(before.Breaker, after.Breaker) &&
-		equality.Semantic.DeepEqual(before.RetryServed, after.RetryServed) &&
 		slices.EqualFunc(before.Workloads, after.Workloads, func(a, b v1alpha1.ReportedWorkload) bool {
 			return a.WorkloadReference == b.WorkloadReference && a.Action == b.Action && a.Reason == b.Reason && a.Finding == b.Finding
-		}) &&
-		equality.Semantic.DeepEqual(before.Recent, after.Recent)
+		})
 }
 
 // ignoreStale leaves out errors that say that the object has moved on or gone: the informers bring
@@ -334,19 +300,12 @@ func ignoreStale(err error, doing string) error {
 }
 
 // stateOf sums up what a policy's status says.
-func stateOf(plan *restart.Plan, policy *policyInForce, global globalState) policyState {
-	// What was asked for must not be forgotten while nothing is governed.
-	state := policyState{standing: restart.Standing{RetryServed: policy.object.Status.RetryServed}, invalid: policy.invalid, stopped: global.stopped, guard: global.guard, blind: global.blind, unread: global.unread}
+func stateOf(plan *restart.Plan, policy *policyInForce, watchStale string) policyState {
+	state := policyState{invalid: policy.invalid, watchStale: watchStale}
 	if policy.policy == nil {
 		return state
 	}
-	state.enforcing = policy.policy.Mode == v1alpha1.ModeEnforce
-	if windows, known := plan.Windows[policy.policy]; known && !windows.Open {
-		state.closed = &windows
-	}
-	if standing := plan.Policies[policy.policy]; standing != nil {
-		state.standing = *standing
-	}
+	state.plan = plan.Policies[policy.policy]
 	for _, namespace := range plan.Namespaces {
 		if namespace.Policy == nil || namespace.Policy.Name != policy.object.Name {
 			continue

@@ -36,7 +36,7 @@ func newReporting(c client.Client) *reporting {
 // of reports plans of namespaces, and returns how soon to call again.
 func (r *reporting) of(t *testing.T, plans ...*restart.NamespacePlan) time.Duration {
 	t.Helper()
-	again, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, nil, globalState{})
+	again, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +88,7 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 		{"a condition changes", time.Second, planned(3), true, 0},
 		{"counts change right after", time.Second, planned(4), false, 59 * time.Second},
 		{"the minute is over", 59 * time.Second, planned(4), true, 0},
-		{"a restart is told of", time.Second, restarted(planned(4), ""), true, 0},
-		{"it has ended", time.Second, restarted(planned(4), v1alpha1.ResultSucceeded), true, 0},
-		{"another policy governs", time.Second, governedBy("other", restarted(planned(4), v1alpha1.ResultSucceeded)), true, 0},
+		{"another policy governs", time.Second, governedBy("other", planned(4)), true, 0},
 	} {
 		r.clock.pass(step.wait)
 		again := r.of(t, in(shop, step.plan))
@@ -102,16 +100,6 @@ func TestReportIsWrittenWhenItChangesAndNotTooOften(t *testing.T) {
 		checkReport(t, report.Status)
 		checkConditions(t, report.Status.Conditions, report.Generation)
 	}
-}
-
-// restarted adds a restart of a workload that is complete now.
-func restarted(plan *restart.NamespacePlan, result v1alpha1.RestartResult) *restart.NamespacePlan {
-	workload := outside("web")
-	record := recordOf(workload, yesterday)
-	record.Result = result
-	workload.Record = &record
-	plan.Restarted = append(plan.Restarted, restart.Restarted{Workload: workload})
-	return plan
 }
 
 func governedBy(policy string, plan *restart.NamespacePlan) *restart.NamespacePlan {
@@ -172,30 +160,22 @@ func TestReportThatSomebodyOverwritesIsPutRight(t *testing.T) {
 func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	w := apiServer(t)
 	r := newReporting(w.operator)
-	ungoverned, restarting, leaving, empty, forgotten, stays := w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t)
+	ungoverned, leaving, empty, forgotten, stays := w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t), w.namespace(t)
 	var plans []*restart.NamespacePlan
-	for _, namespace := range []string{ungoverned, restarting, leaving, empty, forgotten, stays} {
+	for _, namespace := range []string{ungoverned, leaving, empty, forgotten, stays} {
 		plans = append(plans, in(namespace, planned(1, paused)))
 	}
 	r.of(t, plans...)
 	without := in(ungoverned, planned(1, inProgress))
 	without.Policy = nil
-	// What is in flight there counts against the policy that its report tells of.
-	goesOn := restarted(in(restarting, planned(1, inProgress)), "")
-	goesOn.Policy, goesOn.Counts = nil, true
 	terminating := in(leaving, planned(1, paused))
 	terminating.Terminating = true
 	r.clock.pass(time.Second)
-	r.of(t, without, goesOn, terminating, in(empty, planned(0)), in(stays, planned(1, paused)))
-	for namespace, want := range map[string]bool{ungoverned: false, restarting: true, leaving: false, empty: false, forgotten: false, stays: true} {
+	r.of(t, without, terminating, in(empty, planned(0)), in(stays, planned(1, paused)))
+	for namespace, want := range map[string]bool{ungoverned: false, leaving: false, empty: false, forgotten: false, stays: true} {
 		if there := reportIn(t, w.admin, namespace) != nil; there != want {
 			t.Errorf("%s has a report: %t, want %t", namespace, there, want)
 		}
-	}
-	r.clock.pass(time.Second)
-	r.of(t, in(stays, planned(1, paused)))
-	if reportIn(t, w.admin, restarting) != nil {
-		t.Error("a namespace that nobody governs has a report when its last restart has ended")
 	}
 	// One that is governed again gets a report again.
 	r.clock.pass(time.Second)
@@ -205,30 +185,12 @@ func TestReportsThatAreNoLongerWorthItAreDeleted(t *testing.T) {
 	}
 }
 
-// What is in flight may be of a kind that has not been read yet.
-func TestReportThatTellsOfWhatGoesOnIsKeptUntilAllIsRead(t *testing.T) {
-	w := apiServer(t)
-	r := newReporting(w.operator)
-	goesOn, over := w.namespace(t), w.namespace(t)
-	r.of(t, restarted(in(goesOn, planned(1, paused)), ""), restarted(in(over, planned(1, paused)), v1alpha1.ResultSucceeded))
-	for _, unread := range []string{"Deployment.apps", "Rollout.argoproj.io"} {
-		r.clock.pass(time.Second)
-		if _, err := r.Report(t.Context(), &restart.Plan{}, nil, globalState{unread: map[string]string{unread: ""}}); err != nil {
-			t.Fatal(err)
-		}
-		for namespace, want := range map[string]bool{goesOn: unread == "Deployment.apps", over: false} {
-			if there := reportIn(t, w.admin, namespace) != nil; there != want {
-				t.Errorf("unread is %s; there is a report: %t, want %t", unread, there, want)
-			}
-		}
-	}
-}
-
 // Somebody's finalizer keeps a report: it is not deleted again with each pass.
 func TestReportThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
-	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName, Finalizers: []string{"team.example.com/keep"}}}
+	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName,
+		Finalizers: []string{"team.example.com/keep"}}}
 	w.create(t, report)
 	deletions := 0
 	r := newReporting(intercept(t, w, interceptor.Funcs{
@@ -257,7 +219,7 @@ func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
 	report := func(policies []policyInForce, plans ...*restart.NamespacePlan) {
 		t.Helper()
 		r.clock.pass(time.Second)
-		if _, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, policies, globalState{}); err != nil {
+		if _, err := r.Report(t.Context(), &restart.Plan{Namespaces: plans}, policies, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -316,7 +278,7 @@ func TestReportsUnderALaggingInformer(t *testing.T) {
 		shop := w.namespace(t)
 		see()
 		newReporting(lagging).of(t, in(shop, planned(1, paused)))
-		// The next leader has as old a picture.
+		// The next leader has as old a inventory.
 		r := newReporting(lagging)
 		if again := r.of(t, in(shop, planned(1, downtime))); again != writeAgainAfter || len(r.events.take()) > 0 {
 			t.Errorf("it is tried again in %s", again)
@@ -378,7 +340,8 @@ func TestReportsUnderALaggingInformer(t *testing.T) {
 	t.Run("the policy is gone", func(t *testing.T) {
 		see()
 		policy := builder.Enforcing("never-was").Build()
-		_, err := newReporting(lagging).Report(t.Context(), &restart.Plan{}, []policyInForce{{object: policy, invalid: errors.New("no such operator")}}, globalState{})
+		_, err := newReporting(lagging).Report(t.Context(), &restart.Plan{},
+			[]policyInForce{{object: policy, invalid: errors.New("no such operator")}}, "")
 		if err != nil {
 			t.Error(err)
 		}
@@ -397,7 +360,8 @@ func TestReportThatCannotBeWrittenIsAnErrorAndKeepsNoOther(t *testing.T) {
 		},
 	}))
 	report := func() (time.Duration, error) {
-		return r.Report(t.Context(), &restart.Plan{Namespaces: []*restart.NamespacePlan{in("broken", planned(1, paused)), in("shop", planned(1, paused))}}, nil, globalState{})
+		return r.Report(t.Context(), &restart.Plan{Namespaces: []*restart.NamespacePlan{in("broken", planned(1, paused)),
+			in("shop", planned(1, paused))}}, nil, "")
 	}
 	again, err := report()
 	if err == nil || !strings.Contains(err.Error(), "creating a MeshReport") || again != firstRetry {
@@ -425,7 +389,7 @@ func TestListingReportsFails(t *testing.T) {
 			return errors.New("no cache")
 		},
 	}))
-	if _, err := r.Report(t.Context(), &restart.Plan{}, nil, globalState{}); err == nil || !strings.Contains(err.Error(), "listing MeshReports") {
+	if _, err := r.Report(t.Context(), &restart.Plan{}, nil, ""); err == nil || !strings.Contains(err.Error(), "listing MeshReports") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -451,8 +415,12 @@ func TestReportsTakeTurns(t *testing.T) {
 		if err := r.client.Get(t.Context(), client.ObjectKeyFromObject(policy), current); err != nil {
 			t.Fatal(err)
 		}
-		global := globalState{stopped: pass%2 == 0}
-		again, err := r.Report(t.Context(), plan, []policyInForce{inForce(t, current)}, global)
+		mine := inForce(t, current)
+		plan.Policies = map[*restart.Policy]*restart.PolicyPlan{mine.policy: {}}
+		if pass%2 == 0 {
+			plan.Policies[mine.policy] = gated(restart.ReasonStopped)
+		}
+		again, err := r.Report(t.Context(), plan, []policyInForce{mine}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -496,7 +464,7 @@ func TestHoldsAreAnnouncedOnce(t *testing.T) {
 		plan.Policy = &restart.Policy{Name: "production", Mode: v1alpha1.ModeReport}
 		return plan
 	}
-	ownerless := held("ownerless", restart.ReasonNobodyRecreatesPod, v1alpha1.ClearedByOwner)
+	ownerless := held("ownerless", restart.ReasonNoController, v1alpha1.ClearedByOwner)
 	ownerless.Workload.Object = nil
 	for _, step := range []struct {
 		name string
@@ -507,8 +475,10 @@ func TestHoldsAreAnnouncedOnce(t *testing.T) {
 		{"still", planned(1, paused), nil},
 		{"it still is, and more Pods are in", planned(2, paused), nil},
 		{"what waits, goes on or has no object is not announced", planned(1, paused, settling, usedUp, inProgress, due, ownerless), nil},
-		{"another reason", planned(1, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner)), []string{"Warning OptedOut on Deployment paused: Because."}},
-		{"the rest does not change", planned(2, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner), downtime), []string{"Warning WouldCauseDowntime on Deployment alone: Because."}},
+		{"another reason", planned(1, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner)),
+			[]string{"Warning OptedOut on Deployment paused: Because."}},
+		{"the rest does not change", planned(2, held("paused", restart.ReasonOptedOut, v1alpha1.ClearedByOwner), downtime),
+			[]string{"Warning WouldCauseDowntime on Deployment alone: Because."}},
 		{"a policy that only reports sends none", reportOnly(planned(1, paused)), nil},
 		{"all is well", planned(2), nil},
 		{"it begins again", planned(1, paused), []string{"Warning Paused on Deployment paused: Because."}},
@@ -536,47 +506,46 @@ func TestStatusOfAPolicyIsWrittenWhenItChanges(t *testing.T) {
 	policy := builder.Enforcing("reported").Over("team", "none").Build()
 	w.create(t, policy)
 	r := newReporting(w.operator)
-	report := func(t *testing.T, global globalState, meshed int) time.Duration {
+	report := func(t *testing.T, gate restart.Reason, meshed int) time.Duration {
 		t.Helper()
 		current := inForce(t, get(t, w, policy).DeepCopy())
-		plan := &restart.Plan{}
+		plan := &restart.Plan{Policies: map[*restart.Policy]*restart.PolicyPlan{current.policy: gated(gate)}}
 		if meshed > 0 {
 			plan.Namespaces = append(plan.Namespaces, in("never-was", planned(meshed)))
 			plan.Namespaces[0].Policy = &restart.Policy{Name: policy.Name}
 			plan.Namespaces[0].Terminating = true
 		}
-		again, err := r.Report(t.Context(), plan, []policyInForce{current}, global)
+		again, err := r.Report(t.Context(), plan, []policyInForce{current}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return again
 	}
-	holds := globalState{guard: restart.GuardHolds}
 	version := policy.ResourceVersion
 	for _, step := range []struct {
 		name    string
 		wait    time.Duration
-		global  globalState
+		gate    restart.Reason
 		meshed  int
 		edit    string
 		written bool
 		again   time.Duration
 	}{
-		{name: "it is new", global: holds, written: true},
-		{name: "nothing has changed", wait: time.Hour, global: holds},
-		{name: "the red button is pressed", global: globalState{stopped: true, guard: restart.GuardHolds}, written: true},
-		{name: "and let go at once", global: holds, again: changesEvery},
-		{name: "half a second later", wait: changesEvery, global: holds, written: true},
-		{name: "a Pod is in", wait: time.Second, global: holds, meshed: 1, written: true},
-		{name: "another Pod is in", wait: time.Second, global: holds, meshed: 2, again: 59 * time.Second},
-		{name: "the spec has changed", wait: time.Second, global: holds, meshed: 2, edit: `{"spec":{"settleSeconds":5}}`, written: true},
+		{name: "it is new", written: true},
+		{name: "nothing has changed", wait: time.Hour},
+		{name: "the red button is pressed", gate: restart.ReasonStopped, written: true},
+		{name: "and let go at once", again: changesEvery},
+		{name: "half a second later", wait: changesEvery, written: true},
+		{name: "a Pod is in", wait: time.Second, meshed: 1, written: true},
+		{name: "another Pod is in", wait: time.Second, meshed: 2, again: 59 * time.Second},
+		{name: "the spec has changed", wait: time.Second, meshed: 2, edit: `{"spec":{"settleSeconds":5}}`, written: true},
 	} {
 		if step.edit != "" {
 			w.patch(t, policy, step.edit)
 			version = policy.ResourceVersion
 		}
 		r.clock.pass(step.wait)
-		again := report(t, step.global, step.meshed)
+		again := report(t, step.gate, step.meshed)
 		got := get(t, w, policy)
 		if written := got.ResourceVersion != version; written != step.written || again != step.again {
 			t.Errorf("%s: written %t (want %t), again in %s (want %s)", step.name, written, step.written, again, step.again)
@@ -604,17 +573,22 @@ func TestStateOfAPolicySumsUpItsNamespaces(t *testing.T) {
 		governed(others, planned(7, paused)),
 		governed(nil, planned(9, inProgress)),
 	}}
-	got := stateOf(plan, &mine, globalState{stopped: true, guard: restart.GuardMissing})
+	own := gated(restart.ReasonStopped)
+	plan.Policies = map[*restart.Policy]*restart.PolicyPlan{mine.policy: own, others: gated(restart.ReasonWindowClosed)}
+	got := stateOf(plan, &mine, "pods cannot be watched")
+	if got.plan != own || got.watchStale != "pods cannot be watched" {
+		t.Errorf("the state has the plan %+v of the policy, and the watch %q", got.plan, got.watchStale)
+	}
 	want := policyState{
-		matched: 4, complete: 2, worst: "Deployment shop/alone (WouldCauseDowntime)", enforcing: true, stopped: true, guard: restart.GuardMissing,
+		matched: 4, complete: 2, worst: "Deployment shop/alone (WouldCauseDowntime)",
 		sum: restart.Summary{Complete: 3, InFlight: 1, Waiting: 1, NeedsAction: 2, Eligible: 10, Meshed: 6},
 	}
-	got.sum.NotExpected = nil
+	got.sum.NotExpected, got.plan, got.watchStale = nil, nil, ""
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(policyState{})); diff != "" {
 		t.Errorf("the state (-want +got):\n%s", diff)
 	}
 	invalid := policyInForce{object: object, invalid: errors.New("no such operator")}
-	if got := stateOf(plan, &invalid, globalState{}); got.invalid == nil || got.matched != 0 {
+	if got := stateOf(plan, &invalid, ""); got.invalid == nil || got.matched != 0 {
 		t.Errorf("the state of an invalid policy is %+v", got)
 	}
 }

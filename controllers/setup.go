@@ -7,6 +7,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -41,23 +42,21 @@ type Options struct {
 // Setup adds the operator to a manager.
 //
 // Its informers start when the lease is held, not before: their first lists are then newer than
-// everything that a former leader wrote, so that nothing is decided from a picture in which a
-// restart is missing. (That holds where the API server streams lists, since Kubernetes 1.32; an older
-// one may answer from a cache that is a moment behind, and then the test on the generation refuses a
-// restart that was made already, and that on the record evictions that were begun.) A standby costs next to nothing, and taking over costs the time of
-// the lists.
+// almost everything that a former leader wrote; what it had begun is read from the API server itself (readLedger). A
+// standby costs next to nothing, and taking over costs the time of the lists.
 func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
-	wake := &waker{}
+	wake := &debouncer{}
 	of, err := ofControlPlane(ctx, manager, options.IstioNamespace)
 	if err != nil {
 		return err
 	}
 	clock := newServerClock(time.Now, func(by time.Duration) {
-		log.FromContext(ctx).Info("This machine's clock and that of the API server have moved apart; what is decided goes by the latter", "by", by)
+		log.FromContext(ctx).Info("This machine's clock and that of the API server have moved apart; what is decided goes by the latter", "by",
+			by)
 	})
-	sight := newSight(clock.now, wake.Wake)
+	watchHealth := newWatchHealth(clock.now, wake.Trigger)
 	watching := rest.CopyConfig(manager.GetConfig())
-	watching.Wrap(sight.Wrap)
+	watching.Wrap(watchHealth.Wrap)
 	watching.Wrap(clock.Wrap)
 	informers, err := newInformers(manager, watching, options, of)
 	if err != nil {
@@ -66,7 +65,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if err := manager.Add(whenLeading{informers}); err != nil {
 		return fmt.Errorf("adding the informers: %w", err)
 	}
-	if err := manager.AddReadyzCheck("watches", sight.ready); err != nil {
+	if err := manager.AddReadyzCheck("watches", watchHealth.ready); err != nil {
 		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 	reads, err := client.New(manager.GetConfig(), client.Options{
@@ -75,6 +74,8 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 		Mapper:     manager.GetRESTMapper(),
 		Cache:      &client.CacheOptions{Reader: informers},
 		FieldOwner: FieldOwner,
+		// A server of another version must not drop what this one writes down.
+		FieldValidation: metav1.FieldValidationStrict,
 	})
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
@@ -85,22 +86,22 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	}
 	observer := NewObserver(mesh.Options{IstioNamespace: options.IstioNamespace, Match: matchcondition.New().Match}, clock.now)
 	announcer := announcer{recorder: manager.GetEventRecorder(FieldOwner)}
+	checker := newChecker(reads, manager.GetAPIReader(), clock.now, wake.Trigger)
 	reconciler := &Reconciler{
-		client:    reads,
-		inventory: observer.Inventory,
-		now:       clock.now,
-		namespace: options.Namespace,
-		system:    restart.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
-		wake:      wake,
-		checker:   newChecker(reads, manager.GetAPIReader(), clock.now, wake.Wake),
-		actor:     &actor{client: reads, reader: manager.GetAPIReader(), inventory: observer.Inventory},
-		guard:     &guard{client: reads, now: clock.now, waived: options.AllowUnguarded},
-		sight:     sight,
-		announcer: announcer,
-		events:    lastEvents{reader: manager.GetAPIReader()},
-		reporter:  newReporter(reads, clock.now, announcer),
-
+		client:           reads,
+		inventory:        observer.Inventory,
+		now:              clock.now,
+		system:           restart.SystemNamespaces.Union(sets.New(options.IstioNamespace, options.Namespace)),
 		evictionDisabled: options.EvictionDisabled,
+		debouncer:        wake,
+		checker:          checker,
+		actor: newActor(&actor{
+			client: reads, reader: manager.GetAPIReader(), inventory: observer.Inventory, now: clock.now, namespace: options.Namespace,
+			checker: checker, announcer: announcer, done: wake.Trigger,
+		}),
+		guard:       &guard{client: reads, now: clock.now, namespace: options.Namespace, waived: options.AllowUnguarded},
+		watchHealth: watchHealth,
+		reporter:    newReporter(reads, clock.now, announcer),
 	}
 	watched := &source{
 		observer: observer,
@@ -130,13 +131,15 @@ func ofControlPlane(ctx context.Context, manager ctrl.Manager, namespace string)
 		return of, err
 	}
 	if !of.configMaps {
-		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled", "namespace", namespace)
+		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled",
+			"namespace", namespace)
 	}
 	if of.services, err = canRead(ctx, manager, namespace, "services"); err != nil {
 		return of, err
 	}
 	if !of.services {
-		log.FromContext(ctx).Info("Services of the control plane cannot be read, so that its workloads are told by the labels of Istio's charts", "namespace", namespace)
+		log.FromContext(ctx).Info("Services of the control plane cannot be read, so that its workloads are told by the labels of Istio's "+
+			"charts", "namespace", namespace)
 	}
 	return of, nil
 }

@@ -3,7 +3,6 @@ package controllers
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -22,17 +21,19 @@ import (
 )
 
 // planned is what is decided about a namespace: verdicts on Deployments of one Pod each, of which
-// none is in the mesh, beside so many Pods that are.
+// none is in the mesh, in addition to so many Pods that are.
 func planned(meshed int, verdicts ...restart.Verdict) *restart.NamespacePlan {
 	namespace := &inventory.Namespace{Name: "shop", Totals: inventory.Totals{Meshed: meshed, Eligible: meshed}}
 	if meshed > 0 {
-		namespace.Workloads = append(namespace.Workloads, &inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "complete"}})
+		namespace.Workloads = append(namespace.Workloads,
+			&inventory.Workload{Key: mesh.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "complete"}})
 	}
 	for i := range verdicts {
 		namespace.Workloads = append(namespace.Workloads, verdicts[i].Workload)
 		namespace.Totals.Eligible += verdicts[i].Workload.Pods.Eligible
 	}
-	return &restart.NamespacePlan{Namespace: namespace, Policy: &restart.Policy{Name: "production", Mode: v1alpha1.ModeEnforce}, Verdicts: verdicts}
+	return &restart.NamespacePlan{Namespace: namespace, Policy: &restart.Policy{Name: "production", Mode: v1alpha1.ModeEnforce},
+		Verdicts: verdicts}
 }
 
 // outside is a Deployment of one Pod that is not in the mesh.
@@ -50,13 +51,14 @@ func held(name string, reason restart.Reason, clearsBy v1alpha1.ClearedBy) resta
 }
 
 func done(name string, action v1alpha1.Action, reason restart.Reason) restart.Verdict {
-	return restart.Verdict{Workload: outside(name), Action: action, Reason: reason, Method: v1alpha1.MethodEviction, Message: "It is being done."}
+	return restart.Verdict{Workload: outside(name), Action: action, Reason: reason, Method: v1alpha1.MethodEviction,
+		Message: "It is being done."}
 }
 
 var (
 	paused     = held("paused", restart.ReasonPaused, v1alpha1.ClearedByOwner)
 	settling   = held("settling", restart.ReasonSettling, v1alpha1.ClearedByTime)
-	usedUp     = held("next", restart.ReasonBudgetUsedUp, v1alpha1.ClearedByCluster)
+	usedUp     = held("next", restart.ReasonBudgetExhausted, v1alpha1.ClearedByCluster)
 	downtime   = held("alone", restart.ReasonWouldCauseDowntime, v1alpha1.ClearedByAdmin)
 	due        = done("due", v1alpha1.ActionRestart, restart.ReasonRestartDue)
 	inProgress = done("restarting", v1alpha1.ActionInFlight, restart.ReasonRestartInProgress)
@@ -120,7 +122,8 @@ func TestReportSaysHowFarANamespaceIs(t *testing.T) {
 				if diff := cmp.Diff(test.want, inShort(got.Conditions)); diff != "" {
 					t.Errorf("conditions (-want +got):\n%s", diff)
 				}
-				if condition := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionFullMesh); condition == nil || condition.Message != test.says {
+				if condition := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionFullMesh); condition == nil ||
+					condition.Message != test.says {
 					t.Errorf("FullMesh says %+v, want %q", condition, test.says)
 				}
 				checkConditions(t, got.Conditions, 3)
@@ -135,22 +138,33 @@ func everyStatusBefore() map[string]v1alpha1.MeshReportStatus {
 	all := func(status metav1.ConditionStatus) []metav1.Condition {
 		var conditions []metav1.Condition
 		for _, kind := range []string{"Ready", "FullMesh", "Settled", "Reconciling", "Stalled", "RestartsAllowed"} {
-			conditions = append(conditions, metav1.Condition{Type: kind, Status: status, Reason: "Former", LastTransitionTime: metav1.NewTime(yesterday)})
+			conditions = append(conditions, metav1.Condition{Type: kind, Status: status, Reason: "Former",
+				LastTransitionTime: metav1.NewTime(yesterday)})
 		}
 		return conditions
 	}
 	return map[string]v1alpha1.MeshReportStatus{
-		"new":                      {},
-		"after all was true":       {Conditions: all(metav1.ConditionTrue)[:5]},
-		"after all was false":      {Conditions: all(metav1.ConditionFalse)[:5]},
-		"after another version":    {Conditions: append(all(metav1.ConditionUnknown)[:3], metav1.Condition{Type: "Soaking", Status: metav1.ConditionTrue, Reason: "New"})},
-		"with other rows and more": {Policy: "other", Workloads: []v1alpha1.ReportedWorkload{{Reason: "Gone"}}, Recent: []v1alpha1.RecentRestart{{Cause: "gone"}}},
+		"new":                 {},
+		"after all was true":  {Conditions: all(metav1.ConditionTrue)[:5]},
+		"after all was false": {Conditions: all(metav1.ConditionFalse)[:5]},
+		"after another version": {Conditions: append(all(metav1.ConditionUnknown)[:3],
+			metav1.Condition{Type: "Soaking", Status: metav1.ConditionTrue, Reason: "New"})},
+		"with other rows and more": {Policy: "other", Workloads: []v1alpha1.ReportedWorkload{{Reason: "Gone"}}},
 	}
 }
 
+// gated is what is said of a policy that may start nothing; with an empty reason, of one that may.
+func gated(reason restart.Reason) *restart.PolicyPlan {
+	if reason == "" {
+		return &restart.PolicyPlan{}
+	}
+	return &restart.PolicyPlan{Gate: &restart.Gate{Reason: reason, Message: "Because of " + string(reason) + ".",
+		ClearsBy: v1alpha1.ClearedByAdmin}}
+}
+
 func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
-	enforcing := func(change func(*policyState)) *policyState {
-		state := &policyState{enforcing: true, guard: restart.GuardHolds, matched: 2, complete: 1, sum: restart.Summary{Eligible: 4, Meshed: 4, Complete: 2}}
+	enforcing := func(gate restart.Reason, change func(*policyState)) *policyState {
+		state := &policyState{plan: gated(gate), matched: 2, complete: 1, sum: restart.Summary{Eligible: 4, Meshed: 4, Complete: 2}}
 		if change != nil {
 			change(state)
 		}
@@ -160,63 +174,79 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 		name  string
 		state *policyState
 		want  []string
+		says  string
 	}{
 		{
 			name:  "it is in force and all is well",
-			state: enforcing(nil),
+			state: enforcing("", nil),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=True/Enforcing"},
+			says:  "Workloads are restarted where that helps and is safe.",
 		},
 		{
-			name:  "it only reports, whatever else holds",
-			state: enforcing(func(s *policyState) { s.enforcing, s.stopped, s.guard = false, true, restart.GuardMissing }),
+			name:  "it only reports",
+			state: enforcing(restart.ReasonReportMode, nil),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/ReportMode"},
+			says:  "Because of ReportMode.",
 		},
 		{
 			name:  "everything is stopped",
-			state: enforcing(func(s *policyState) { s.stopped, s.guard = true, restart.GuardMissing }),
+			state: enforcing(restart.ReasonStopped, nil),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/Stopped"},
+			says:  "Because of Stopped.",
 		},
 		{
 			name:  "the guard is missing",
-			state: enforcing(func(s *policyState) { s.guard = restart.GuardMissing }),
+			state: enforcing(restart.ReasonGuardMissing, nil),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/GuardMissing"},
+			says:  "Because of GuardMissing.",
 		},
 		{
 			name:  "the guard has not been tried",
-			state: enforcing(func(s *policyState) { s.guard = restart.GuardUnknown }),
+			state: enforcing(restart.ReasonGuardUnknown, nil),
 			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=Unknown/GuardUnknown"},
+			says:  "Because of GuardUnknown.",
 		},
 		{
 			name:  "a kind has not been read",
-			state: enforcing(func(s *policyState) { s.unread = map[string]string{"StatefulSet.apps": "forbidden"} }),
-			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/NotReadYet"},
+			state: enforcing(restart.ReasonCacheNotSynced, nil),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/CacheNotSynced"},
+			says:  "Because of CacheNotSynced.",
 		},
 		{
-			name:  "the cluster cannot be watched",
-			state: enforcing(func(s *policyState) { s.blind, s.guard = "pods cannot be watched", restart.GuardMissing }),
-			want:  []string{"FullMesh=Unknown/NotObserved", "Ready=Unknown/NotObserved", "RestartsAllowed=Unknown/NotObserved"},
+			name:  "its breaker is open",
+			state: enforcing(restart.ReasonBreakerOpen, nil),
+			want:  []string{"FullMesh=True/AllMeshed", "Ready=True/Observed", "RestartsAllowed=False/BreakerOpen"},
+			says:  "Because of BreakerOpen.",
+		},
+		{
+			name:  "the cluster cannot be watched, whatever else stops it",
+			state: enforcing(restart.ReasonGuardMissing, func(s *policyState) { s.watchStale = "pods cannot be watched" }),
+			want:  []string{"FullMesh=Unknown/WatchStale", "Ready=Unknown/WatchStale", "RestartsAllowed=Unknown/WatchStale"},
+			says:  restart.WatchStaleMessage("pods cannot be watched"),
 		},
 		{
 			name: "restarts are going on",
-			state: enforcing(func(s *policyState) {
+			state: enforcing("", func(s *policyState) {
 				s.sum, s.worst = restart.Summary{Eligible: 4, Meshed: 1, InFlight: 1, NeedsAction: 1}, "Deployment shop/alone (WouldCauseDowntime)"
 			}),
 			want: []string{"FullMesh=False/InProgress", "Ready=True/Observed", "Reconciling=True/InProgress", "RestartsAllowed=True/Enforcing"},
 		},
 		{
 			name:  "somebody must act",
-			state: enforcing(func(s *policyState) { s.sum = restart.Summary{Eligible: 4, Meshed: 1, NeedsAction: 3} }),
+			state: enforcing("", func(s *policyState) { s.sum = restart.Summary{Eligible: 4, Meshed: 1, NeedsAction: 3} }),
 			want:  []string{"FullMesh=False/WorkloadsHeld", "Ready=True/Observed", "RestartsAllowed=True/Enforcing", "Stalled=True/WorkloadsHeld"},
 		},
 		{
 			name:  "it governs nothing",
-			state: &policyState{enforcing: true, guard: restart.GuardHolds},
+			state: &policyState{},
 			want:  []string{"FullMesh=False/NoneExpected", "Ready=True/Observed", "RestartsAllowed=True/Enforcing"},
 		},
 		{
 			name:  "it cannot be used",
 			state: &policyState{invalid: errors.New("reading spec.namespaceSelector: no such operator")},
-			want:  []string{"FullMesh=Unknown/InvalidSpec", "Ready=False/InvalidSpec", "RestartsAllowed=False/InvalidSpec", "Stalled=True/InvalidSpec"},
+			want: []string{"FullMesh=Unknown/InvalidSpec", "Ready=False/InvalidSpec", "RestartsAllowed=False/InvalidSpec",
+				"Stalled=True/InvalidSpec"},
+			says: "The policy cannot be used, and nothing is restarted under it: reading spec.namespaceSelector: no such operator",
 		},
 	} {
 		for before, status := range everyStatusBefore() {
@@ -227,6 +257,10 @@ func TestPolicyStatusSaysWhatIsAllowed(t *testing.T) {
 				got := policyStatus(test.state, object, noon)
 				if diff := cmp.Diff(test.want, inShort(got.Conditions)); diff != "" {
 					t.Errorf("conditions (-want +got):\n%s", diff)
+				}
+				allowed := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionRestartsAllowed)
+				if test.says != "" && (allowed == nil || allowed.Message != test.says) {
+					t.Errorf("RestartsAllowed says %+v, want %q", allowed, test.says)
 				}
 				if *got.ObservedGeneration != 7 {
 					t.Errorf("the observed generation is %d", *got.ObservedGeneration)
@@ -284,7 +318,8 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 		},
 		{
 			name: "only words and counts have changed",
-			plan: planned(2, restart.Verdict{Workload: outside("paused"), Action: v1alpha1.ActionHold, Reason: restart.ReasonPaused, ClearsBy: v1alpha1.ClearedByOwner, Message: "In other words."}, settling),
+			plan: planned(2, restart.Verdict{Workload: outside("paused"), Action: v1alpha1.ActionHold, Reason: restart.ReasonPaused,
+				ClearsBy: v1alpha1.ClearedByOwner, Message: "In other words."}, settling),
 			want: map[string]time.Time{"paused": noon, "settling": noon, "Ready": noon, "FullMesh": noon, "Settled": noon, "Reconciling": noon},
 		},
 		{
@@ -318,103 +353,31 @@ func TestTimesSinceWhenStayUntilThingsChange(t *testing.T) {
 			}
 		})
 	}
-	if diff := cmp.Diff(map[string]time.Time{"paused": noon, "settling": noon}, map[string]time.Time{"paused": sinceOf(first)["paused"], "settling": sinceOf(first)["settling"]}); diff != "" {
+	if diff := cmp.Diff(map[string]time.Time{"paused": noon, "settling": noon},
+		map[string]time.Time{"paused": sinceOf(first)["paused"], "settling": sinceOf(first)["settling"]}); diff != "" {
 		t.Errorf("the former status was changed (-want +got):\n%s", diff)
 	}
 }
 
 func TestReportListsAreBounded(t *testing.T) {
 	var verdicts []restart.Verdict
-	var recorded []restart.Restarted
 	for i := range 100 {
 		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), restart.ReasonPaused, v1alpha1.ClearedByOwner))
-		workload := outside(fmt.Sprintf("app-%03d", i))
-		// Two begin in each second.
-		record := recordOf(workload, noon.Add(time.Duration(i/2)*time.Second)).Ended(v1alpha1.ResultSucceeded, "", noon)
-		workload.Record = &record
-		recorded = append(recorded, restart.Restarted{Workload: workload})
 	}
-	plan := planned(0, verdicts...)
-	plan.Restarted = recorded
-	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
+	got := reportStatus(planned(0, verdicts...), v1alpha1.MeshReportStatus{}, 1, noon)
 	if len(got.Workloads) != 64 || *got.OmittedWorkloads != 36 {
 		t.Errorf("%d rows and %d omitted", len(got.Workloads), *got.OmittedWorkloads)
 	}
 	if first, last := got.Workloads[0].Name, got.Workloads[63].Name; first != "app-000" || last != "app-063" {
 		t.Errorf("the rows go from %s to %s", first, last)
 	}
-	var recent []string
-	for _, row := range got.Recent {
-		recent = append(recent, row.Name)
-	}
-	var want []string
-	for i := 98; i >= 80; i -= 2 {
-		want = append(want, fmt.Sprintf("app-%03d", i), fmt.Sprintf("app-%03d", i+1))
-	}
-	if diff := cmp.Diff(want, recent); diff != "" {
-		t.Errorf("recent restarts (-want +got):\n%s", diff)
-	}
-	if recorded[0].Key.Name != "app-000" {
-		t.Error("the picture was sorted")
-	}
 	checkReport(t, got)
-}
-
-func recordOf(workload *inventory.Workload, start time.Time) inventory.Record {
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: workload.Object.UID, Newest: noon.Unix()}
-	return inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", start)
 }
 
 func TestReportTellsTheMethod(t *testing.T) {
 	rows := reportStatus(planned(0, paused, inProgress), v1alpha1.MeshReportStatus{}, 1, noon).Workloads
 	if rows[0].Method != "" || rows[1].Method != v1alpha1.MethodEviction {
 		t.Errorf("methods %q and %q", rows[0].Method, rows[1].Method)
-	}
-}
-
-func TestReportTellsOfEachRestart(t *testing.T) {
-	going, ended := outside("going"), outside("ended")
-	begun := recordOf(going, noon.Add(-2*time.Hour))
-	over := recordOf(ended, noon.Add(-time.Hour)).Ended(v1alpha1.ResultFailed, "It crashed.", noon.Add(-time.Minute))
-	going.Record, ended.Record = &begun, &over
-	plan := planned(1, restart.Verdict{Workload: going, Action: v1alpha1.ActionInFlight, Reason: restart.ReasonRestartInProgress, Message: "Going on."})
-	plan.Restarted = []restart.Restarted{{Workload: ended, Policy: "production"}, {Workload: going, Policy: "former"}}
-	want := []v1alpha1.RecentRestart{
-		{
-			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "going"},
-			Cause:             begun.Cause, Policy: "former", Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-2 * time.Hour)),
-		},
-		{
-			WorkloadReference: v1alpha1.WorkloadReference{Group: "apps", Kind: "Deployment", Name: "ended"},
-			Cause:             over.Cause, Policy: "production", Method: v1alpha1.MethodRolloutRestart, StartTime: metav1.NewTime(noon.Add(-time.Hour)),
-			EndTime: new(metav1.NewTime(noon.Add(-time.Minute))), Result: v1alpha1.ResultFailed, Message: "It crashed.",
-		},
-	}
-	got := reportStatus(plan, v1alpha1.MeshReportStatus{}, 1, noon)
-	if diff := cmp.Diff(want, got.Recent); diff != "" {
-		t.Errorf("recent restarts (-want +got):\n%s", diff)
-	}
-}
-
-// What is written down about a restart may be gone, and the restart with it or not, be of a version that goes on with
-// it, or not have been read.
-func TestReportEndsWhatNobodyTellsOfAnyMore(t *testing.T) {
-	gone, goesOn, newer, unread := outside("gone"), outside("goes-on"), outside("newer"), outside("unread")
-	newer.RecordError = &inventory.NewerRecordError{Version: 2}
-	unread.Object = nil
-	plan := planned(0)
-	plan.Workloads = []*inventory.Workload{gone, goesOn, newer, unread}
-	plan.Untold = []*inventory.Workload{goesOn}
-	var before v1alpha1.MeshReportStatus
-	for _, workload := range plan.Workloads {
-		before.Recent = append(before.Recent, v1alpha1.RecentRestart{WorkloadReference: reference(workload.Key), Cause: workload.Key.Name, StartTime: metav1.NewTime(noon)})
-	}
-	results := map[string]v1alpha1.RestartResult{}
-	for _, row := range reportStatus(plan, before, 1, noon).Recent {
-		results[row.Cause] = row.Result
-	}
-	if want := (map[string]v1alpha1.RestartResult{"gone": v1alpha1.ResultReverted, "goes-on": "", "newer": "", "unread": ""}); !maps.Equal(results, want) {
-		t.Errorf("the results are %v, want %v", results, want)
 	}
 }
 
@@ -441,34 +404,23 @@ func TestReportCountsWhatIsNotExpectedByReason(t *testing.T) {
 	}
 }
 
-// Whoever may write a workload's annotations or a Pod's owner can put anything there. The API server
+// Whoever may write a Pod's owner can put anything there. The API server
 // must take the report all the same, and keep it as it is: a report that differs from what is stored
 // would be written again and again.
 func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	w := apiServer(t)
 	shop := w.namespace(t)
-	forged := func(name string, record inventory.Record) restart.Restarted {
-		workload := outside(name)
-		workload.Record = &record
-		return restart.Restarted{Workload: workload, Policy: "production"}
-	}
 	odd := outside("odd")
 	odd.Key = mesh.Key{Group: strings.Repeat("g", 300), Kind: strings.Repeat("K", 300), Namespace: "shop", Name: strings.Repeat("ö", 300)}
 	odd.Object = nil
-	long := restart.Verdict{Workload: odd, Action: v1alpha1.ActionHold, Reason: restart.ReasonCreationDenied, ClearsBy: v1alpha1.ClearedByOwner, Message: strings.Repeat("refusé ", 200)}
+	long := restart.Verdict{Workload: odd, Action: v1alpha1.ActionHold, Reason: restart.ReasonCreationDenied,
+		ClearsBy: v1alpha1.ClearedByOwner, Message: strings.Repeat("refusé ", 200)}
 	var verdicts []restart.Verdict
 	for i := range 100 {
 		verdicts = append(verdicts, held(fmt.Sprintf("app-%03d", i), restart.ReasonPaused, v1alpha1.ClearedByOwner))
 	}
 	plan := planned(3, append([]restart.Verdict{long, inProgress, due, settling}, verdicts...)...)
 	plan.Totals.NotExpected = map[mesh.Reason]int{"PodLabelOptOut": 3}
-	end := noon.Add(time.Nanosecond)
-	plan.Restarted = []restart.Restarted{
-		forged("long", inventory.Record{Cause: "1/" + strings.Repeat("é", 300) + "//uid/0", Start: noon, Message: strings.Repeat("é", 2000)}),
-		forged("without-start", inventory.Record{Cause: "1///uid/0"}),
-		forged("exact", inventory.Record{Cause: "1///uid/0", Start: noon.Add(time.Millisecond), End: &end, Result: v1alpha1.ResultSucceeded}),
-		forged("future", inventory.Record{Cause: "1///uid/0", Start: noon.AddDate(7000, 0, 0)}),
-	}
 	report := &v1alpha1.MeshReport{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: v1alpha1.ReportName}}
 	w.create(t, report)
 	want := reportStatus(plan, v1alpha1.MeshReportStatus{}, report.Generation, noon)
@@ -483,23 +435,16 @@ func TestReportIsStoredWhateverOthersWrite(t *testing.T) {
 	if again := reportStatus(plan, report.Status, report.Generation, noon.Add(time.Minute)); !cmp.Equal(report.Status, again) {
 		t.Errorf("it would be written again (-stored +again):\n%s", cmp.Diff(report.Status, again))
 	}
-	var names []string
-	for _, row := range want.Recent {
-		names = append(names, row.Name)
-	}
-	if diff := cmp.Diff([]string{"future", "long", "exact"}, names); diff != "" {
-		t.Errorf("recent restarts (-want +got):\n%s", diff)
-	}
 }
 
 func TestPolicyStatusIsStored(t *testing.T) {
 	w := apiServer(t)
 	for name, state := range map[string]*policyState{
 		"in-force": {
-			enforcing: true, matched: 1, worst: "Deployment shop/" + strings.Repeat("n", 253) + " (Paused)",
+			plan: gated(restart.ReasonWindowClosed), matched: 1, worst: "Deployment shop/" + strings.Repeat("n", 253) + " (Paused)",
 			sum: restart.Summary{Eligible: 2, Meshed: 1, NeedsAction: 1, Waiting: 1, InFlight: 1, WillRestart: 1},
 		},
-		"stalled": {enforcing: true, sum: restart.Summary{Eligible: 2, NeedsAction: 1}},
+		"stalled": {plan: gated(""), matched: 1, sum: restart.Summary{Eligible: 2, NeedsAction: 1}},
 		"invalid": {invalid: errors.New(strings.Repeat("no such operator ", 100))},
 		"empty":   {},
 	} {
@@ -534,7 +479,8 @@ func checkConditions(t *testing.T, conditions []metav1.Condition, generation int
 		if len(condition.Message) > 32768 || !utf8.ValidString(condition.Message) {
 			t.Errorf("%s has a message of %d bytes that cannot be stored", condition.Type, len(condition.Message))
 		}
-		if slices.Contains([]string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}, condition.Type) && condition.Status != metav1.ConditionTrue {
+		if slices.Contains([]string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}, condition.Type) &&
+			condition.Status != metav1.ConditionTrue {
 			t.Errorf("%s is %s and should not be there", condition.Type, condition.Status)
 		}
 	}
@@ -562,8 +508,8 @@ func checkReport(t *testing.T, status v1alpha1.MeshReportStatus) {
 		}
 	}
 	within("the policy", status.Policy, 253)
-	if *status.OmittedWorkloads < 0 || len(status.Workloads) > 64 || len(status.Recent) > 20 {
-		t.Errorf("%d rows, %d omitted, %d restarts", len(status.Workloads), *status.OmittedWorkloads, len(status.Recent))
+	if *status.OmittedWorkloads < 0 || len(status.Workloads) > 64 {
+		t.Errorf("%d rows, %d omitted", len(status.Workloads), *status.OmittedWorkloads)
 	}
 	for i := range status.Workloads {
 		row := &status.Workloads[i]

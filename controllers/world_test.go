@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -88,7 +89,8 @@ func startWorld(ctx context.Context) error {
 	w.config = shared.cluster.Config()
 	w.admin, err = client.New(w.config, client.Options{Scheme: testScheme, FieldOwner: "somebody"})
 	if err == nil {
-		w.operator, err = client.New(w.config, client.Options{Scheme: testScheme, FieldOwner: FieldOwner})
+		w.operator, err = client.New(w.config, client.Options{Scheme: testScheme, FieldOwner: FieldOwner,
+			FieldValidation: metav1.FieldValidationStrict})
 	}
 	if err != nil {
 		return err
@@ -211,8 +213,8 @@ func (r *recorder) take() []string {
 	return sent
 }
 
-// pictureOf is a picture of what the informers would give, at noon.
-func pictureOf(t *testing.T, objects ...any) *inventory.Inventory {
+// inventoryOf is an inventory of what the informers would give, at noon.
+func inventoryOf(t *testing.T, objects ...any) *inventory.Inventory {
 	t.Helper()
 	observer := NewObserver(mesh.Options{}, atNoon().Now)
 	for _, object := range objects {
@@ -225,7 +227,7 @@ func pictureOf(t *testing.T, objects ...any) *inventory.Inventory {
 	return observer.Inventory
 }
 
-// known is what the picture keeps of a workload's object.
+// known is what the inventory keeps of a workload's object.
 func known(t *testing.T, object client.Object) *inventory.Object {
 	t.Helper()
 	cut, err := cutDown(object)
@@ -235,9 +237,8 @@ func known(t *testing.T, object client.Object) *inventory.Object {
 	return cut.(*inventory.Object)
 }
 
-// restartOf is the verdict that a workload is restarted.
+// restartOf is the verdict that a workload is restarted, for the first time.
 func restartOf(object *inventory.Object) *restart.Verdict {
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: object.UID, Newest: noon.Unix()}
 	return &restart.Verdict{
 		Workload: &inventory.Workload{Key: object.Key(), Object: object, Finding: v1alpha1.FindingMissing},
 		Action:   v1alpha1.ActionRestart,
@@ -245,15 +246,71 @@ func restartOf(object *inventory.Object) *restart.Verdict {
 		Message:  "It is restarted.",
 		Step:     restart.StepRestart,
 		Method:   v1alpha1.MethodRolloutRestart,
-		Record:   inventory.NewRecord(cause, v1alpha1.MethodRolloutRestart, "decided", noon),
-		CheckKey: restart.CheckKey{UID: object.UID, Decided: "decided"},
+		Restart:  intended(object),
+		CheckKey: restart.CheckKey{UID: object.UID, InputsHash: "v1-inputs"},
 	}
+}
+
+// intended is the first MeshRestart of a workload, as it is before it is created.
+func intended(object *inventory.Object) *inventory.Restart {
+	return &inventory.Restart{
+		Namespace:   object.Namespace,
+		Name:        restart.NameOf(object.Key(), object.UID, 1),
+		Workload:    object.Key(),
+		WorkloadUID: object.UID,
+		Generation:  object.Generation,
+		Policy:      "production",
+		Cause:       inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", Newest: noon.Unix()},
+		Method:      v1alpha1.MethodRolloutRestart,
+		InputsHash:  "v1-inputs",
+		Replicas:    object.Replicas,
+		Attempt:     1,
+		Start:       noon,
+	}
+}
+
+// acting is an actor on an inventory, with what it remembers and sends.
+type acting struct {
+	*actor
+	events *recorder
+}
+
+// actor makes an actor that writes by way of a client and reads from the API server.
+func (w *world) actor(c client.Client, known *inventory.Inventory) *acting {
+	return actorOf(c, w.admin, known)
+}
+
+func actorOf(c client.Client, reader client.Reader, known *inventory.Inventory) *acting {
+	events, clock := &recorder{}, atNoon()
+	return &acting{events: events, actor: newActor(&actor{
+		client: c, reader: reader, inventory: known, now: clock.Now, namespace: "fullmesh-system",
+		checker: newChecker(c, reader, clock.Now, func() {}), announcer: announcer{recorder: events}, done: func() {},
+	})}
+}
+
+// ledger is what the API server has of a namespace's MeshRestarts.
+func (w *world) ledger(t *testing.T, namespace string) []v1alpha1.MeshRestart {
+	t.Helper()
+	var list v1alpha1.MeshRestartList
+	if err := w.admin.List(t.Context(), &list, client.InNamespace(namespace)); err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+// ledgerOf is what it has of one workload.
+func (w *world) ledgerOf(t *testing.T, workload client.Object) []v1alpha1.MeshRestart {
+	t.Helper()
+	return slices.DeleteFunc(w.ledger(t, workload.GetNamespace()), func(r v1alpha1.MeshRestart) bool {
+		return r.Spec.Workload.UID != string(workload.GetUID())
+	})
 }
 
 // intercept is the operator's client with something between it and the API server.
 func intercept(t *testing.T, w *world, funcs interceptor.Funcs) client.Client {
 	t.Helper()
-	c, err := client.NewWithWatch(w.config, client.Options{Scheme: testScheme, FieldOwner: FieldOwner})
+	c, err := client.NewWithWatch(w.config, client.Options{Scheme: testScheme, FieldOwner: FieldOwner,
+		FieldValidation: metav1.FieldValidationStrict})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,5 +325,5 @@ func mapper() meta.RESTMapper {
 // answering is a client that answers as a test says and has nothing behind it.
 func answering(funcs interceptor.Funcs, objects ...client.Object) client.Client {
 	return fake.NewClientBuilder().WithScheme(testScheme).WithRESTMapper(mapper()).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}).WithInterceptorFuncs(funcs).Build()
+		WithStatusSubresource(&v1alpha1.MeshPolicy{}, &v1alpha1.MeshReport{}, &v1alpha1.MeshRestart{}).WithInterceptorFuncs(funcs).Build()
 }

@@ -13,14 +13,13 @@ const (
 	AcceptAnnotation = "fullmesh.dev/accept"
 
 	// RetryAnnotation, on a workload, a Namespace or a MeshPolicy, asks for another try: whatever has
-	// failed there, was in vain or was taken back may be restarted once more, and its breaker
+	// failed there, was without effect or was taken back may be restarted once more, and its circuit breaker
 	// closes. Each new value asks once.
 	RetryAnnotation = "fullmesh.dev/retry-requested"
 
-	// FirstAnnotation, on a workload, with the value "true": where it is not shown yet that
-	// injection works in its namespace, this workload is restarted alone before the others. No
-	// other value is known.
-	FirstAnnotation = "fullmesh.dev/first"
+	// CanaryAnnotation, on a workload, with the value "true": where nothing shows yet that injection works in its
+	// namespace, this workload is restarted alone before the others. No other value is known.
+	CanaryAnnotation = "fullmesh.dev/canary"
 )
 
 // FieldManager is the operator's field manager. It must not begin with "kubectl": Flux takes what
@@ -34,13 +33,10 @@ const IncludeLabel = "fullmesh.dev/include"
 
 // Annotations that the operator writes.
 const (
-	// RestartCauseAnnotation, on a template, holds the cause for which the workload was
-	// restarted last. Setting it is what restarts the workload.
-	RestartCauseAnnotation = "fullmesh.dev/restart-cause"
-
-	// LastRestartAnnotation, on the workload itself, is the record of its last restart: cause,
-	// time, method and outcome, as JSON.
-	LastRestartAnnotation = "fullmesh.dev/last-restart"
+	// RestartedByAnnotation, on a template, holds the name of the MeshRestart that restarted the workload last.
+	// Setting it is what restarts the workload, and all that is ever written to one; of an Argo Rollout,
+	// spec.restartAt is set in its place.
+	RestartedByAnnotation = "fullmesh.dev/restarted-by"
 )
 
 // StopConfigMap is the name of the red button: while a ConfigMap of this name exists in the

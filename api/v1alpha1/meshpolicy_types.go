@@ -316,16 +316,16 @@ type MeshPolicyStatus struct {
 	// they are true.
 	//
 	// Ready is True (Observed) when this status is about the current spec, False (InvalidSpec, and
-	// Stalled with it) when that cannot be used, Unknown (NotObserved) while the cluster cannot be
+	// Stalled with it) when that cannot be used, Unknown (WatchStale) while the cluster cannot be
 	// watched.
 	//
 	// FullMesh is True (AllMeshed) when every eligible Pod is in the mesh, False
-	// (InProgress, WorkloadsHeld, NoneExpected) when not, Unknown (NotObserved, InvalidSpec) while
+	// (InProgress, WorkloadsHeld, NoneExpected) when not, Unknown (WatchStale, InvalidSpec) while
 	// that cannot be told.
 	//
 	// RestartsAllowed is True (Enforcing) when workloads may be restarted, False (ReportMode,
-	// Stopped, GuardMissing, NotReadYet, WindowClosed, BreakerOpen, InvalidSpec) when not, Unknown
-	// (GuardUnknown, NotObserved) while that cannot be told.
+	// Stopped, GuardMissing, CacheNotSynced, WindowClosed, BreakerOpen, InvalidSpec) when not, Unknown
+	// (GuardUnknown, WatchStale) while that cannot be told.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -348,19 +348,6 @@ type MeshPolicyStatus struct {
 	// When unset: it is closed.
 	// +optional
 	Breaker *BreakerStatus `json:"breaker,omitempty"`
-
-	// injectorBreakers are those that are open, of injector revisions under which restarts brought no
-	// sidecar. When unset: none is.
-	// +optional
-	// +listType=map
-	// +listMapKey=revision
-	// +kubebuilder:validation:MaxItems=16
-	InjectorBreakers []InjectorBreaker `json:"injectorBreakers,omitempty"`
-
-	// retryServed is the request to try again, by the annotation fullmesh.dev/retry-requested on the
-	// policy, that was taken in last. When unset: none was.
-	// +optional
-	RetryServed *ServedRetry `json:"retryServed,omitempty"`
 }
 
 // NamespaceCounts counts namespaces.
@@ -427,20 +414,20 @@ const (
 
 // Condition reasons.
 const (
-	ReasonObserved      = "Observed"
-	ReasonNotObserved   = "NotObserved"
-	ReasonAllMeshed     = "AllMeshed"
-	ReasonInProgress    = "InProgress"
-	ReasonWorkloadsHeld = "WorkloadsHeld"
-	ReasonNoneExpected  = "NoneExpected"
-	ReasonEnforcing     = "Enforcing"
-	ReasonReportMode    = "ReportMode"
-	ReasonStopped       = "Stopped"
-	ReasonGuardMissing  = "GuardMissing"
-	ReasonBreakerOpen   = "BreakerOpen"
-	ReasonGuardUnknown  = "GuardUnknown"
-	ReasonNotReadYet    = "NotReadYet"
-	ReasonWindowClosed  = "WindowClosed"
-	ReasonNothingLeft   = "NothingLeft"
-	ReasonInvalidSpec   = "InvalidSpec"
+	ReasonObserved       = "Observed"
+	ReasonWatchStale     = "WatchStale"
+	ReasonAllMeshed      = "AllMeshed"
+	ReasonInProgress     = "InProgress"
+	ReasonWorkloadsHeld  = "WorkloadsHeld"
+	ReasonNoneExpected   = "NoneExpected"
+	ReasonEnforcing      = "Enforcing"
+	ReasonReportMode     = "ReportMode"
+	ReasonStopped        = "Stopped"
+	ReasonGuardMissing   = "GuardMissing"
+	ReasonBreakerOpen    = "BreakerOpen"
+	ReasonGuardUnknown   = "GuardUnknown"
+	ReasonCacheNotSynced = "CacheNotSynced"
+	ReasonWindowClosed   = "WindowClosed"
+	ReasonNothingLeft    = "NothingLeft"
+	ReasonInvalidSpec    = "InvalidSpec"
 )

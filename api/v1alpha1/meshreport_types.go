@@ -2,13 +2,8 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// Bounds of a report.
-const (
-	// MaxReportedWorkloads is how many workloads a report lists.
-	MaxReportedWorkloads = 64
-	// MaxRecentRestarts is how many restarts a report remembers.
-	MaxRecentRestarts = 20
-)
+// MaxReportedWorkloads is how many workloads a report lists.
+const MaxReportedWorkloads = 64
 
 // MeshReport says how far one namespace is, what is being done about it, and why the rest is
 // left. The operator writes one, named "mesh", into every governed namespace in which injection
@@ -57,7 +52,7 @@ type MeshReportStatus struct {
 	// conditions are Ready, FullMesh and Settled, and Reconciling and Stalled while they are
 	// true.
 	//
-	// Ready is True (Observed) when this status is about what was seen last. All are Unknown (NotObserved)
+	// Ready is True (Observed) when this status is about what was seen last. All are Unknown (WatchStale)
 	// while the cluster cannot be watched.
 	//
 	// FullMesh is True (AllMeshed) when every eligible Pod is in the mesh, and False
@@ -83,29 +78,10 @@ type MeshReportStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	OmittedWorkloads *int32 `json:"omittedWorkloads,omitempty"`
 
-	// recent are the last restarts that Fullmesh made: those that have not ended, then the newest.
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=20
-	Recent []RecentRestart `json:"recent,omitempty"`
-
 	// breaker stops restarts in the namespace alone when those of two workloads have failed. When
 	// unset: it is closed.
 	// +optional
 	Breaker *BreakerStatus `json:"breaker,omitempty"`
-
-	// injectorBreakers are those that are open in the namespace alone, of injector revisions under which
-	// its restarts brought no sidecar. When unset: none is.
-	// +optional
-	// +listType=map
-	// +listMapKey=revision
-	// +kubebuilder:validation:MaxItems=16
-	InjectorBreakers []InjectorBreaker `json:"injectorBreakers,omitempty"`
-
-	// retryServed is the request to try again, by the annotation fullmesh.dev/retry-requested on
-	// the namespace, that was taken in last. When unset: none was.
-	// +optional
-	RetryServed *ServedRetry `json:"retryServed,omitempty"`
 }
 
 // ReportedPods counts a namespace's running Pods.
@@ -212,57 +188,21 @@ type ReportedWorkload struct {
 }
 
 // RestartResult is how a restart ended.
-// +kubebuilder:validation:Enum=Succeeded;Failed;Ineffective;Reverted;RolledBack;Interrupted
 type RestartResult string
 
 // The results.
 const (
 	// ResultSucceeded: every Pod is in the mesh and ready.
 	ResultSucceeded RestartResult = "Succeeded"
-	// ResultFailed: no further Pod became ready in the mesh in time.
+	// ResultFailed: no further Pod became ready in the mesh in time, or the owner rolled the restart back
+	// (kubectl rollout undo).
 	ResultFailed RestartResult = "Failed"
 	// ResultIneffective: the Pods were replaced and came up without the sidecar.
 	ResultIneffective RestartResult = "Ineffective"
 	// ResultReverted: somebody took the restart back before it had ended.
 	ResultReverted RestartResult = "Reverted"
-	// ResultRolledBack: its owner rolled the restart back (kubectl rollout undo).
-	ResultRolledBack RestartResult = "RolledBack"
-	// ResultInterrupted: somebody or something kept the last Pods from being evicted for long; when it
-	// no longer does, they are. Or a rollout of the workload's owner overtook the restart, and makes no
-	// progress by itself.
+	// ResultInterrupted: it was not brought to its end. Somebody kept the last Pods from being evicted, a rollout of
+	// the workload's owner overtook it, the workload was scaled to zero or deleted, or no sidecar is expected any
+	// more.
 	ResultInterrupted RestartResult = "Interrupted"
 )
-
-// RecentRestart is a restart that was made in the namespace.
-type RecentRestart struct {
-	WorkloadReference `json:",inline"`
-
-	// cause is why it was made: the token in the record on the workload.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	Cause string `json:"cause,omitempty"`
-	// policy is the MeshPolicy under which it was made, whose budgets it counts against until it ends, whatever
-	// governs the namespace now; unset where that is not known.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	Policy string `json:"policy,omitempty"`
-	// method is how it was made; unset where that is not known.
-	// +optional
-	Method RestartMethod `json:"method,omitempty"`
-	// startTime is when it was started.
-	// +required
-	StartTime metav1.Time `json:"startTime,omitzero"`
-	// endTime is when it ended; unset while it is in flight.
-	// +optional
-	EndTime *metav1.Time `json:"endTime,omitempty"`
-	// result is how it ended; unset while it is in flight.
-	// +optional
-	Result RestartResult `json:"result,omitempty"`
-	// message says what happened, as a sentence; unset where there is nothing to add.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=1024
-	Message string `json:"message,omitempty"`
-}

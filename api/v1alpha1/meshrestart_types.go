@@ -16,7 +16,8 @@ const (
 // are what Fullmesh knows of the restarts it has made.
 //
 // A MeshRestart goes with its workload. Whoever deletes those of a workload that still runs allows another
-// restart for each cause.
+// restart for each cause; config/guard leaves that to the operator and to whoever may delete MeshRestarts in
+// all namespaces.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Namespaced,shortName=mrestart,categories=fullmesh
 // +kubebuilder:subresource:status
@@ -28,6 +29,7 @@ const (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Finished")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of a MeshRestart has at most 63 characters; the operator writes them"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.conditions) || oldSelf.status.conditions.all(o, o.type != 'Finished' || has(self.status) && has(self.status.conditions) && self.status.conditions.exists(n, n.type == 'Finished' && (n.reason == o.reason || o.reason == 'Failed' && n.reason == 'Succeeded')))",message="a result never changes, but for Failed, which may become Succeeded"
 type MeshRestart struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object's metadata.
@@ -104,7 +106,7 @@ type MeshRestartSpec struct {
 	// that is not held against the workload. When unset: 0.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
-	Excused int32 `json:"excused,omitempty"`
+	Excused *int32 `json:"excused,omitempty"`
 
 	// probes are the circuit breakers that this restart tries; when unset: none.
 	// +optional
@@ -116,7 +118,7 @@ type MeshRestartSpec struct {
 	// requests are the requests to try again that stood when the restart was decided on. A value that differs
 	// from these later is a new request.
 	// +optional
-	Requests RetryRequests `json:"requests,omitzero"`
+	Requests *RetryRequests `json:"requests,omitempty"`
 }
 
 // RestartedWorkload names a workload in the MeshRestart's own namespace, as it was decided on.
@@ -140,7 +142,7 @@ type RestartedWorkload struct {
 type RestartCause struct {
 	// finding is what is wrong with the workload's Pods.
 	// +required
-	// +kubebuilder:validation:Enum=Missing;Stale;Leftover
+	// +kubebuilder:validation:XValidation:rule="self in ['Missing', 'Stale', 'Leftover']",message="a restart helps against Missing, Stale and Leftover only"
 	Finding Finding `json:"finding,omitempty"`
 
 	// revision is the injector revision that a new Pod gets; unset where it gets no sidecar.
@@ -180,6 +182,7 @@ type BreakerProbe struct {
 
 // RetryRequests are values of the annotation fullmesh.dev/retry-requested. Where a value is longer than 64
 // bytes, a hash stands for it.
+// +kubebuilder:validation:MinProperties=1
 type RetryRequests struct {
 	// workload is the value on the workload; unset where it had none.
 	// +optional
@@ -198,11 +201,21 @@ type RetryRequests struct {
 	Policy string `json:"policy,omitempty"`
 }
 
+// RestartExcuse is why it is not held against a workload that its restart was without effect.
+// +kubebuilder:validation:Enum=ChangedJustBefore;InjectorSilent
+type RestartExcuse string
+
+// The excuses.
+const (
+	ExcuseChangedJustBefore RestartExcuse = "ChangedJustBefore"
+	ExcuseInjectorSilent    RestartExcuse = "InjectorSilent"
+)
+
 // ConditionFinished is the type of the condition that ends a MeshRestart.
 const ConditionFinished = "Finished"
 
 // MeshRestartStatus says how a restart ended.
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.conditions) || oldSelf.conditions.all(o, o.type != 'Finished' || has(self.conditions) && self.conditions.exists(n, n.type == 'Finished' && (n.reason == o.reason || o.reason == 'Failed' && n.reason == 'Succeeded')))",message="a result never changes, but for Failed, which may become Succeeded"
+// +kubebuilder:validation:XValidation:rule="has(self.endTime) == (has(self.conditions) && self.conditions.exists(c, c.type == 'Finished'))",message="endTime is set when the restart has ended, and only then"
 type MeshRestartStatus struct {
 	// conditions has Finished when the restart has ended. It is always True, and its reason is the result:
 	// Succeeded, Failed, Ineffective, Reverted or Interrupted. Its message says what happened.
@@ -213,9 +226,16 @@ type MeshRestartStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(c, c.type != 'Finished' || c.status == 'True' && c.reason in ['Succeeded', 'Failed', 'Ineffective', 'Reverted', 'Interrupted'])",message="Finished is True, and its reason is Succeeded, Failed, Ineffective, Reverted or Interrupted"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// endTime is when the restart ended; unset while it is in flight.
+	// endTime is when the restart ended; unset while it is in flight. It is written with Finished.
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// excuse is why it is not held against the workload that the restart was Ineffective: ChangedJustBefore (the
+	// Pods were created so soon after a change of labels or webhooks that they were made by the former ones) or
+	// InjectorSilent (the injector did not answer, and the webhook's failurePolicy is Ignore). Unset where
+	// nothing excuses it.
+	// +optional
+	Excuse RestartExcuse `json:"excuse,omitempty"`
 
 	// evicting are the UIDs of the Pods of the current round of evictions: each of them may be down, whether or
 	// not that has been seen.

@@ -153,7 +153,9 @@ func (d *demo) useCurrentCluster() error {
 	d.namespace = "fullmesh-demo"
 	d.environment = os.Environ()
 	d.say.text("The demo uses the cluster of the context %q, %s.", raw.CurrentContext, config.Host)
-	d.say.text("It makes the namespace %s with eight small workloads and a MeshPolicy for that alone; it installs what it needs of config/crd, config/rbac and config/guard where that is missing, and runs the operator on this machine. In the end it removes what it made.", d.namespace)
+	d.say.text("It makes the namespace %s with eight small workloads and a MeshPolicy for that alone; it installs what it needs of "+
+		"config/crd, config/rbac and config/guard where that is missing, and runs the operator on this machine. In the end it removes what "+
+		"it made.", d.namespace)
 	return d.connect(config)
 }
 

@@ -50,7 +50,8 @@ func shop(namespace string, annotations map[string]string) []exhibit {
 	}
 	statefulSet := func(name string, replicas int32) client.Object {
 		meta, selector, template := template(name)
-		return &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: &replicas, Selector: selector, ServiceName: name, Template: template}}
+		return &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: &replicas, Selector: selector, ServiceName: name,
+			Template: template}}
 	}
 	daemonSet := func(name string, change ...func(*corev1.PodTemplateSpec)) client.Object {
 		meta, selector, template := template(name, change...)
@@ -93,13 +94,15 @@ func settled(object client.Object) (pods int32, ready bool) {
 	switch object := object.(type) {
 	case *appsv1.Deployment:
 		status := &object.Status
-		return *object.Spec.Replicas, status.ObservedGeneration == object.Generation && status.ReadyReplicas == *object.Spec.Replicas && status.Replicas == *object.Spec.Replicas
+		return *object.Spec.Replicas, status.ObservedGeneration == object.Generation && status.ReadyReplicas == *object.Spec.Replicas &&
+			status.Replicas == *object.Spec.Replicas
 	case *appsv1.StatefulSet:
 		status := &object.Status
 		return *object.Spec.Replicas, status.ObservedGeneration == object.Generation && status.ReadyReplicas == *object.Spec.Replicas
 	case *appsv1.DaemonSet:
 		status := &object.Status
-		return status.DesiredNumberScheduled, status.ObservedGeneration == object.Generation && status.DesiredNumberScheduled > 0 && status.NumberReady == status.DesiredNumberScheduled
+		return status.DesiredNumberScheduled, status.ObservedGeneration == object.Generation && status.DesiredNumberScheduled > 0 &&
+			status.NumberReady == status.DesiredNumberScheduled
 	default:
 		return 0, false
 	}

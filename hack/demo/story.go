@@ -36,7 +36,8 @@ func (d *demo) openShop(ctx context.Context) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: d.namespace}}
 	if err := d.client.Create(ctx, namespace); err != nil {
 		if apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("the namespace %s is there already: a demo runs, or was not cleaned up. Delete it first: kubectl delete namespace %[1]s", d.namespace)
+			return fmt.Errorf("the namespace %s is there already: a demo runs, or was not cleaned up. Delete it first: kubectl delete "+
+				"namespace %[1]s", d.namespace)
 		}
 		return fmt.Errorf("creating Namespace %s: %w", d.namespace, err)
 	}
@@ -53,7 +54,8 @@ func (d *demo) openShop(ctx context.Context) error {
 	for i := range d.shop {
 		exhibit := &d.shop[i]
 		pods, _ := settled(exhibit.object)
-		d.say.text("%s", strings.TrimRight(fmt.Sprintf("  %-24s %d %-4s   %s", kindOf(exhibit.object)+"/"+exhibit.object.GetName(), pods, map[bool]string{true: "Pod", false: "Pods"}[pods == 1], exhibit.remark), " "))
+		d.say.text("%s", strings.TrimRight(fmt.Sprintf("  %-24s %d %-4s   %s", kindOf(exhibit.object)+"/"+exhibit.object.GetName(), pods,
+			map[bool]string{true: "Pod", false: "Pods"}[pods == 1], exhibit.remark), " "))
 	}
 	return d.rememberUntouched(ctx)
 }
@@ -127,7 +129,8 @@ func (d *demo) labelShop(ctx context.Context) error {
 	if meshed != 1 {
 		return fmt.Errorf("%d Pods of %s have a sidecar, want the new one alone", meshed, scaled)
 	}
-	d.say.text("The new Pod has a sidecar, and the three beside it have none: three of four requests to %s arrive without mTLS, and no dashboard says so.", scaled)
+	d.say.text("The new Pod has a sidecar, and the three beside it have none: three of four requests to %s arrive without mTLS, and no "+
+		"dashboard says so.", scaled)
 	return nil
 }
 
@@ -274,14 +277,19 @@ func (d *demo) follow(ctx context.Context, what string, enough func(*v1alpha1.Me
 			return err
 		}
 		var news []string
-		for _, restart := range slices.Backward(report.Status.Recent) {
-			name := restart.Kind + "/" + restart.Name
-			if restart.StartTime.Time.Before(begin.Add(-time.Second)) {
+		restarts, err := d.restarts(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range restarts {
+			restart := &restarts[i]
+			name := restart.Spec.Workload.Kind + "/" + restart.Spec.Workload.Name
+			if restart.CreationTimestamp.Time.Before(begin.Add(-time.Second)) {
 				continue
 			}
 			sentence := name + " is being restarted"
-			if restart.EndTime != nil {
-				sentence = fmt.Sprintf("%s: %s after %s", name, restart.Result, restart.EndTime.Sub(restart.StartTime.Time))
+			if finished := meta.FindStatusCondition(restart.Status.Conditions, v1alpha1.ConditionFinished); finished != nil {
+				sentence = fmt.Sprintf("%s: %s after %s", name, finished.Reason, restart.Status.EndTime.Sub(restart.CreationTimestamp.Time))
 			}
 			if !said[sentence] {
 				said[sentence] = true
@@ -291,13 +299,24 @@ func (d *demo) follow(ctx context.Context, what string, enough func(*v1alpha1.Me
 		pods := report.Status.Pods
 		if len(news) > 0 || *pods.Meshed != meshed {
 			meshed = *pods.Meshed
-			d.say.text("%s", strings.TrimRight(fmt.Sprintf("  %4s  %s %2d of %d Pods   %s", time.Since(begin).Round(time.Second), drawBar(int(meshed), int(*pods.Eligible)), meshed, *pods.Eligible, strings.Join(news, "; ")), " "))
+			d.say.text("%s", strings.TrimRight(fmt.Sprintf("  %4s  %s %2d of %d Pods   %s", time.Since(begin).Round(time.Second),
+				drawBar(int(meshed), int(*pods.Eligible)), meshed, *pods.Eligible, strings.Join(news, "; ")), " "))
 		}
 		if !enough(report) {
 			return errors.New("the report does not say so")
 		}
 		return nil
 	})
+}
+
+// restarts are those of the namespace, in the order in which they were made.
+func (d *demo) restarts(ctx context.Context) ([]v1alpha1.MeshRestart, error) {
+	var made v1alpha1.MeshRestartList
+	if err := d.client.List(ctx, &made, client.InNamespace(d.namespace)); err != nil {
+		return nil, fmt.Errorf("listing MeshRestarts: %w", err)
+	}
+	slices.SortStableFunc(made.Items, func(a, b v1alpha1.MeshRestart) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	return made.Items, nil
 }
 
 func (d *demo) report(ctx context.Context) (*v1alpha1.MeshReport, error) {
@@ -340,13 +359,13 @@ func (d *demo) sumUp(ctx context.Context) error {
 	if err := d.fullmesh(ctx, 0, "status", "-n", d.namespace); err != nil {
 		return err
 	}
-	report, err := d.report(ctx)
+	made, err := d.restarts(ctx)
 	if err != nil {
 		return err
 	}
 	restarts := map[string]int{}
-	for _, restart := range report.Status.Recent {
-		restarts[restart.Name]++
+	for i := range made {
+		restarts[made[i].Spec.Workload.Name]++
 	}
 	var once, alone []string
 	for i := range d.shop {
@@ -365,7 +384,8 @@ func (d *demo) sumUp(ctx context.Context) error {
 			once = append(once, name)
 		}
 	}
-	d.say.good("condition FullMesh of the MeshReport is True (scripts wait for it: kubectl wait --for=condition=FullMesh meshreport/%s -n %s)", v1alpha1.ReportName, d.namespace)
+	d.say.good("condition FullMesh of the MeshReport is True (scripts wait for it: kubectl wait --for=condition=FullMesh meshreport/%s "+
+		"-n %s)", v1alpha1.ReportName, d.namespace)
 	d.say.good("restarted, once each: %s", strings.Join(once, ", "))
 	d.say.good("left alone, the same Pods as in the beginning: %s", strings.Join(alone, "; "))
 	d.say.text("")

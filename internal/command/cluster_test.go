@@ -257,7 +257,7 @@ func testPlanInEveryFormat(t *testing.T, _ *world) {
 		"apps/Deployment cart 2/2 Meshed inject=true revision=default None Expected",
 		"apps/Deployment legacy 0/1 NotExpected inject=false revision= None PodLabelOptOut",
 		"apps/Deployment web 1/3 Missing inject=true revision=default Restart RestartDue",
-		"/Pod debug 0/1 Missing inject=true revision=default Hold NobodyRecreatesPod",
+		"/Pod debug 0/1 Missing inject=true revision=default Hold NoController",
 	}
 	if !slices.Equal(rows, want) {
 		t.Errorf("The workloads are\n%s\nwant\n%s", strings.Join(rows, "\n"), strings.Join(want, "\n"))
@@ -353,7 +353,7 @@ func testPlanOfADumpOfTheCluster(t *testing.T, w *world) {
 }
 
 func testExplain(t *testing.T, _ *world) {
-	run(t, "explain", "deploy/web", "-n", "shop").check(t, exitSomethingToDo, "MeshPolicy shops governs it", "Restart (RestartDue)", "DryRunCheckSaysNo")
+	run(t, "explain", "deploy/web", "-n", "shop").check(t, exitSomethingToDo, "MeshPolicy shops governs it", "Restart (RestartDue)", "assumed: no dry run is made here")
 	run(t, "explain", "pod/web-0", "-n", "shop").check(t, exitSomethingToDo, "Pod web-0 of Deployment/web in namespace shop", "a sidecar, revision default")
 	run(t, "explain", "deploy/api").check(t, exitNothingToDo, "No MeshPolicy governs the namespace done")
 	run(t, "explain", "deploy/webb", "-n", "shop").check(t, exitError, "there is no deployment/webb in namespace shop in this cluster; near it: deployment/web")

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
@@ -80,7 +79,8 @@ func completeStatus(object client.Object, pods int) bool {
 			return false
 		}
 		object.Status.Phase = corev1.PodRunning
-		object.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: object.CreationTimestamp}}
+		object.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue,
+			LastTransitionTime: object.CreationTimestamp}}
 	case *appsv1.Deployment:
 		if !isUnset(object.Status) {
 			return false
@@ -90,19 +90,22 @@ func completeStatus(object client.Object, pods int) bool {
 			object.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: &quarter, MaxUnavailable: &quarter}
 		}
 		n := replicasOf(object.Spec.Replicas)
-		object.Status = appsv1.DeploymentStatus{ObservedGeneration: object.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+		object.Status = appsv1.DeploymentStatus{ObservedGeneration: object.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n,
+			AvailableReplicas: n}
 	case *appsv1.StatefulSet:
 		if !isUnset(object.Status) {
 			return false
 		}
 		n := replicasOf(object.Spec.Replicas)
-		object.Status = appsv1.StatefulSetStatus{ObservedGeneration: object.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+		object.Status = appsv1.StatefulSetStatus{ObservedGeneration: object.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n,
+			AvailableReplicas: n}
 	case *appsv1.DaemonSet:
 		if !isUnset(object.Status) {
 			return false
 		}
 		n := int32(min(pods, maxPods))
-		object.Status = appsv1.DaemonSetStatus{ObservedGeneration: object.Generation, DesiredNumberScheduled: n, CurrentNumberScheduled: n, UpdatedNumberScheduled: n, NumberReady: n, NumberAvailable: n}
+		object.Status = appsv1.DaemonSetStatus{ObservedGeneration: object.Generation, DesiredNumberScheduled: n, CurrentNumberScheduled: n,
+			UpdatedNumberScheduled: n, NumberReady: n, NumberAvailable: n}
 	default:
 		return false
 	}
@@ -149,7 +152,8 @@ func (d *dump) sayWhatIsPassedOver(notes screen) {
 		notes.line("Passed over what has no kind, first at %s.", d.withoutKind)
 	}
 	if d.withoutStatus > 0 {
-		notes.line("%s no status: such workloads are taken to have rolled out, and such Pods to be ready.", plural(d.withoutStatus, "object has", "objects have"))
+		notes.line("%s no status: such workloads are taken to have rolled out, and such Pods to be ready.", plural(d.withoutStatus,
+			"object has", "objects have"))
 	}
 }
 
@@ -168,9 +172,11 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 		}
 	}
 	if counted["MutatingWebhookConfiguration"] == 0 {
-		notes.line("The dump has no MutatingWebhookConfigurations: it looks as if nothing were injected anywhere (%s), which says nothing about the cluster. Add: kubectl get mutatingwebhookconfigurations -o yaml", mesh.ReasonNoIstioWebhook)
+		notes.line("The dump has no MutatingWebhookConfigurations: it looks as if nothing were injected anywhere (%s), which says nothing "+
+			"about the cluster. Add: kubectl get mutatingwebhookconfigurations -o yaml", mesh.ReasonNoIstioWebhook)
 	} else if in, elsewhere := d.configMaps(istioNamespace); len(in) == 0 {
-		notes.line("The dump has no ConfigMap %s in namespace %s: the injector's policy is taken to be enabled. Add: kubectl get configmaps -n %s -o yaml", mesh.InjectorConfigMap, istioNamespace, istioNamespace)
+		notes.line("The dump has no ConfigMap %s in namespace %s: the injector's policy is taken to be enabled. Add: kubectl get configmaps "+
+			"-n %s -o yaml", mesh.InjectorConfigMap, istioNamespace, istioNamespace)
 		for _, configMap := range elsewhere {
 			notes.line("There is a ConfigMap %s/%s; with --istio-namespace %s it counts.", configMap.Namespace, configMap.Name, configMap.Namespace)
 		}
@@ -178,11 +184,17 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 	if counted["Pod"] == 0 {
 		notes.line("The dump has no Pods: what runs is not known, and it looks as if everything were complete. Add: kubectl get pods -A -o yaml")
 	}
+	if counted["MeshPolicy"] > 0 && counted["MeshRestart"] == 0 {
+		notes.line("The dump has a MeshPolicy and no MeshRestarts. If the cluster has some, a workload whose restart has failed looks due " +
+			"here. " +
+			"Add: kubectl get meshrestarts -A -o yaml")
+	}
 	if counted["Node"] == 0 && d.hasScheduledPods() {
 		notes.line("The dump has no Nodes: which of them are cordoned is not known. Add: kubectl get nodes -o yaml")
 	}
 	if unknown := sets.List(used.Difference(namespaces).Delete("")); len(unknown) > 0 {
-		notes.line("The dump does not have every Namespace, and says nothing about what is in %s. Add: kubectl get namespaces -o yaml", fewOf(unknown))
+		notes.line("The dump does not have every Namespace, and says nothing about what is in %s. Add: kubectl get namespaces -o yaml",
+			fewOf(unknown))
 	}
 	d.sayWhichOwnersAreMissing(notes)
 }
@@ -208,7 +220,7 @@ func (d *dump) sayWhichOwnersAreMissing(notes screen) {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(missing)) {
 		what := "nothing can be decided about these"
-		if kind == "ReplicaSet" || kind == "Job" {
+		if slices.ContainsFunc(mesh.Kinds, func(above mesh.Kind) bool { return above.Makes == kind }) {
 			what = fmt.Sprintf("they stand under the %s and not under what controls it", kind)
 		}
 		notes.line("The dump does not have every %s: %s of one that is not there, and %s. Add: kubectl get %ss -A -o yaml",
@@ -221,8 +233,7 @@ func (d *dump) missingAbove(pod client.Object) string {
 	object := pod
 	for range 2 { // a ReplicaSet or Job, and what controls that
 		owner := mesh.OwnerOf(object)
-		read := owner.Group == "apps" || owner.Group == "batch" || owner.Group == inventory.ArgoGroup
-		if !owner.Exists() || !read {
+		if !owner.Exists() || !owner.Is().IsRead() {
 			return ""
 		}
 		next, placed := d.owned[owner.UID]

@@ -300,7 +300,8 @@ func (d *dump) put(at place, kind schema.GroupKind, how newObject, object client
 }
 
 // times are the fields that tell when something happened, and not when it will.
-var times = regexp.MustCompile(`"(?:creationTimestamp|time|lastTransitionTime|lastUpdateTime|lastHeartbeatTime|startTime|startedAt|finishedAt|completionTime|lastScheduleTime|lastSuccessfulTime|renewTime|lastTimestamp|eventTime)":\s*"([^"]*)"`)
+var times = regexp.MustCompile(`"(?:creationTimestamp|time|lastTransitionTime|lastUpdateTime|lastHeartbeatTime|startTime|startedAt|` +
+	`finishedAt|completionTime|lastScheduleTime|lastSuccessfulTime|renewTime|lastTimestamp|eventTime)":\s*"([^"]*)"`)
 
 // learnTimes looks for the newest time in an object, of whatever kind.
 func (d *dump) learnTimes(raw []byte) {

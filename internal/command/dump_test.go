@@ -5,13 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/encoding/unicode"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -221,9 +219,13 @@ func TestWhatADumpLacksIsSaid(t *testing.T) {
 		dump string
 		want []string
 	}{
-		"nothing":                {shopNamespace + webDeployment + webReplicaSet + webPods + istio, nil},
-		"the webhooks":           {shopNamespace + webDeployment + webReplicaSet + webPods, []string{"The dump has no MutatingWebhookConfigurations"}},
-		"the ConfigMaps":         {shopNamespace + webDeployment + webReplicaSet + webPods + webhooks, []string{"The dump has no ConfigMap istio-sidecar-injector in namespace istio-system", "kubectl get configmaps -n istio-system"}},
+		"nothing":        {shopNamespace + webDeployment + webReplicaSet + webPods + istio, nil},
+		"the webhooks":   {shopNamespace + webDeployment + webReplicaSet + webPods, []string{"The dump has no MutatingWebhookConfigurations"}},
+		"the ConfigMaps": {shopNamespace + webDeployment + webReplicaSet + webPods + webhooks, []string{"The dump has no ConfigMap istio-sidecar-injector in namespace istio-system", "kubectl get configmaps -n istio-system"}},
+		"the MeshRestarts": {
+			shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\napiVersion: fullmesh.dev/v1alpha1\nkind: MeshPolicy\nmetadata: {name: p}\n",
+			[]string{"The dump has a MeshPolicy and no MeshRestarts", "kubectl get meshrestarts -A -o yaml"},
+		},
 		"the right ConfigMaps":   {shopNamespace + webDeployment + webReplicaSet + webPods + strings.ReplaceAll(istio, "namespace: istio-system\n  resource", "namespace: mesh\n  resource"), []string{"There is a ConfigMap mesh/istio-sidecar-injector; with --istio-namespace mesh it counts"}},
 		"the Pods":               {shopNamespace + webDeployment + istio, []string{"The dump has no Pods"}},
 		"a Namespace":            {shopNamespace + webDeployment + webReplicaSet + webPods + istio + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: elsewhere}\n", []string{"does not have every Namespace, and says nothing about what is in elsewhere."}},
@@ -257,35 +259,30 @@ func TestDumpIsDecidedUponAsOfItsNewestTime(t *testing.T) {
 		t.Errorf("the plan is %+v", document)
 	}
 
-	const record = `{"version":1,"cause":"1/Missing/default/u/0","method":"RolloutRestart","decided":"x","start":"2026-03-01T09:00:00Z"}`
-	inFlight := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop, uid: u, annotations: {" + v1alpha1.LastRestartAnnotation + ": '" + record + "'}}\n" +
-		"spec: {replicas: 3, template: {metadata: {annotations: {" + v1alpha1.RestartCauseAnnotation + ": 1/Missing/default/u/0}}}}\n---\n"
+	inFlight := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop, uid: u, generation: 2}\n" +
+		"spec: {replicas: 3, template: {metadata: {annotations: {" + v1alpha1.RestartedByAnnotation + ": deployment-web-1}}}}\n---\n" +
+		"apiVersion: fullmesh.dev/v1alpha1\nkind: MeshRestart\n" +
+		"metadata: {name: deployment-web-1, namespace: shop, uid: r, resourceVersion: \"7\", creationTimestamp: \"2026-03-01T09:00:00Z\"}\n" +
+		"spec: {workload: {group: apps, kind: Deployment, name: web, uid: u, generation: 1}, policy: p, method: RolloutRestart, attempt: 1, inputsHash: 1-x,\n" +
+		"  cause: {finding: Missing, revision: default, newestPodTime: \"1970-01-01T00:00:00Z\"}, replicas: 3, readyReplicas: 3}\n---\n"
 	runWith(t, justLabelled+inFlight+webReplicaSet+webPods, "plan", "-f", "-").check(t, exitSomethingToDo, "RestartInProgress")
 	much := strings.Replace(justLabelled, "09:04:59Z", "23:04:59Z", 1)
 	runWith(t, much+inFlight+webReplicaSet+webPods, "plan", "-f", "-").check(t, exitSomethingToDo, "RestartEnded")
 }
 
-// MeshRestarts are read, not passed over.
-func TestMeshRestartsBelongInADump(t *testing.T) {
-	objects := shopNamespace + webDeployment + webReplicaSet + webPods + testdata(t, "istio.yaml") + "---\n"
-	const restart = "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshRestart\nmetadata: {name: deployment-web-7f3a9c21b0, namespace: shop}\n"
-	without, with := runWith(t, objects, "plan", "-f", "-"), runWith(t, objects+restart, "plan", "-f", "-")
-	with.check(t, exitSomethingToDo)
-	if with.stderr != without.stderr {
-		t.Errorf("on standard error:\n%s\nwithout the MeshRestart:\n%s", with.stderr, without.stderr)
-	}
-	dumped, err := readDump([]string{"-"}, strings.NewReader(objects+restart))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(dumped.objects, func(object client.Object) bool {
-		_, is := object.(*v1alpha1.MeshRestart)
-		return is && object.GetName() == "deployment-web-7f3a9c21b0"
-	}) {
-		t.Error("the MeshRestart is not among what was read")
-	}
-	runWith(t, strings.ReplaceAll(objects+restart, "name: deployment-web-7f3a9c21b0, ", ""), "plan", "-f", "-").
-		check(t, exitError, "the MeshRestart has no name")
+// A dump with its MeshRestarts says what was tried, and how it ended.
+func TestRestartsInADumpAreExplained(t *testing.T) {
+	failed := "apiVersion: fullmesh.dev/v1alpha1\nkind: MeshRestart\n" +
+		"metadata: {name: deployment-web-1, namespace: shop, uid: r, resourceVersion: \"7\", creationTimestamp: \"2026-03-01T09:00:00Z\"}\n" +
+		"spec: {workload: {group: apps, kind: Deployment, name: web, uid: web-uid, generation: 1}, policy: p, method: RolloutRestart, attempt: 1, inputsHash: 0-x,\n" +
+		"  cause: {finding: Missing, revision: default, newestPodTime: \"2026-03-01T08:00:00Z\"}, replicas: 3, readyReplicas: 3}\n" +
+		"status: {endTime: \"2026-03-01T09:02:00Z\", conditions: [{type: Finished, status: \"True\", reason: Failed, message: It crashes., " +
+		"lastTransitionTime: \"2026-03-01T09:02:00Z\"}]}\n---\n"
+	web := strings.Replace(webDeployment, "metadata: {", "metadata: {uid: web-uid, ", 1)
+	dump := shopNamespace + web + webReplicaSet + webPods + failed + testdata(t, "istio.yaml")
+	runWith(t, dump, "plan", "-f", "-").check(t, exitSomethingToDo, string(restart.ReasonRestartFailed), "It crashes.")
+	runWith(t, dump, "explain", "deploy/web", "-f", "-").check(t, exitSomethingToDo,
+		"Restarts by Fullmesh", "2026-03-01T09:00:00Z  Missing  RolloutRestart  Failed  It crashes.", "LastRestartFailed")
 }
 
 func TestRedButtonAndGuardInADump(t *testing.T) {

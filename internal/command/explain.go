@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -94,10 +95,13 @@ type explanation struct {
 	PolicyAssumed bool      `json:"policyAssumed"`
 	Injection     injection `json:"injection"`
 	// Pods that carry the same are one group.
-	Pods    []podGroup      `json:"pods"`
-	Finding found           `json:"finding"`
-	Checks  []restart.Asked `json:"checks"`
-	Verdict verdict         `json:"verdict"`
+	Pods    []podGroup `json:"pods"`
+	Finding found      `json:"finding"`
+	// Phases of the decision, and what each check of them said.
+	Phases  []restart.TracedPhase `json:"phases"`
+	Verdict verdict               `json:"verdict"`
+	// Restarts are those that Fullmesh has made of the workload, the newest first.
+	Restarts []pastRestart `json:"restarts"`
 	// WhatToDo says who can do what about it.
 	WhatToDo []string `json:"whatToDo"`
 
@@ -146,6 +150,17 @@ type carries struct {
 	Spoofed  string `json:"spoofed,omitempty"`
 }
 
+// pastRestart is a restart of the workload, by its MeshRestart.
+type pastRestart struct {
+	Name    string                 `json:"name"`
+	Start   time.Time              `json:"start"`
+	Finding v1alpha1.Finding       `json:"finding"`
+	Method  v1alpha1.RestartMethod `json:"method"`
+	// Result is empty while it is in flight.
+	Result  v1alpha1.RestartResult `json:"result,omitempty"`
+	Message string                 `json:"message,omitempty"`
+}
+
 // podGroup are Pods in one state that carry the same.
 type podGroup struct {
 	Pods  int `json:"pods"`
@@ -169,11 +184,11 @@ type podRow struct {
 	Trouble string `json:"trouble,omitempty"`
 }
 
-// explain decides, and says how the decision about one workload came about.
+// explain decides, and says how the decision about one workload was made.
 func (s *subject) explain(key mesh.Key, pod string) *explanation {
 	trace, known := restart.Explain(s.Input, key)
 	if !known {
-		panic(fmt.Sprintf("%s was found and is not in the picture", key))
+		panic(fmt.Sprintf("%s was found and is not in the snapshot", key))
 	}
 	workload := trace.Verdict.Workload
 	document := &explanation{
@@ -182,20 +197,25 @@ func (s *subject) explain(key mesh.Key, pod string) *explanation {
 		Injection:     s.explainInjection(trace.Namespace, workload),
 		Pods:          []podGroup{},
 		Finding:       found{workload.Finding, workload.Reason, workload.Message},
-		Checks:        trace.Checks,
+		Phases:        append([]restart.TracedPhase{}, trace.Phases...),
+		Restarts:      []pastRestart{},
 		WhatToDo:      whatToDo(trace, s.assumed),
 		row:           plannedWorkload(&trace.Verdict),
 	}
 	if trace.Policy != nil {
 		document.Policy = trace.Policy.Name
 	}
-	document.addPods(s.inventory.Carried(key), pod)
+	for _, r := range workload.Restarts {
+		document.Restarts = append(document.Restarts, pastRestart{r.Name, r.Start.UTC(), r.Cause.Finding, r.Method, r.Result, r.Message})
+	}
+	document.addPods(s.inventory.PodDetails(key), pod)
 	document.Verdict = verdict{trace.Verdict.Action, trace.Verdict.Method, trace.Verdict.Reason, trace.Verdict.ClearsBy, trace.Verdict.Message}
 	if trace.Verdict.Action == "" {
 		document.row.Action = v1alpha1.ActionNone
-		document.Verdict.Message = fmt.Sprintf("No MeshPolicy governs the namespace %s, so that nothing is done about it.", key.Namespace)
+		document.Verdict.Message = fmt.Sprintf("No MeshPolicy governs the namespace %s, so nothing is done about it.", key.Namespace)
 		if s.IsSystem(key.Namespace) {
-			document.Verdict.Message += fmt.Sprintf(" System and control-plane namespaces are governed only with the label %s=true.", v1alpha1.IncludeLabel)
+			document.Verdict.Message += fmt.Sprintf(" System and control-plane namespaces are governed only with the label %s=true.",
+				v1alpha1.IncludeLabel)
 		}
 	}
 	return document
@@ -228,7 +248,7 @@ func (s *subject) explainInjection(namespace *inventory.Namespace, workload *inv
 }
 
 // addPods groups the Pods, the worst first, and picks out the one that was asked for.
-func (e *explanation) addPods(pods []inventory.CarriedPod, asked string) {
+func (e *explanation) addPods(pods []inventory.PodDetail, asked string) {
 	type group struct {
 		state    string
 		observed carries
@@ -309,7 +329,8 @@ func describeTrouble(pod *mesh.Pod) string {
 // What Pods carry, in words.
 var (
 	proxies = map[mesh.Proxy]string{
-		mesh.ProxyNone: "None", mesh.ProxyClassic: "Sidecar", mesh.ProxyNative: "NativeSidecar", mesh.ProxyGateway: "Gateway", mesh.ProxyAgent: "Agent",
+		mesh.ProxyNone: "None", mesh.ProxyClassic: "Sidecar", mesh.ProxyNative: "NativeSidecar", mesh.ProxyGateway: "Gateway",
+		mesh.ProxyAgent: "Agent",
 	}
 	captures = map[mesh.Capture]string{mesh.CaptureOn: "On", mesh.CaptureBroken: "Broken"}
 	ambients = map[mesh.Ambient]string{mesh.AmbientPending: "Pending", mesh.AmbientEnabled: "Enabled"}

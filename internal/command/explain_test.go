@@ -114,9 +114,9 @@ func TestExplainSaysWhatPlanSays(t *testing.T) {
 			if got.Verdict.Message != row.Message || string(got.Verdict.Reason) != row.Reason || got.Verdict.Action != row.Action || got.Finding.Finding != row.Finding {
 				t.Errorf("%s: explain says %+v, and plan %+v", &row, got.Verdict, row)
 			}
-			spoke := slices.IndexFunc(got.Checks, func(asked restart.Asked) bool { return asked.Answer == restart.AnswerSpoke })
-			if (row.Action == v1alpha1.ActionHold) != (spoke >= 0) {
-				t.Errorf("%s is %s, and check %d speaks", &row, row.Action, spoke)
+			holds := slices.ContainsFunc(got.Phases, func(phase restart.TracedPhase) bool { return phase.Answer == restart.AnswerHolds })
+			if (row.Action == v1alpha1.ActionHold) != holds {
+				t.Errorf("%s is %s, and a phase holds: %t", &row, row.Action, holds)
 			}
 			running := 0
 			for _, group := range got.Pods {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -25,7 +26,8 @@ func (e *explanation) print(out screen) {
 	e.printPods(out)
 	out.line("\nFinding")
 	out.paragraph(fmt.Sprintf("%s (%s): %s", e.Finding.Finding, e.Finding.Reason, e.Finding.Message))
-	e.printChecks(out)
+	e.printPhases(out)
+	e.printRestarts(out)
 	out.line("\nVerdict")
 	text := e.Verdict.Message
 	if e.Verdict.Action != "" {
@@ -109,7 +111,8 @@ func (e *explanation) printPods(out screen) {
 	var troubles []string
 	for i := range e.Pods {
 		group := &e.Pods[i]
-		rows = append(rows, []string{fmt.Sprint(group.Pods), fmt.Sprint(group.Ready), group.State, string(group.Finding), string(group.Reason), group.inWords()})
+		rows = append(rows, []string{fmt.Sprint(group.Pods), fmt.Sprint(group.Ready), group.State, string(group.Finding), string(group.Reason),
+			group.inWords()})
 		if group.State == running {
 			troubles = append(troubles, group.Troubles...)
 		}
@@ -131,7 +134,8 @@ func (e *explanation) printPods(out screen) {
 
 // inWords is what Pods carry, as the part of a sentence.
 func (c *carries) inWords() string {
-	text := map[string]string{"None": "no sidecar", "Sidecar": "a sidecar", "NativeSidecar": "a native sidecar", "Gateway": "a gateway's proxy", "Agent": "an agent without Envoy"}[c.Proxy]
+	text := map[string]string{"None": "no sidecar", "Sidecar": "a sidecar", "NativeSidecar": "a native sidecar",
+		"Gateway": "a gateway's proxy", "Agent": "an agent without Envoy"}[c.Proxy]
 	if c.Revision != "" {
 		text += ", revision " + c.Revision
 	}
@@ -153,33 +157,66 @@ func (c *carries) inWords() string {
 	return text
 }
 
-// printChecks prints the checks that were asked, in their order: the first that has something against
-// a restart gives the verdict.
-func (e *explanation) printChecks(out screen) {
-	out.line("\nChecks, in their order")
-	if e.Verdict.Action == v1alpha1.ActionNone || e.Verdict.Action == "" {
-		out.line("  None is asked.")
+// printPhases prints phase by phase what passed, what holds, and what was not reached.
+func (e *explanation) printPhases(out screen) {
+	out.line("\nDecision, phase by phase")
+	if len(e.Phases) == 0 || e.Verdict.Action == v1alpha1.ActionNone || e.Verdict.Action == "" {
+		out.line("  Nothing is decided.")
 		return
 	}
-	names := map[restart.Answer][]string{}
-	for _, asked := range e.Checks {
-		names[asked.Answer] = append(names[asked.Answer], asked.Check)
-	}
-	for _, part := range []struct {
-		answer restart.Answer
-		text   string
-	}{
-		{restart.AnswerSilent, "Nothing against a restart: "},
-		{restart.AnswerTaken, "Taken to have nothing against it, as no dry run is made here: "},
-		{restart.AnswerSpoke, "Gives the verdict: "},
-	} {
-		if len(names[part.answer]) > 0 {
-			out.paragraph(part.text + strings.Join(names[part.answer], ", ") + ".")
+	rows := table{{"PHASE", "ANSWER", "CHECKS"}}
+	for _, phase := range e.Phases {
+		var holds []string
+		passed, assumed, unreached := 0, 0, 0
+		for _, asked := range phase.Checks {
+			switch asked.Answer {
+			case restart.AnswerHolds:
+				holds = append(holds, asked.Check)
+			case restart.AnswerAssumed:
+				assumed++
+			case restart.AnswerNotReached:
+				unreached++
+			default:
+				passed++
+			}
 		}
+		var parts []string
+		if len(holds) > 0 {
+			parts = append(parts, strings.Join(holds, ", "))
+		}
+		if passed > 0 {
+			parts = append(parts, fmt.Sprintf("%d passed", passed))
+		}
+		if assumed > 0 {
+			parts = append(parts, fmt.Sprintf("%d assumed", assumed))
+		}
+		if unreached > 0 {
+			parts = append(parts, fmt.Sprintf("%d not reached", unreached))
+		}
+		rows = append(rows, []string{phase.Phase, answers[phase.Answer], strings.Join(parts, "; ")})
 	}
-	if rest := len(names[restart.AnswerNotAsked]); rest > 0 {
-		out.line("  %s not asked.", plural(rest, "check after it is", "checks after it are"))
+	rows.print(out, "  ")
+}
+
+// answers in words.
+var answers = map[restart.Answer]string{
+	restart.AnswerPassed: "passed", restart.AnswerHolds: "holds", restart.AnswerNotReached: "not reached",
+	restart.AnswerAssumed: "assumed: no dry run is made here",
+}
+
+// printRestarts prints the restarts that Fullmesh has made of the workload.
+func (e *explanation) printRestarts(out screen) {
+	if len(e.Restarts) == 0 {
+		return
 	}
+	out.line("\nRestarts by Fullmesh")
+	rows := table{{"STARTED", "FINDING", "METHOD", "RESULT", "MESSAGE"}}
+	for _, past := range e.Restarts {
+		rows = append(rows, []string{
+			past.Start.Format(time.RFC3339), string(past.Finding), string(past.Method), cmp.Or(string(past.Result), "in flight"), past.Message,
+		})
+	}
+	rows.print(out, "  ")
 }
 
 // whatToDo says who can do what about a verdict. The verdict itself names the cure of a hold.
@@ -189,15 +226,16 @@ func whatToDo(trace *restart.Trace, assumed bool) []string {
 	var todo []string
 	switch {
 	case verdict.Reason == restart.ReasonEvictionHeld:
-		todo = append(todo, "Its evictions have begun and wait; what ends that is said in the verdict.")
+		todo = append(todo, "Its evictions have started and wait; the verdict says what ends that.")
 	case verdict.Action == v1alpha1.ActionInFlight:
-		todo = append(todo, "Nothing: its restart is going on.")
+		todo = append(todo, "Nothing: its restart is in progress.")
 	case verdict.Action == v1alpha1.ActionRestart && assumed:
 		todo = append(todo, "Under a MeshPolicy in mode Enforce, Fullmesh restarts it.")
 	case verdict.Action == v1alpha1.ActionRestart:
-		todo = append(todo, "Nothing: it is restarted. To have it left alone, its owner sets the annotation "+v1alpha1.RestartAnnotation+"="+v1alpha1.RestartDisabled+" on it.")
+		todo = append(todo, "Nothing: it is restarted. To have it left alone, its owner sets the annotation "+
+			v1alpha1.RestartAnnotation+"="+v1alpha1.RestartDisabled+" on it.")
 	case verdict.Waits():
-		todo = append(todo, "Nothing, as a rule: this may end by itself. What helps where it does not is said in the verdict.")
+		todo = append(todo, "Nothing, as a rule: this may end by itself. If it does not, the verdict says what helps.")
 	case verdict.ClearsBy == v1alpha1.ClearedByOwner:
 		todo = append(todo, "Its owner ends this as the verdict says.")
 	case verdict.ClearsBy == v1alpha1.ClearedByAdmin:
@@ -231,13 +269,11 @@ func restartByHand(trace *restart.Trace, assumed bool) string {
 	harms := slices.ContainsFunc(trace.Risks, func(risk restart.Reason) bool { return risk != restart.ReasonWouldCauseDowntime })
 	wanted := slices.Contains(unaided, verdict.Reason) || assumed && verdict.Reason == restart.ReasonRestartDue
 	switch {
-	case !wanted || harms || workload.Complete() || object == nil:
+	case !wanted || harms || workload.Complete() || object == nil || object.Is().ByHand == "":
 		return ""
 	case verdict.Method == v1alpha1.MethodEviction || object.Paused || object.Strategy.Type == inventory.StrategyNone || object.RollingOut():
 		return ""
-	case object.IsRollout():
-		return fmt.Sprintf("kubectl argo rollouts restart %s -n %s", object.Name, object.Namespace)
 	default:
-		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(object.Kind), object.Name, object.Namespace)
+		return fmt.Sprintf(object.Is().ByHand, object.Name, object.Namespace)
 	}
 }

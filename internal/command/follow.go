@@ -105,7 +105,8 @@ func (o *statusOptions) follow(ctx context.Context, config *rest.Config, documen
 }
 
 // inform watches reports and policies. The channel that it returns says that something has changed.
-func (o *statusOptions) inform(ctx context.Context, cancel context.CancelCauseFunc, config *rest.Config, policies bool) (client.Reader, <-chan struct{}, error) {
+func (o *statusOptions) inform(ctx context.Context, cancel context.CancelCauseFunc, config *rest.Config, policies bool) (client.Reader,
+	<-chan struct{}, error) {
 	reports := cache.ByObject{}
 	if o.namespace != "" {
 		reports.Namespaces = map[string]cache.Config{o.namespace: {}}

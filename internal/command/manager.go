@@ -47,14 +47,18 @@ MeshPolicy in mode Enforce says so, and report.`,
 		RunE: func(command *cobra.Command, _ []string) error { return runManager(command, options) },
 	}
 	flags := command.Flags()
-	flags.StringVar(&options.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace), "the operator's own namespace, where its lease and the red button are")
+	flags.StringVar(&options.Namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace), "the operator's own "+
+		"namespace, where its lease and the red button are")
 	flags.StringVar(&options.IstioNamespace, "istio-namespace", mesh.IstioNamespace, "the namespace of Istio's control plane")
 	flags.BoolVar(&options.AllowUnguarded, "allow-unguarded", false, "restart workloads though the admission guard is not in force")
 	options.eviction = evictionEnabled
-	flags.Var(&options.eviction, "eviction", "whether Pods may be evicted: Enabled, or Disabled (what only evictions would bring in is then held; take the verb away with config/components/no-eviction, too)")
+	flags.Var(&options.eviction, "eviction", "whether Pods may be evicted: Enabled, or Disabled (what only evictions would bring in is "+
+		"then held; take the verb away with config/components/no-eviction, too)")
 	flags.BoolVar(&options.leaderElect, "leader-elect", false, "act only while holding the lease; needed where more than one replica runs")
-	flags.DurationVar(&options.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long the lease is good after its holder was last heard of, at least 3s")
-	flags.StringVar(&options.metricsAddr, "metrics-bind-address", ":8443", "where metrics are served, over TLS and with authentication; 0 for nowhere")
+	flags.DurationVar(&options.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long the lease is good after its "+
+		"holder was last heard of, at least 3s")
+	flags.StringVar(&options.metricsAddr, "metrics-bind-address", ":8443", "where metrics are served, over TLS and with authentication; "+
+		"0 for nowhere")
 	flags.StringVar(&options.probeAddr, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 for nowhere")
 	goFlags := flag.NewFlagSet("", flag.ContinueOnError)
 	options.log.BindFlags(goFlags)

@@ -11,7 +11,9 @@ import (
 	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
-const planRights = "plan reads only, and needs to list Namespaces, Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, PodDisruptionBudgets, Nodes, MutatingWebhookConfigurations and MeshPolicies in the whole cluster, and Rollouts and PeerAuthentications where they are installed; it reads MeshReports where it may"
+const planRights = "plan reads only, and needs to list Namespaces, Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, " +
+	"CronJobs, PodDisruptionBudgets, Nodes, MutatingWebhookConfigurations, MeshPolicies and MeshRestarts in the whole cluster, and " +
+	"Rollouts and PeerAuthentications where they are installed"
 
 // planOptions are the flags of plan.
 type planOptions struct {
@@ -49,7 +51,8 @@ too.
 	}
 	withStatuses(command,
 		"nothing to do: of what is printed, every workload is as injection would make it",
-		"something to do: a workload is to be restarted, is being restarted, or is held and needs time or somebody (Pods of Jobs do not count: they end by themselves)")
+		"something to do: a workload is to be restarted, is being restarted, or is held and needs time or somebody (Pods of Jobs do not "+
+			"count: they end by themselves)")
 	flags := command.Flags()
 	options.subject.addFlags(command)
 	options.output.addFlag(flags)
@@ -86,7 +89,8 @@ func (o *planOptions) narrow(document *planDocument, subject *subject, notes scr
 	}
 	document.Namespaces = slices.DeleteFunc(document.Namespaces, func(row namespaceRow) bool { return row.Name != o.namespace })
 	if len(document.Namespaces) == 0 {
-		notes.line("No MeshPolicy governs the namespace %s, so that nothing is done about it. (System and control-plane namespaces are governed only with the label %s=true.)", o.namespace, v1alpha1.IncludeLabel)
+		notes.line("No MeshPolicy governs the namespace %s, so that nothing is done about it. (System and control-plane namespaces are "+
+			"governed only with the label %s=true.)", o.namespace, v1alpha1.IncludeLabel)
 	}
 	return nil
 }
@@ -163,7 +167,8 @@ func (d *planDocument) somethingToDo() bool {
 // unless they were asked for.
 func (d *planDocument) print(out screen, asked bool) {
 	if d.PolicyAssumed {
-		out.line("There is no MeshPolicy in this %s. This is what one in mode Enforce would do that governs every namespace (but the system's) and accepts no risk.", d.where)
+		out.line("There is no MeshPolicy in this %s. This is what one in mode Enforce would do that governs every namespace (but the "+
+			"system's) and accepts no risk.", d.where)
 		out.line("")
 	}
 	total := counts{}

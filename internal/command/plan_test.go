@@ -24,7 +24,7 @@ var (
 	then = now.Add(-time.Hour)
 )
 
-// picture is a cluster as far as a plan sees it.
+// inventory is a cluster as far as a plan sees it.
 type picture struct{ *inventory.Inventory }
 
 func newPicture() picture {
@@ -34,7 +34,7 @@ func newPicture() picture {
 	return p
 }
 
-// run puts a workload into the picture with so many ready Pods in the mesh, and so many outside.
+// run puts a workload into the inventory with so many ready Pods in the mesh, and so many outside.
 func (p picture) run(owner metav1.Object, meshed, bare int) {
 	var object *inventory.Object
 	switch owner := owner.(type) {
@@ -66,7 +66,7 @@ func (p picture) run(owner metav1.Object, meshed, bare int) {
 	}
 }
 
-// shops is a picture with a namespace that needs much, one that needs nothing, and one that injection
+// shops is a inventory with a namespace that needs much, one that needs nothing, and one that injection
 // does not concern.
 func shops() *inventory.Snapshot {
 	p := newPicture()

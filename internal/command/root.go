@@ -60,7 +60,8 @@ func runWithInput(ctx context.Context, version string, args []string, stdin io.R
 
 // withStatuses adds to a command's help what its exit status means.
 func withStatuses(command *cobra.Command, nothingToDo, somethingToDo string) {
-	command.Long += fmt.Sprintf("\n\nExit status:\n  %d  %s\n  %d  error\n  %d  %s", exitNothingToDo, nothingToDo, exitError, exitSomethingToDo, somethingToDo)
+	command.Long += fmt.Sprintf("\n\nExit status:\n  %d  %s\n  %d  error\n  %d  %s", exitNothingToDo, nothingToDo, exitError,
+		exitSomethingToDo, somethingToDo)
 }
 
 // newScheme knows Kubernetes' types and ours.

@@ -148,7 +148,8 @@ func (n *namespaceRow) summary() string {
 
 // isQuiet reports whether the summary says it all: injection expects nothing and has made nothing.
 func (n *namespaceRow) isQuiet() bool {
-	return n.Pods.Eligible == 0 && len(n.worstFirst) == 0 && !slices.ContainsFunc(n.Workloads, func(w workloadRow) bool { return w.Meshed > 0 })
+	return n.Pods.Eligible == 0 && len(n.worstFirst) == 0 && !slices.ContainsFunc(n.Workloads,
+		func(w workloadRow) bool { return w.Meshed > 0 })
 }
 
 // printWorkloads prints those that are not complete, the worst first, and then the others. Of runs

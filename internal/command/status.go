@@ -56,7 +56,8 @@ With --watch it goes on and shows a bar for each namespace (on a terminal) or a 
 	options.output.addFlag(flags)
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "print this namespace only")
 	flags.BoolVarP(&options.watch, "watch", "w", false, "go on and show progress")
-	flags.Var(&options.until, "until", "with --watch, end when this has come about: full-mesh, or settled (nothing is left that Fullmesh will do by itself)")
+	flags.Var(&options.until, "until", "with --watch, end when this has come about: full-mesh, or settled (nothing is left that Fullmesh "+
+		"will do by itself)")
 	return command
 }
 
@@ -137,7 +138,8 @@ func (o *statusOptions) explainNothing(ctx context.Context, reader client.Reader
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("there is no namespace %s", o.namespace)
 	}
-	notes.line("There is no MeshReport in the namespace %s: no MeshPolicy governs it, injection expects nothing there, or the operator has not looked yet.", o.namespace)
+	notes.line("There is no MeshReport in the namespace %s: no MeshPolicy governs it, injection expects nothing there, or the operator "+
+		"has not looked yet.", o.namespace)
 	return nil
 }
 
@@ -316,7 +318,8 @@ func (d *statusDocument) print(out screen) {
 		if len(namespace.Workloads) > 0 {
 			namespace.printWorkloads(out)
 			if namespace.OmittedWorkloads > 0 {
-				out.line("  and %s that the report does not list; fullmesh plan -n %s does", plural(namespace.OmittedWorkloads, "more workload", "more workloads"), namespace.Name)
+				out.line("  and %s that the report does not list; fullmesh plan -n %s does", plural(namespace.OmittedWorkloads, "more workload",
+					"more workloads"), namespace.Name)
 			}
 			out.line("")
 		}

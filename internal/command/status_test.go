@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
+	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
@@ -81,7 +82,7 @@ func TestStatusIsPrinted(t *testing.T) {
 	shop.Status.Pods.NotExpected = []v1alpha1.NotExpectedPods{{Reason: "PodLabelOptOut", Pods: 2}}
 	shop.Status.OmittedWorkloads = new(int32(1))
 	unseen := report("unseen", 3, 3)
-	unseen.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFullMesh, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotObserved, Message: "It is not known how things are now: pods cannot be watched since 2026-11-23T12:00:00Z (403 Forbidden)."}}
+	unseen.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFullMesh, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonWatchStale, Message: restart.WatchStaleMessage("pods cannot be watched since 2026-11-23T12:00:00Z (403 Forbidden)")}}
 	reports := []v1alpha1.MeshReport{shop, report("cart", 8, 8), unseen}
 	for _, test := range []struct {
 		golden string

@@ -66,7 +66,8 @@ func runStop(command *cobra.Command, options *stopOptions) error {
 	}
 	c = client.WithFieldOwner(c, controllers.FieldOwner+"-stop")
 	out := screenOf(command.OutOrStdout())
-	needs := fmt.Sprintf("stop needs to get, create and delete the ConfigMap %s in namespace %s; somebody who may has to press or clear it", v1alpha1.StopConfigMap, options.namespace)
+	needs := fmt.Sprintf("stop needs to get, create and delete the ConfigMap %s in namespace %s; somebody who may has to press or clear it",
+		v1alpha1.StopConfigMap, options.namespace)
 	if options.clear {
 		return withRights(options.release(command.Context(), c, out), needs)
 	}

@@ -55,7 +55,8 @@ type subjectOptions struct {
 func (o *subjectOptions) addFlags(command *cobra.Command) {
 	flags := command.Flags()
 	o.cluster.addFlags(flags)
-	flags.StringArrayVarP(&o.files, "filename", "f", nil, "read this file or directory, or standard input (-), in place of a cluster; may be given several times")
+	flags.StringArrayVarP(&o.files, "filename", "f", nil, "read this file or directory, or standard input (-), in place of a cluster; "+
+		"may be given several times")
 	flags.StringVar(&o.operatorNamespace, "operator-namespace", defaultNamespace, "the operator's namespace, where the red button is")
 	flags.StringVar(&o.istioNamespace, "istio-namespace", mesh.IstioNamespace, "the namespace of Istio's control plane")
 	command.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
@@ -105,7 +106,8 @@ func (o *subjectOptions) newSubject(policies []v1alpha1.MeshPolicy, where string
 		if policy != nil {
 			s.Policies = append(s.Policies, policy)
 		}
-		if allowed := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionRestartsAllowed); allowed != nil && allowed.Reason == v1alpha1.ReasonGuardMissing {
+		if allowed := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionRestartsAllowed); allowed != nil &&
+			allowed.Reason == v1alpha1.ReasonGuardMissing {
 			s.Guard = restart.GuardMissing
 		}
 	}
@@ -136,11 +138,7 @@ func (o *subjectOptions) readCluster(ctx context.Context, reader client.Client, 
 		return nil, fmt.Errorf("listing MeshPolicies: %w", err)
 	}
 	s := o.newSubject(policies.Items, inCluster, notes)
-	reports, err := readReports(ctx, reader, notes)
-	if err != nil {
-		return nil, err
-	}
-	s.remember(reports)
+	var err error
 	if s.Stopped, err = o.readStopped(ctx, reader, notes); err != nil {
 		return nil, err
 	}
@@ -152,37 +150,15 @@ func (o *subjectOptions) readCluster(ctx context.Context, reader client.Client, 
 	return s, nil
 }
 
-// readReports reads what the operator remembers, as far as this account may see.
-func readReports(ctx context.Context, reader client.Client, notes screen) ([]v1alpha1.MeshReport, error) {
-	var reports v1alpha1.MeshReportList
-	err := reader.List(ctx, &reports)
-	switch {
-	case apierrors.IsForbidden(err):
-		notes.line("MeshReports cannot be seen. What they alone remember is left out: requests to try again, and restarts that workloads no longer tell of.")
-		return nil, nil
-	case err != nil && !meta.IsNoMatchError(err):
-		return nil, fmt.Errorf("listing MeshReports: %w", err)
-	default:
-		return reports.Items, nil
-	}
-}
-
-// remember takes in what was reported before.
-func (s *subject) remember(reports []v1alpha1.MeshReport) {
-	statuses := map[string]*v1alpha1.MeshReportStatus{}
-	for i := range reports {
-		statuses[reports[i].Namespace] = &reports[i].Status
-	}
-	s.Reported = func(namespace string) *v1alpha1.MeshReportStatus { return statuses[namespace] }
-}
-
 // readStopped reports whether the red button is pressed, as far as this account may see.
 func (o *subjectOptions) readStopped(ctx context.Context, reader client.Client, notes screen) (bool, error) {
 	var pressed corev1.ConfigMapList
-	err := reader.List(ctx, &pressed, client.InNamespace(o.operatorNamespace), client.MatchingFields{metav1.ObjectNameField: v1alpha1.StopConfigMap})
+	err := reader.List(ctx, &pressed, client.InNamespace(o.operatorNamespace),
+		client.MatchingFields{metav1.ObjectNameField: v1alpha1.StopConfigMap})
 	switch {
 	case apierrors.IsForbidden(err):
-		notes.line("Whether everything is stopped cannot be seen (ConfigMap %s in %s); it is taken to be not.", v1alpha1.StopConfigMap, o.operatorNamespace)
+		notes.line("Whether everything is stopped cannot be seen (ConfigMap %s in %s); it is taken to be not.", v1alpha1.StopConfigMap,
+			o.operatorNamespace)
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("looking for ConfigMap %s/%s: %w", o.operatorNamespace, v1alpha1.StopConfigMap, err)
@@ -204,7 +180,6 @@ func (o *subjectOptions) readDump(stdin io.Reader, notes screen) (*subject, erro
 
 func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, error) {
 	var policies []v1alpha1.MeshPolicy
-	var reports []v1alpha1.MeshReport
 	var objects []client.Object
 	stopped, namespaces := false, 0
 	for _, object := range dumped.objects {
@@ -213,10 +188,6 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 			// Settling is over: a dump does not change any more.
 			object.Spec.SettleSeconds = new(int32(restart.LeastSettle / time.Second))
 			policies = append(policies, *object)
-		case *v1alpha1.MeshReport:
-			reports = append(reports, *object)
-		case *v1alpha1.MeshRestart:
-			// Here the ledger is handed to the inventory.
 		case *corev1.ConfigMap:
 			stopped = stopped || object.Namespace == o.operatorNamespace && object.Name == v1alpha1.StopConfigMap
 			if object.Namespace == o.istioNamespace {
@@ -235,7 +206,6 @@ func (o *subjectOptions) newDumpSubject(dumped *dump, notes screen) (*subject, e
 	dumped.sayWhatIsMissing(o.istioNamespace, notes)
 	s := o.newSubject(policies, inDump, notes)
 	s.Stopped = stopped
-	s.remember(reports)
 	now := dumped.newest.Add(restart.LeastSettle)
 	observer := o.newObserver(func() time.Time { return now })
 	if err := observer.Read(objects); err != nil {

@@ -9,10 +9,16 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// shortKinds are kubectl's short names.
-var shortKinds = map[string]string{
-	"deploy": "deployment", "sts": "statefulset", "ds": "daemonset", "rs": "replicaset", "cj": "cronjob", "po": "pod",
-}
+// shortKinds are the short names that people may type.
+var shortKinds = func() map[string]string {
+	short := map[string]string{"po": "pod"}
+	for i := range mesh.Kinds {
+		for _, name := range mesh.Kinds[i].ShortNames {
+			short[name] = strings.ToLower(mesh.Kinds[i].Name)
+		}
+	}
+	return short
+}()
 
 // target is what explain is asked about. The kind is in lower case and singular, as far as that can
 // be told; the group is empty where none was said.

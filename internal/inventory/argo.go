@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
@@ -28,7 +29,7 @@ const (
 const argoPause = 30
 
 // IsRollout reports whether the object is an Argo Rollout.
-func (o *Object) IsRollout() bool { return o.Group == ArgoGroup && o.Kind == ArgoRollout }
+func (o *Object) IsRollout() bool { return o.Is().Method == v1alpha1.MethodRestartAt }
 
 // argoRollout is what is read of an Argo Rollout
 // (github.com/argoproj/argo-rollouts/pkg/apis/rollouts/v1alpha1).
@@ -89,7 +90,6 @@ func FromRollout(object *unstructured.Unstructured) *Object {
 		template = &corev1.PodTemplateSpec{}
 	}
 	kept := newObject(ArgoRollout, object, template)
-	kept.Group = ArgoGroup
 	kept.Replicas = replicas(read.Spec.Replicas)
 	kept.MinReadySeconds = read.Spec.MinReadySeconds
 	kept.Strategy = argoRestart(&read, kept.Replicas)
@@ -151,13 +151,13 @@ func argoPercent(value *intstr.IntOrString) *intstr.IntOrString {
 	return value
 }
 
-// borrows reports whether the object takes its template from another, which is never one that borrows
+// hasTemplateRef reports whether the object takes its template from another, which is never one that hasTemplateRef
 // itself.
-func (o *Object) borrows() bool { return o.TemplateOf.Group == "apps" }
+func (o *Object) hasTemplateRef() bool { return o.TemplateOf.Group == "apps" }
 
-// withTemplateOf is the object with the template of another that it takes it from; itself where the
+// withTemplateFrom is the object with the template of another that it takes it from; itself where the
 // other is not known.
-func (o *Object) withTemplateOf(other *Object) *Object {
+func (o *Object) withTemplateFrom(other *Object) *Object {
 	if other == nil {
 		return o
 	}

@@ -151,7 +151,7 @@ func TestRolloutTakesItsTemplateFromADeployment(t *testing.T) {
 	lends := func() bool {
 		for _, workload := range i.Snapshot().Namespaces[0].Workloads {
 			if workload.Key.Kind == "Deployment" {
-				return workload.Lends
+				return workload.TemplateShared
 			}
 		}
 		return false

@@ -33,7 +33,8 @@ func (i *Inventory) controlPlanes() map[string][]*Workload {
 			}
 			service := i.services[name]
 			for _, w := range n.workloads {
-				if w.object != nil && w.object.Restartable() && mesh.IsControlPlane(revision, service, w.object.Template.Labels) && !slices.Contains(planes[revision], w.judged) {
+				if w.object != nil && w.object.Restartable() && mesh.IsControlPlane(revision, service, w.object.Template.Labels) &&
+					!slices.Contains(planes[revision], w.judged) {
 					planes[revision] = append(planes[revision], w.judged)
 				}
 			}

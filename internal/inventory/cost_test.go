@@ -97,7 +97,7 @@ func BenchmarkPodEvent(b *testing.B) {
 	b.Run("one workload", func(b *testing.B) { benchmarkEvents(b, func(pods int) int { return pods }, false) })
 }
 
-// BenchmarkLook is one Pod's change and a look at the picture after it.
+// BenchmarkLook is one Pod's change and a look at the inventory after it.
 func BenchmarkLook(b *testing.B) {
 	b.Run("spread", func(b *testing.B) { benchmarkEvents(b, func(int) int { return podsPerWorkload }, true) })
 	b.Run("one workload", func(b *testing.B) { benchmarkEvents(b, func(pods int) int { return pods }, true) })

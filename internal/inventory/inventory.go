@@ -18,7 +18,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// Inventory is the picture of the cluster. It is safe for concurrent use. New makes one.
+// Inventory is what is known of the cluster. It is safe for concurrent use. New makes one.
 type Inventory struct {
 	mu sync.Mutex
 
@@ -34,8 +34,8 @@ type Inventory struct {
 	objects    map[types.UID]*Object
 	links      map[types.UID]*Link
 	services   map[types.NamespacedName]*mesh.Service
-	// borrowers are the objects that take their template from the workload of a key, as they were read.
-	borrowers map[mesh.Key]map[types.UID]*Object
+	// templateRefs are the objects that take their template from the workload of a key, as they were read.
+	templateRefs map[mesh.Key]map[types.UID]*Object
 
 	// unread are the kinds of which not all objects have been taken in, with what keeps them from it.
 	unread map[string]string
@@ -50,7 +50,10 @@ type Inventory struct {
 	// evicted are the Pods whose eviction the API server has accepted, until they are gone.
 	evicted map[types.UID]struct{}
 
-	// unjudged are the workloads that have changed since the picture was looked at.
+	// deletedRestarts are the MeshRestarts that this process has deleted, until the informer has them no more.
+	deletedRestarts map[types.UID]struct{}
+
+	// unjudged are the workloads that have changed since the last snapshot.
 	unjudged map[*workload]struct{}
 }
 
@@ -64,39 +67,14 @@ type namespace struct {
 	// generation counts the changes of the labels.
 	generation int64
 
-	// workloads by kind, name and group, as the picture lists them.
+	// workloads by kind, name and group, as snapshots list them.
 	workloads []*workload
 	budgets   map[string]DisruptionBudget
+	// restarts are the MeshRestarts, by their names, and restartsOf by the UIDs of their workloads.
+	restarts   map[string]*Restart
+	restartsOf map[types.UID][]*Restart
 	// view is what Snapshot gave last; nil when something has changed since.
 	view *Namespace
-}
-
-// groupKey names the Pods of one immediate owner by that owner's UID, or one Pod without an owner by
-// its own. The namespace is part of it because owner references can be forged: nobody's Pods count
-// for a workload of another namespace.
-type groupKey struct {
-	namespace string
-	uid       types.UID
-}
-
-type group struct {
-	namespace string
-	owner     mesh.Owner // the zero value for a Pod by itself
-	pods      map[types.UID]*mesh.Pod
-	classes   map[unique.Handle[mesh.Observation]]*class
-	// stranded are those of the Pods for which a node is missing; mostly nil.
-	stranded map[*mesh.Pod]struct{}
-	workload *workload
-}
-
-// class counts the running Pods of a group that carry the same.
-type class struct {
-	running, ready, troubled, pending int
-	// oldestCreated, newestCreated, newestReady and newestServing (created, of those that are ready) are
-	// in seconds since 1970; stale says that a Pod which held one of them has gone and that they must be
-	// looked for again.
-	oldestCreated, newestCreated, newestReady, newestServing int64
-	stale                                                    bool
 }
 
 type workload struct {
@@ -129,26 +107,29 @@ type expectedUnder struct {
 	namespace int64
 }
 
-// New makes an empty picture, in which no injector is known.
+// New makes an empty inventory, in which no injector is known.
 func New() *Inventory {
 	return &Inventory{
 		injector: mesh.NewInjector(nil, nil, mesh.Options{}),
 
 		revisionChanged: map[string]time.Time{},
 
-		namespaces: map[string]*namespace{},
-		workloads:  map[mesh.Key]*workload{},
-		groups:     map[groupKey]*group{},
-		pods:       map[types.UID]*mesh.Pod{},
-		objects:    map[types.UID]*Object{},
-		links:      map[types.UID]*Link{},
-		services:   map[types.NamespacedName]*mesh.Service{},
-		borrowers:  map[mesh.Key]map[types.UID]*Object{},
-		unread:     map[string]string{},
-		peers:      map[types.NamespacedName]*mesh.PeerAuthentication{},
-		nodes:      map[unique.Handle[string]]*Node{},
-		evicted:    map[types.UID]struct{}{},
-		unjudged:   map[*workload]struct{}{},
+		namespaces:   map[string]*namespace{},
+		workloads:    map[mesh.Key]*workload{},
+		groups:       map[groupKey]*group{},
+		pods:         map[types.UID]*mesh.Pod{},
+		objects:      map[types.UID]*Object{},
+		links:        map[types.UID]*Link{},
+		services:     map[types.NamespacedName]*mesh.Service{},
+		templateRefs: map[mesh.Key]map[types.UID]*Object{},
+		unread:       map[string]string{},
+		peers:        map[types.NamespacedName]*mesh.PeerAuthentication{},
+		nodes:        map[unique.Handle[string]]*Node{},
+		evicted:      map[types.UID]struct{}{},
+
+		deletedRestarts: map[types.UID]struct{}{},
+
+		unjudged: map[*workload]struct{}{},
 	}
 }
 
@@ -240,16 +221,16 @@ func (i *Inventory) SetObject(object *Object) {
 		return
 	}
 	if former := w.object; former != nil {
-		i.returnTemplate(former)
+		i.releaseTemplate(former)
 		if former.UID != object.UID {
 			delete(i.objects, former.UID)
 		}
 	}
-	w.object = i.borrowTemplate(object)
+	w.object = i.resolveTemplate(object)
 	i.objects[object.UID] = object
 	i.touch(w)
 	i.regroup(object.Namespace, object.UID)
-	i.lendTemplate(w)
+	i.propagateTemplate(w)
 }
 
 // DeleteObject forgets a workload's object. One that has been made anew under the same name
@@ -272,52 +253,11 @@ func (i *Inventory) takeDown(object *Object) {
 	if !found || w.object == nil || w.object.UID != object.UID {
 		return
 	}
-	i.returnTemplate(w.object)
+	i.releaseTemplate(w.object)
 	w.object = nil
-	i.lendTemplate(w)
+	i.propagateTemplate(w)
 	i.touch(w)
 	i.dropWorkload(w)
-}
-
-// borrowTemplate is the object with its template, which may be that of another workload.
-func (i *Inventory) borrowTemplate(object *Object) *Object {
-	if !object.borrows() {
-		return object
-	}
-	if i.borrowers[object.TemplateOf] == nil {
-		i.borrowers[object.TemplateOf] = map[types.UID]*Object{}
-	}
-	i.borrowers[object.TemplateOf][object.UID] = object
-	lender, found := i.workloads[object.TemplateOf]
-	if !found {
-		return object
-	}
-	i.touch(lender)
-	return object.withTemplateOf(lender.object)
-}
-
-// lendTemplate gives the template, after it may have changed, to those that take it from the workload.
-func (i *Inventory) lendTemplate(lender *workload) {
-	for _, object := range i.borrowers[lender.key] {
-		if borrower, found := i.workloads[object.Key()]; found {
-			borrower.object = object.withTemplateOf(lender.object)
-			i.touch(borrower)
-		}
-	}
-}
-
-// returnTemplate forgets that the object takes its template from another workload.
-func (i *Inventory) returnTemplate(object *Object) {
-	if !object.borrows() {
-		return
-	}
-	delete(i.borrowers[object.TemplateOf], object.UID)
-	if len(i.borrowers[object.TemplateOf]) == 0 {
-		delete(i.borrowers, object.TemplateOf)
-	}
-	if lender, found := i.workloads[object.TemplateOf]; found {
-		i.touch(lender)
-	}
 }
 
 // SetLink takes in what stands between Pods and their workload.
@@ -371,7 +311,7 @@ func (i *Inventory) setPod(pod *mesh.Pod) {
 		if old.Owner == pod.Owner {
 			g := i.groups[groupOf(old)]
 			g.remove(old)
-			g.add(pod, i.strands(pod))
+			g.add(pod, i.isUnplaced(pod))
 			i.pods[pod.UID] = pod
 			i.touch(g.workload)
 			return
@@ -392,7 +332,7 @@ func (i *Inventory) setPod(pod *mesh.Pod) {
 		}
 		i.groups[id] = g
 	}
-	g.add(pod, i.strands(pod))
+	g.add(pod, i.isUnplaced(pod))
 	if !found {
 		i.attach(g, i.rootOf(g))
 	}
@@ -464,7 +404,8 @@ func (i *Inventory) ResourceVersionOf(uid types.UID) (string, bool) {
 func (i *Inventory) namespace(name string) *namespace {
 	n, found := i.namespaces[name]
 	if !found {
-		n = &namespace{name: name, budgets: map[string]DisruptionBudget{}}
+		n = &namespace{name: name, budgets: map[string]DisruptionBudget{}, restarts: map[string]*Restart{},
+			restartsOf: map[types.UID][]*Restart{}}
 		i.namespaces[name] = n
 	}
 	return n
@@ -508,160 +449,7 @@ func compareKey(w *workload, key mesh.Key) int {
 }
 
 func (i *Inventory) dropNamespace(n *namespace) {
-	if !n.known && len(n.workloads) == 0 && len(n.budgets) == 0 {
+	if !n.known && len(n.workloads) == 0 && len(n.budgets) == 0 && len(n.restarts) == 0 {
 		delete(i.namespaces, n.name)
 	}
-}
-
-func (i *Inventory) removePod(pod *mesh.Pod) {
-	delete(i.pods, pod.UID)
-	id := groupOf(pod)
-	g := i.groups[id]
-	g.remove(pod)
-	i.touch(g.workload)
-	if len(g.pods) == 0 {
-		delete(i.groups, id)
-		delete(g.workload.groups, g)
-		i.dropWorkload(g.workload)
-	}
-}
-
-// regroup finds the workload of an owner's Pods again, after what is known of the owner changed.
-func (i *Inventory) regroup(namespace string, owner types.UID) {
-	g, found := i.groups[groupKey{namespace, owner}]
-	if !found {
-		return
-	}
-	if key := i.rootOf(g); key != g.workload.key {
-		former := g.workload
-		delete(former.groups, g)
-		i.touch(former)
-		i.attach(g, key)
-		i.dropWorkload(former)
-	}
-	i.touch(g.workload)
-}
-
-func (i *Inventory) attach(g *group, key mesh.Key) {
-	g.workload = i.workload(key)
-	g.workload.groups[g] = struct{}{}
-}
-
-// rootOf follows controllers up to the workload: the topmost object of a kind that is read, or the
-// first one of a kind that is not. A ReplicaSet or Job that has not been seen yet stands for
-// itself until it is.
-func (i *Inventory) rootOf(g *group) mesh.Key {
-	if !g.owner.Exists() {
-		for _, pod := range g.pods {
-			return mesh.Key{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
-		}
-	}
-	if link, found := i.links[g.owner.UID]; found && link.Namespace == g.namespace && link.Owner().Exists() {
-		return link.Owner().Key(g.namespace)
-	}
-	if object := i.ownerOf(g); object != nil && standsBetween(object) {
-		return object.Owner.Key(g.namespace)
-	}
-	return g.owner.Key(g.namespace)
-}
-
-// ownerOf is the object of the group's immediate owner; nil where it is not known.
-func (i *Inventory) ownerOf(g *group) *Object {
-	if object, found := i.objects[g.owner.UID]; found && object.Namespace == g.namespace {
-		return object
-	}
-	return nil
-}
-
-// standsBetween reports whether an object is a ReplicaSet or Job that something else controls.
-func standsBetween(object *Object) bool {
-	return (object.Kind == "ReplicaSet" || object.Kind == "Job") && object.Owner.Exists()
-}
-
-// groupOf is the group of the Pod's owner, or the Pod's own where nothing recreates it: no owner, one
-// that makes no Pods, or the Node whose kubelet runs it from a file.
-func groupOf(pod *mesh.Pod) groupKey {
-	if !pod.Owner.MakesPods() {
-		return groupKey{pod.Namespace, pod.UID}
-	}
-	return groupKey{pod.Namespace, pod.Owner.UID}
-}
-
-func (g *group) add(pod *mesh.Pod, stranded bool) {
-	g.pods[pod.UID] = pod
-	if stranded {
-		g.strand(pod, true)
-	}
-	if !pod.Running() {
-		return
-	}
-	c, found := g.classes[pod.Observed]
-	if !found {
-		c = &class{}
-		g.classes[pod.Observed] = c
-	}
-	c.count(pod)
-}
-
-func (g *group) remove(pod *mesh.Pod) {
-	delete(g.pods, pod.UID)
-	g.strand(pod, false)
-	if !pod.Running() {
-		return
-	}
-	c := g.classes[pod.Observed]
-	c.running--
-	if pod.Ready() {
-		c.ready--
-	}
-	if pod.Trouble != nil {
-		c.troubled--
-	}
-	if pod.Pending {
-		c.pending--
-	}
-	if c.running == 0 {
-		delete(g.classes, pod.Observed)
-	}
-	if pod.Created == c.oldestCreated || pod.Created == c.newestCreated || pod.Created == c.newestServing || pod.ReadySince == c.newestReady {
-		c.stale = true
-	}
-}
-
-func (c *class) count(pod *mesh.Pod) {
-	c.running++
-	if pod.Ready() {
-		c.ready++
-		c.newestServing = max(c.newestServing, pod.Created)
-	}
-	if pod.Trouble != nil {
-		c.troubled++
-	}
-	if pod.Pending {
-		c.pending++
-	}
-	if c.oldestCreated == 0 || pod.Created < c.oldestCreated {
-		c.oldestCreated = pod.Created
-	}
-	c.newestCreated = max(c.newestCreated, pod.Created)
-	c.newestReady = max(c.newestReady, pod.ReadySince)
-}
-
-// refresh looks for the newest Pods of a class again, if one of them has gone.
-func (g *group) refresh(observed unique.Handle[mesh.Observation], c *class) {
-	if !c.stale {
-		return
-	}
-	fresh := class{}
-	for _, pod := range g.pods {
-		if pod.Running() && pod.Observed == observed {
-			fresh.count(pod)
-		}
-	}
-	*c = fresh
-}
-
-// podsByName are the group's Pods in a stable order.
-func (g *group) podsByName() []*mesh.Pod {
-	return slices.SortedFunc(maps.Values(g.pods), func(a, b *mesh.Pod) int { return strings.Compare(a.Name, b.Name) })
 }

@@ -40,8 +40,8 @@ type Nodes struct {
 	Known, Cordoned int
 }
 
-// Stranded is a Pod for which a node is missing: the scheduler finds none, or its own is cordoned.
-type Stranded struct {
+// Unplaced is a Pod for which a node is missing: the scheduler finds none, or its own is cordoned.
+type Unplaced struct {
 	Pod string
 	// Created is when the Pod was, in seconds since 1970.
 	Created int64
@@ -51,7 +51,7 @@ type Stranded struct {
 	Scheduler string
 }
 
-func (s *Stranded) compare(other *Stranded) int {
+func (s *Unplaced) compare(other *Unplaced) int {
 	if s.Node == "" && s.Created != other.Created {
 		return cmp.Compare(s.Created, other.Created)
 	}
@@ -73,7 +73,7 @@ func (i *Inventory) SetNode(node *Node) {
 		i.cordoned++
 	}
 	if node.Cordoned != (known && former.Cordoned) {
-		i.restrand(name)
+		i.recheckNode(name)
 	}
 }
 
@@ -86,23 +86,23 @@ func (i *Inventory) DeleteNode(node *Node) {
 	delete(i.nodes, name)
 	if known && former.Cordoned {
 		i.cordoned--
-		i.restrand(name)
+		i.recheckNode(name)
 	}
 }
 
-// restrand looks again at the Pods of a node that was cordoned or freed.
-func (i *Inventory) restrand(node unique.Handle[string]) {
+// recheckNode looks again at the Pods of a node that was cordoned or freed.
+func (i *Inventory) recheckNode(node unique.Handle[string]) {
 	for _, pod := range i.pods {
 		if pod.Node == node {
 			g := i.groups[groupOf(pod)]
-			g.strand(pod, i.strands(pod))
+			g.setUnplaced(pod, i.isUnplaced(pod))
 			i.touch(g.workload)
 		}
 	}
 }
 
-// strands reports whether a node is missing for the Pod.
-func (i *Inventory) strands(pod *mesh.Pod) bool {
+// isUnplaced reports whether a node is missing for the Pod.
+func (i *Inventory) isUnplaced(pod *mesh.Pod) bool {
 	if !pod.Running() {
 		return false
 	}
@@ -113,29 +113,29 @@ func (i *Inventory) strands(pod *mesh.Pod) bool {
 	return known && node.Cordoned
 }
 
-func (g *group) strand(pod *mesh.Pod, stranded bool) {
-	if !stranded {
-		delete(g.stranded, pod)
+func (g *group) setUnplaced(pod *mesh.Pod, unplaced bool) {
+	if !unplaced {
+		delete(g.unplaced, pod)
 		return
 	}
-	if g.stranded == nil {
-		g.stranded = map[*mesh.Pod]struct{}{}
+	if g.unplaced == nil {
+		g.unplaced = map[*mesh.Pod]struct{}{}
 	}
-	g.stranded[pod] = struct{}{}
+	g.unplaced[pod] = struct{}{}
 }
 
-// countStranded finds, of those Pods for which a node is missing, the one that has waited for the longest and the
+// countUnplaced finds, of those Pods for which a node is missing, the one that has waited for the longest and the
 // first by name of those whose node is cordoned.
-func (w *Workload) countStranded(g *group) {
-	for pod := range g.stranded {
-		stranded, first := &Stranded{Pod: pod.Name, Created: pod.Created}, &w.OnCordonedNode
+func (w *Workload) countUnplaced(g *group) {
+	for pod := range g.unplaced {
+		unplaced, first := &Unplaced{Pod: pod.Name, Created: pod.Created}, &w.OnCordonedNode
 		if pod.Unschedulable != nil {
-			stranded.Scheduler, first = *pod.Unschedulable, &w.Unschedulable
+			unplaced.Scheduler, first = *pod.Unschedulable, &w.Unschedulable
 		} else {
-			stranded.Node = pod.Node.Value()
+			unplaced.Node = pod.Node.Value()
 		}
-		if *first == nil || stranded.compare(*first) < 0 {
-			*first = stranded
+		if *first == nil || unplaced.compare(*first) < 0 {
+			*first = unplaced
 		}
 	}
 }

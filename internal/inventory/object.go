@@ -28,6 +28,8 @@ type Object struct {
 	mesh.Meta
 	Group, Kind string
 	Owner       mesh.Owner
+	// Terminating says that the object is being deleted.
+	Terminating bool
 
 	// Annotations are the object's own.
 	Annotations map[string]string
@@ -176,7 +178,8 @@ func FromDaemonSet(d *appsv1.DaemonSet) *Object {
 	object := newObject("DaemonSet", d, &d.Spec.Template)
 	object.Replicas = int(d.Status.DesiredNumberScheduled)
 	object.ObservedGeneration = d.Status.ObservedGeneration
-	object.Current, object.Updated, object.Available = int(d.Status.CurrentNumberScheduled), int(d.Status.UpdatedNumberScheduled), int(d.Status.NumberAvailable)
+	object.Current, object.Updated = int(d.Status.CurrentNumberScheduled), int(d.Status.UpdatedNumberScheduled)
+	object.Available = int(d.Status.NumberAvailable)
 	object.MinReadySeconds = d.Spec.MinReadySeconds
 	if d.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType {
 		return object
@@ -215,15 +218,12 @@ func FromCronJob(c *batchv1.CronJob) *Object {
 }
 
 func newObject(kind string, object metav1.Object, template *corev1.PodTemplateSpec) *Object {
-	group := "apps"
-	if kind == "Job" || kind == "CronJob" {
-		group = "batch"
-	}
 	return &Object{
 		Meta:            mesh.MetaOf(object),
-		Group:           group,
+		Group:           mesh.KindNamed(kind).Group,
 		Kind:            kind,
 		Owner:           mesh.OwnerOf(object),
+		Terminating:     object.GetDeletionTimestamp() != nil,
 		Annotations:     object.GetAnnotations(),
 		Template:        template,
 		TemplateHash:    hashOf(template),
@@ -257,6 +257,9 @@ func (o *Object) DeepCopyObject() runtime.Object {
 func (o *Object) Key() mesh.Key {
 	return mesh.Key{Group: o.Group, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}
 }
+
+// Is says what is known of the object's kind.
+func (o *Object) Is() *mesh.Kind { return mesh.KindOf(o.Group, o.Kind) }
 
 // Injection is what injection looks at in the template.
 func (o *Object) Injection() mesh.Template {
@@ -307,10 +310,9 @@ func (o *Object) Patience() time.Duration {
 // longestPatience bounds Patience: nobody may hold up others by a number in a template.
 const longestPatience = time.Hour
 
-// Restartable reports whether the object is of a kind whose controller makes Pods again, and on which
-// a record can be kept.
+// Restartable reports whether the object is of a kind whose controller makes Pods again.
 func (o *Object) Restartable() bool {
-	return o.Group == "apps" && (o.Kind == "Deployment" || o.Kind == "StatefulSet" || o.Kind == "DaemonSet" || o.Kind == "ReplicaSet") || o.IsRollout()
+	return o.Is().Method != ""
 }
 
 // OptOut is the value of the restart annotation on the object or its template; the object's

@@ -20,7 +20,7 @@ import (
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
-// objects are a cluster's objects as they are now. The picture of them is computed here from
+// objects are a cluster's objects as they are now. The inventory of them is computed here from
 // scratch, in the plainest way: for each Pod its owners are walked, what is expected is held
 // against what it carries, and the answers are summed up.
 type objects struct {
@@ -33,6 +33,7 @@ type objects struct {
 	workloads       map[types.UID]*inventory.Object
 	links           map[types.UID]*inventory.Link
 	budgets         map[types.UID]*policyv1.PodDisruptionBudget
+	restarts        map[types.NamespacedName]*inventory.Restart
 	// service is the one behind the webhooks, in the namespace shop; nil where there is none.
 	service *mesh.Service
 	// nodes are the names of nodes, and whether they are cordoned.
@@ -48,6 +49,7 @@ func noObjects() *objects {
 		workloads:  map[types.UID]*inventory.Object{},
 		links:      map[types.UID]*inventory.Link{},
 		budgets:    map[types.UID]*policyv1.PodDisruptionBudget{},
+		restarts:   map[types.NamespacedName]*inventory.Restart{},
 		nodes:      map[string]bool{},
 
 		revisionChanged: map[string]time.Time{},
@@ -74,7 +76,7 @@ func (o *objects) changedFor(expected mesh.Expectation) time.Time {
 	return o.injectorChanged
 }
 
-// picture is what Snapshot has to say of the objects.
+// inventory is what Snapshot has to say of the objects.
 func (o *objects) picture() *inventory.Snapshot {
 	snapshot := &inventory.Snapshot{Injector: o.injector, InjectorChanged: o.injectorChanged}
 	for _, cordoned := range o.nodes {
@@ -98,26 +100,22 @@ func (o *objects) picture() *inventory.Snapshot {
 			view.Workloads = append(view.Workloads, workload)
 		}
 		slices.SortFunc(view.Workloads, func(a, b *inventory.Workload) int {
-			return cmp.Or(strings.Compare(a.Key.Kind, b.Key.Kind), strings.Compare(a.Key.Name, b.Key.Name), strings.Compare(a.Key.Group, b.Key.Group))
+			return cmp.Or(
+				strings.Compare(a.Key.Kind, b.Key.Kind), strings.Compare(a.Key.Name, b.Key.Name), strings.Compare(a.Key.Group, b.Key.Group),
+			)
 		})
 		for _, workload := range view.Workloads {
 			sumUp(&view.Totals, workload)
 			incomplete := workload.Finding != v1alpha1.FindingMeshed && workload.Finding != v1alpha1.FindingNotExpected
-			record := workload.Record
-			if incomplete || workload.RecordError != nil || record != nil && (record.Result == "" || record.Result == v1alpha1.ResultFailed) {
+			if incomplete || workload.InFlight != nil || workload.Outcome != nil && workload.Outcome.Result == v1alpha1.ResultFailed {
 				view.Open = append(view.Open, workload)
 			}
-			if record != nil {
-				view.Recorded = append(view.Recorded, workload)
-				if workload.Record.Probe != (inventory.Probe{}) {
-					view.Probed = append(view.Probed, workload)
-				}
-				if workload.Record.Result == v1alpha1.ResultSucceeded && workload.Record.End != nil {
-					view.Succeeded = latestOf(view.Succeeded, workload.Record)
-				}
+			newest := workload.InFlight
+			if newest == nil {
+				newest = workload.Last
 			}
 			switch {
-			case record != nil && !record.Start.Before(o.changedFor(workload.Expectation)):
+			case newest != nil && !newest.Start.Before(o.changedFor(workload.Expectation)):
 				view.Tried = append(view.Tried, workload)
 			case workload.Expectation.Inject && time.Unix(workload.NewestInjected, 0).After(o.changedFor(workload.Expectation)):
 				view.Shown.Insert(workload.Expectation.Revision)
@@ -138,6 +136,7 @@ func (o *objects) picture() *inventory.Snapshot {
 				Observed: budget.Status.ObservedGeneration >= budget.Generation,
 			})
 		}
+		o.listRestarts(view)
 		slices.SortFunc(view.Budgets, func(a, b inventory.DisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
 		snapshot.Namespaces = append(snapshot.Namespaces, view)
 	}
@@ -151,7 +150,8 @@ func (o *objects) controlPlanes(snapshot *inventory.Snapshot) map[string][]*inve
 	for _, namespace := range snapshot.Namespaces {
 		for _, workload := range namespace.Workloads {
 			for _, revision := range o.injector.Revisions() {
-				if object := workload.Object; namespace.Name == "shop" && object != nil && slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}, object.Kind) &&
+				if object := workload.Object; namespace.Name == "shop" && object != nil &&
+					slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}, object.Kind) &&
 					mesh.IsControlPlane(revision, o.service, object.Template.Labels) {
 					planes[revision] = append(planes[revision], workload)
 				}
@@ -233,7 +233,9 @@ func sibling(pod *mesh.Pod) string {
 	return string(pod.Owner.UID)
 }
 
-var worst = []v1alpha1.Finding{"", v1alpha1.FindingNotExpected, v1alpha1.FindingMeshed, v1alpha1.FindingLeftover, v1alpha1.FindingStale, v1alpha1.FindingMissing}
+var worst = []v1alpha1.Finding{
+	"", v1alpha1.FindingNotExpected, v1alpha1.FindingMeshed, v1alpha1.FindingLeftover, v1alpha1.FindingStale, v1alpha1.FindingMissing,
+}
 
 func (o *objects) judge(key mesh.Key) *inventory.Workload {
 	namespace := mesh.Namespace{Name: key.Namespace, Labels: o.namespaces[key.Namespace].Labels}
@@ -243,9 +245,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			workload.Object = object
 			workload.Template = object.Injection()
 			workload.Expectation = o.injector.Expect(namespace, workload.Template)
-			if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}, object.Kind) {
-				workload.Record, workload.RecordError = readRecord(object)
-			}
+			o.readLedger(workload)
 		}
 	}
 	var pods []*mesh.Pod
@@ -278,7 +278,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 		if slices.Index(worst, judgement.Finding) > slices.Index(worst, workload.Finding) {
 			workload.Finding, workload.Reason, workload.Message = judgement.Finding, judgement.Reason, judgement.Message
 		}
-		o.strand(workload, pod)
+		o.setUnplaced(workload, pod)
 		if !pod.Observed.Value().InMesh() {
 			workload.Pods.Outside++
 		}
@@ -330,7 +330,7 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 			if workload.OldestToReplace == 0 || pod.Created < workload.OldestToReplace {
 				workload.OldestToReplace = pod.Created
 			}
-			if workload.Record.InFlight() && workload.Record.Method == v1alpha1.MethodEviction {
+			if going := workload.InFlight; going != nil && going.Method == v1alpha1.MethodEviction {
 				workload.Evictable = append(workload.Evictable, pod)
 			}
 		}
@@ -350,28 +350,27 @@ func (o *objects) judge(key mesh.Key) *inventory.Workload {
 
 // broughtAndNotReady is, of the Pods that the restart in flight has brought, the first that is not ready.
 func broughtAndNotReady(workload *inventory.Workload, pods map[*mesh.Pod]mesh.Judgement) *mesh.Pod {
-	if !workload.Record.InFlight() {
+	if workload.InFlight == nil {
 		return nil
 	}
-	cause, _ := inventory.ParseCause(workload.Record.Cause)
 	var unready *mesh.Pod
 	for pod := range pods {
-		if !pod.Ready() && pod.Created > cause.Newest && (unready == nil || pod.Name < unready.Name) {
+		if !pod.Ready() && pod.Created > workload.InFlight.Cause.Newest && (unready == nil || pod.Name < unready.Name) {
 			unready = pod
 		}
 	}
 	return unready
 }
 
-// strand notes that a node is missing for a Pod, unless it is so of one whose name comes first.
-func (o *objects) strand(workload *inventory.Workload, pod *mesh.Pod) {
+// setUnplaced notes that a node is missing for a Pod, unless it is so of one whose name comes first.
+func (o *objects) setUnplaced(workload *inventory.Workload, pod *mesh.Pod) {
 	node := pod.Node.Value()
 	switch {
 	case pod.Unschedulable != nil && (workload.Unschedulable == nil || pod.Created < workload.Unschedulable.Created ||
 		pod.Created == workload.Unschedulable.Created && pod.Name < workload.Unschedulable.Pod):
-		workload.Unschedulable = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Scheduler: *pod.Unschedulable}
+		workload.Unschedulable = &inventory.Unplaced{Pod: pod.Name, Created: pod.Created, Scheduler: *pod.Unschedulable}
 	case pod.Unschedulable == nil && o.nodes[node] && (workload.OnCordonedNode == nil || pod.Name < workload.OnCordonedNode.Pod):
-		workload.OnCordonedNode = &inventory.Stranded{Pod: pod.Name, Created: pod.Created, Node: node}
+		workload.OnCordonedNode = &inventory.Unplaced{Pod: pod.Name, Created: pod.Created, Node: node}
 	}
 }
 
@@ -391,32 +390,64 @@ func (o *objects) expectOfPod(pods []*mesh.Pod, pod *mesh.Pod, namespace mesh.Na
 		template = *first.Template
 	}
 	if first.Static {
-		return template, mesh.Expectation{Reason: mesh.ReasonMirrorPod, Message: "The kubelet runs this Pod from a file on its node; injection does not reach it."}
+		return template, mesh.Expectation{
+			Reason:  mesh.ReasonMirrorPod,
+			Message: "The kubelet runs this Pod from a file on its node; injection does not reach it.",
+		}
 	}
 	return template, o.injector.Expect(namespace, template)
 }
 
-// readRecord reads a record only as far as these tests write them.
-func readRecord(object *inventory.Object) (*inventory.Record, error) {
-	text, found := object.Annotations[v1alpha1.LastRestartAnnotation]
-	if !found {
-		return nil, nil
+// readLedger finds the restarts of a workload, the highest attempt first.
+func (o *objects) readLedger(workload *inventory.Workload) {
+	for key, r := range o.restarts {
+		if key.Namespace == workload.Key.Namespace && r.WorkloadUID == workload.Object.UID {
+			workload.Restarts = append(workload.Restarts, r)
+		}
 	}
-	var record inventory.Record
-	if err := json.Unmarshal([]byte(text), &record); err != nil || record.Version != 1 {
-		return nil, errUnreadable
+	slices.SortFunc(workload.Restarts, func(a, b *inventory.Restart) int {
+		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), strings.Compare(a.Name, b.Name))
+	})
+	first := func(fits func(*inventory.Restart) bool) *inventory.Restart {
+		if at := slices.IndexFunc(workload.Restarts, fits); at >= 0 {
+			return workload.Restarts[at]
+		}
+		return nil
 	}
-	if !strings.Contains(record.Cause, string(object.UID)) {
-		return nil, nil
+	goesOn := func(r *inventory.Restart) bool { return r.Result == "" }
+	named := workload.Object.Template.Annotations[v1alpha1.RestartedByAnnotation]
+	workload.InFlight = cmp.Or(
+		first(func(r *inventory.Restart) bool {
+			return goesOn(r) && (r.Method == v1alpha1.MethodEviction || r.Name == named)
+		}),
+		first(goesOn),
+	)
+	workload.Last = first(func(r *inventory.Restart) bool { return !goesOn(r) })
+	workload.Outcome = first(func(r *inventory.Restart) bool { return !goesOn(r) && r.Result != v1alpha1.ResultInterrupted })
+	for _, r := range workload.Restarts {
+		if goesOn(r) && r != workload.InFlight {
+			workload.Strays = append(workload.Strays, r)
+		}
 	}
-	return &record, nil
 }
 
-type unreadable struct{}
-
-func (unreadable) Error() string { return "unreadable" }
-
-var errUnreadable = unreadable{}
+// listRestarts finds those of a namespace, the newest first, and those of workloads that are not there.
+func (o *objects) listRestarts(view *inventory.Namespace) {
+	for key, r := range o.restarts {
+		if key.Namespace == view.Name {
+			view.Restarts = append(view.Restarts, r)
+		}
+	}
+	slices.SortFunc(view.Restarts, func(a, b *inventory.Restart) int {
+		return cmp.Or(b.Start.Compare(a.Start), cmp.Compare(b.Attempt, a.Attempt), strings.Compare(a.Name, b.Name))
+	})
+	for _, r := range view.Restarts {
+		there := slices.ContainsFunc(view.Workloads, func(w *inventory.Workload) bool { return w.Object != nil && w.Object.UID == r.WorkloadUID })
+		if r.Result == "" && !there {
+			view.Orphans = append(view.Orphans, r)
+		}
+	}
+}
 
 // feed takes the objects into a new inventory, in an order that shuffle gives.
 func (o *objects) feed(shuffle func([]func(*inventory.Inventory))) *inventory.Inventory {
@@ -444,6 +475,15 @@ func (o *objects) feed(shuffle func([]func(*inventory.Inventory))) *inventory.In
 	if o.service != nil {
 		events = append(events, func(i *inventory.Inventory) { i.SetService(o.service) })
 	}
+	for _, r := range o.restarts {
+		events = append(events, func(i *inventory.Inventory) {
+			if r.Pending() {
+				i.AddPendingRestart(r)
+			} else {
+				i.SetRestart(r)
+			}
+		})
+	}
 	shuffle(events)
 	fed := inventory.New()
 	for _, event := range events {
@@ -460,7 +500,7 @@ type fatal interface{ Fatal(...any) }
 func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	type workload struct {
 		*inventory.Workload
-		Object, RecordError string
+		Object string
 	}
 	type budget struct {
 		inventory.DisruptionBudget
@@ -468,9 +508,9 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 	}
 	type namespace struct {
 		*inventory.Namespace
-		Workloads                     []workload
-		Open, Recorded, Probed, Tried []string
-		Budgets                       []budget
+		Workloads   []workload
+		Open, Tried []string
+		Budgets     []budget
 	}
 	keys := func(list []*inventory.Workload) []string {
 		var keys []string
@@ -500,14 +540,11 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 		if ignoreTimes {
 			copied.Changed, copied.Tried, copied.Shown = time.Time{}, nil, nil
 		}
-		view := namespace{Namespace: &copied, Open: keys(n.Open), Recorded: keys(n.Recorded), Probed: keys(n.Probed), Tried: keys(copied.Tried)}
+		view := namespace{Namespace: &copied, Open: keys(n.Open), Tried: keys(copied.Tried)}
 		for _, w := range n.Workloads {
 			described := workload{Workload: w}
 			if w.Object != nil {
 				described.Object = string(w.Object.UID) + "@" + w.Object.ResourceVersion
-			}
-			if w.RecordError != nil {
-				described.RecordError = "unreadable"
 			}
 			view.Workloads = append(view.Workloads, described)
 		}
@@ -522,15 +559,4 @@ func describe(t fatal, snapshot *inventory.Snapshot, ignoreTimes bool) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// latestOf keeps, by revision, when the newest restart ended.
-func latestOf(ends map[string]time.Time, record *inventory.Record) map[string]time.Time {
-	if ends == nil {
-		ends = map[string]time.Time{}
-	}
-	if revision := strings.Split(record.Cause, "/")[2]; record.End.After(ends[revision]) {
-		ends[revision] = *record.End
-	}
-	return ends
 }

@@ -25,12 +25,19 @@ import (
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
-// The picture that is kept up to date event by event is the one that is computed from scratch, after
+// The inventory that is kept up to date event by event is the one that is computed from scratch, after
 // any events in any order, whenever it was looked at in between; the order in which objects are
 // learned of does not matter; and what was looked at stays as it was.
 func TestPictureIsThatOfTheObjects(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := &cluster{objects: noObjects(), inventory: inventory.New(), now: time.Unix(1_000_000, 0), generations: map[string]int64{}, evicted: map[types.UID]bool{}}
+		c := &cluster{
+			objects:         noObjects(),
+			inventory:       inventory.New(),
+			now:             time.Unix(1_000_000, 0),
+			generations:     map[string]int64{},
+			evicted:         map[types.UID]bool{},
+			deletedRestarts: map[types.UID]*inventory.Restart{},
+		}
 		c.setInjector(t)
 		for _, event := range rapid.SliceOfN(rapid.SampledFrom(c.events()), 20, 150).Draw(t, "events") {
 			event.happens(t)
@@ -68,6 +75,10 @@ type cluster struct {
 	generations   map[string]int64
 	// former are what late events tell of.
 	former []*inventory.Object
+	// formerRestarts are what late events tell of, and deletedRestarts what this process has deleted and the informer
+	// still has.
+	formerRestarts  []*inventory.Restart
+	deletedRestarts map[types.UID]*inventory.Restart
 	// evicted are Pods that do not come back.
 	evicted map[types.UID]bool
 	looked  []looked
@@ -120,6 +131,13 @@ func (c *cluster) events() []event {
 		{"a node is set", c.setNode},
 		{"a node goes", c.deleteNode},
 		{"the injector's Service is set or goes", c.setService},
+		{"a MeshRestart is about to be created", c.addPendingRestart},
+		{"a MeshRestart is not created after all", c.dropPendingRestart},
+		{"a MeshRestart is set", c.setRestart},
+		{"a MeshRestart is set", c.setRestart},
+		{"a MeshRestart's event comes late", c.replayRestart},
+		{"a MeshRestart is deleted", c.deleteRestart},
+		{"the informer has a MeshRestart no more", c.forgetRestart},
 		{"a disruption budget is set", c.setBudget},
 		{"a disruption budget goes", c.deleteBudget},
 	}
@@ -162,7 +180,9 @@ func drawNamespace(t *rapid.T) string { return oneOf(t, "namespace", "shop", "sh
 func (c *cluster) setNamespace(t *rapid.T) {
 	c.tick()
 	b := builder.Namespace(drawNamespace(t)).CreatedAt(c.now.Add(oneOf(t, "created", -time.Hour, time.Hour)))
-	b.Labelled(oneOf(t, "labels", nil, []string{"istio-injection", "enabled"}, []string{"istio-injection", "enabled"}, []string{"istio.io/rev", "canary"},
+	b.Labelled(oneOf(t, "labels", nil, []string{
+		"istio-injection", "enabled",
+	}, []string{"istio-injection", "enabled"}, []string{"istio.io/rev", "canary"},
 		[]string{"istio-injection", "disabled"}, []string{"istio.io/dataplane-mode", "ambient"})...)
 	if rapid.Bool().Draw(t, "annotated") {
 		b.Annotated(v1alpha1.RestartAnnotation, v1alpha1.RestartDisabled)
@@ -253,14 +273,8 @@ func (c *cluster) drawObject(t *rapid.T, kind, namespace, name, uid string, owne
 func drawn[T metav1.Object](t *rapid.T, c *cluster, b *builder.Workload[T], uid string) *builder.Workload[T] {
 	b.UID(uid).Labelled(oneOf(t, "labels", nil, []string{"sidecar.istio.io/inject", "false"},
 		[]string{"sidecar.istio.io/inject", "true"}, []string{"istio.io/rev", "canary"})...)
-	started := inventory.NewRecord(inventory.Cause{UID: types.UID(uid), Finding: v1alpha1.FindingMissing}, "RolloutRestart", "", c.now)
-	evicting := inventory.NewRecord(inventory.Cause{UID: types.UID(uid), Finding: v1alpha1.FindingMissing}, v1alpha1.MethodEviction, "", c.now)
-	others := inventory.NewRecord(inventory.Cause{UID: "another"}, "RolloutRestart", "", c.now)
-	probe := started
-	probe.Probe.Policy = 1
-	if record := oneOf(t, "record", "", "", started.String(), others.String(), "unreadable", evicting.String(), evicting.String(),
-		started.Ended(v1alpha1.ResultFailed, "", c.now).String(), started.Ended(v1alpha1.ResultSucceeded, "", c.now).String(), probe.Ended(v1alpha1.ResultSucceeded, "", c.now).String()); record != "" {
-		b.Annotated(v1alpha1.LastRestartAnnotation, record)
+	if name := oneOf(t, "restarted by", "", "", "r0", "r1", "gone"); name != "" {
+		b.TemplateAnnotated(v1alpha1.RestartedByAnnotation, name)
 	}
 	return b.With(func(object T) {
 		object.SetResourceVersion(strconv.Itoa(c.version))
@@ -532,7 +546,10 @@ func (c *cluster) drawOwner(t *rapid.T, b *builder.PodBuilder, namespace string)
 		uid := betweenUID(oneOf(t, "of", namespace, namespace, namespace, "bank", "shop"), name)
 		return builder.ControlledByOther(version, kind, name, uid)
 	}
-	switch oneOf(t, "owner", "ReplicaSet", "ReplicaSet", "ReplicaSet", "ReplicaSet", "StatefulSet", "StatefulSet", "Job", "CloneSet", "CloneSet made anew", "none", "Node") {
+	switch oneOf(
+		t, "owner", "ReplicaSet", "ReplicaSet", "ReplicaSet", "ReplicaSet", "StatefulSet", "StatefulSet", "Job", "CloneSet",
+		"CloneSet made anew", "none", "Node",
+	) {
 	case "ReplicaSet":
 		b.OwnedByOther(between("ReplicaSet"))
 	case "Job":
@@ -590,4 +607,110 @@ func (c *cluster) deleteBudget(t *rapid.T) {
 	}
 	delete(c.budgets, budget.UID)
 	c.inventory.DeleteDisruptionBudget(budget.Namespace, budget.Name)
+}
+
+// drawRestart draws what the ledger says of a restart of some workload, which may not be there.
+func (c *cluster) drawRestart(t *rapid.T) *inventory.Restart {
+	c.version++
+	c.made++
+	namespace := drawNamespace(t)
+	uid := types.UID("gone")
+	if object, found := pick(t, "workload", c.workloads, func(o *inventory.Object) bool { return o.Namespace == namespace }); found &&
+		!oneOf(t, "gone", false, false, true) {
+		uid = object.UID
+	}
+	r := &inventory.Restart{
+		Namespace: namespace, Name: oneOf(
+			t, "name", "r0", "r1", "r2", "r3",
+		), UID: types.UID(fmt.Sprintf("restart-%d", c.made)), ResourceVersion: strconv.Itoa(c.version),
+		WorkloadUID: uid, Cause: inventory.Cause{Finding: v1alpha1.FindingMissing, Newest: drawSecond(t, "newest")},
+		Method:  oneOf(t, "method", v1alpha1.MethodRolloutRestart, v1alpha1.MethodEviction),
+		Attempt: rapid.IntRange(1, 3).Draw(t, "attempt"), Start: time.Unix(drawSecond(t, "start"), 0),
+	}
+	result := oneOf(t, "result", "", "", v1alpha1.ResultSucceeded, v1alpha1.ResultFailed, v1alpha1.ResultInterrupted, v1alpha1.ResultReverted)
+	if result != "" {
+		r = r.Ended(result, "It has ended.", c.now)
+	}
+	return r
+}
+
+func keyOfRestart(r *inventory.Restart) types.NamespacedName {
+	return types.NamespacedName{Namespace: r.Namespace, Name: r.Name}
+}
+
+// setRestart makes a MeshRestart, or changes the status of the one that is there.
+func (c *cluster) setRestart(t *rapid.T) {
+	r := c.drawRestart(t)
+	if known := c.restarts[keyOfRestart(r)]; known != nil && !known.Pending() && rapid.Bool().Draw(t, "the same") {
+		changed := *known
+		changed.Result, changed.End, changed.ResourceVersion = r.Result, r.End, r.ResourceVersion
+		r = &changed
+	}
+	c.restarts[keyOfRestart(r)] = r
+	c.formerRestarts = append(c.formerRestarts, r)
+	c.inventory.SetRestart(r)
+}
+
+// replayRestart tells of a state that is over.
+func (c *cluster) replayRestart(t *rapid.T) {
+	if len(c.formerRestarts) == 0 {
+		return
+	}
+	former := rapid.SampledFrom(c.formerRestarts).Draw(t, "former")
+	known := c.restarts[keyOfRestart(former)]
+	_, deleted := c.deletedRestarts[former.UID]
+	if deleted || known != nil && inventory.Newer(known.ResourceVersion, former.ResourceVersion) {
+		c.inventory.SetRestart(former)
+	}
+}
+
+func (c *cluster) addPendingRestart(t *rapid.T) {
+	r := c.drawRestart(t)
+	r.UID, r.ResourceVersion = "", ""
+	if c.restarts[keyOfRestart(r)] == nil {
+		c.restarts[keyOfRestart(r)] = r
+	}
+	c.inventory.AddPendingRestart(r)
+}
+
+func (c *cluster) dropPendingRestart(t *rapid.T) {
+	r := c.drawRestart(t)
+	if known := c.restarts[keyOfRestart(r)]; known != nil && known.Pending() {
+		delete(c.restarts, keyOfRestart(r))
+	}
+	c.inventory.DropPendingRestart(r)
+}
+
+// deleteRestart has this process delete a MeshRestart, or somebody else.
+func (c *cluster) deleteRestart(t *rapid.T) {
+	r, found := c.pickRestart(t)
+	if !found {
+		return
+	}
+	delete(c.restarts, keyOfRestart(r))
+	if rapid.Bool().Draw(t, "by this process") {
+		c.deletedRestarts[r.UID] = r
+		c.inventory.RestartDeleted(r.Namespace, r.Name, r.UID)
+		return
+	}
+	c.inventory.DeleteRestart(r.Namespace, r.Name, r.UID)
+}
+
+func (c *cluster) pickRestart(t *rapid.T) (*inventory.Restart, bool) {
+	byName := map[string]*inventory.Restart{}
+	for key, r := range c.restarts {
+		byName[key.String()] = r
+	}
+	return pick(t, "MeshRestart", byName, func(r *inventory.Restart) bool { return !r.Pending() })
+}
+
+// forgetRestart has the informer lose a MeshRestart that this process has deleted. Another one of its name stays.
+func (c *cluster) forgetRestart(t *rapid.T) {
+	r, found := pick(t, "deleted", c.deletedRestarts, nil)
+	if !found {
+		return
+	}
+	delete(c.deletedRestarts, r.UID)
+	c.formerRestarts = slices.DeleteFunc(c.formerRestarts, func(former *inventory.Restart) bool { return former.UID == r.UID })
+	c.inventory.DeleteRestart(r.Namespace, r.Name, r.UID)
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,7 +15,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// Snapshot is the picture at one moment. It is never changed.
+// Snapshot is the inventory at one moment. It is never changed.
 type Snapshot struct {
 	Injector *mesh.Injector
 	// InjectorChanged is when the injector became what it is, of whatever revision; ChangedFor says it of
@@ -45,7 +44,7 @@ func (s *Snapshot) ChangedFor(expected mesh.Expectation) time.Time {
 	return s.InjectorChanged
 }
 
-// Namespace is the picture of one namespace.
+// Namespace is the view of one namespace.
 type Namespace struct {
 	Name        string
 	Labels      map[string]string
@@ -59,12 +58,10 @@ type Namespace struct {
 	// Open are those of them that are not complete, and those whose restart has not ended or has
 	// failed.
 	Open []*Workload
-	// Recorded are those of them that were restarted before, and Probed those of them that were to try a
-	// breaker.
-	Recorded, Probed []*Workload
-	// Succeeded is, by injector revision, when the newest restart under it ended well; nil where none did.
-	Succeeded map[string]time.Time
-	// Tried are those of the recorded that were restarted since the injector's last change; of every
+	// Restarts are what the ledger says of the namespace, the newest first. Orphans are those of them that have
+	// not ended and whose workload is not known.
+	Restarts, Orphans []*Restart
+	// Tried are the workloads that were restarted since the injector's last change; of every
 	// other one that has a ready Pod which was injected since then, Shown has the revision.
 	Tried  []*Workload
 	Shown  sets.Set[string]
@@ -104,14 +101,14 @@ type DisruptionBudget struct {
 	Observed bool
 }
 
-// Workload is the picture of one workload. It is never changed.
+// Workload is the view of one workload. It is never changed.
 type Workload struct {
 	Key mesh.Key
 	// Object is nil where only the Pods are known: Pods without an owner, and those whose owner is
 	// of a kind that is not read.
 	Object *Object
-	// Lends says that another workload, an Argo Rollout, takes its template from this one.
-	Lends bool
+	// TemplateShared says that another workload, an Argo Rollout, takes its template from this one.
+	TemplateShared bool
 	// Template is what injection looks at.
 	Template    mesh.Template
 	Expectation mesh.Expectation
@@ -147,12 +144,17 @@ type Workload struct {
 	Unready *mesh.Pod
 	// Unschedulable is a Pod for which the scheduler finds no node, and OnCordonedNode one whose node
 	// takes nothing new; nil where there is none.
-	Unschedulable, OnCordonedNode *Stranded
+	Unschedulable, OnCordonedNode *Unplaced
 
-	// Record is of the last restart; nil where there was none. RecordError says that there is one
-	// that this version cannot read.
-	Record      *Record
-	RecordError error
+	// Restarts are what the ledger says of the workload, the newest first.
+	Restarts []*Restart
+	// InFlight is the restart that has not ended, the one that has begun where there are several; nil where there
+	// is none. Strays are the others that have not ended.
+	InFlight *Restart
+	Strays   []*Restart
+	// Last is the newest that has ended, and Outcome the newest of those that were not interrupted; nil where
+	// there is none.
+	Last, Outcome *Restart
 }
 
 // Pods counts a workload's running Pods.
@@ -178,24 +180,11 @@ type FailingPod struct {
 	Stale bool
 }
 
-// InFlight are the causes of the restarts that are in flight, by what the workloads tell.
-func (s *Snapshot) InFlight() map[types.UID]string {
-	causes := map[types.UID]string{}
-	for _, namespace := range s.Namespaces {
-		for _, workload := range namespace.Recorded {
-			if workload.Record.InFlight() {
-				causes[workload.Object.UID] = workload.Record.Cause
-			}
-		}
-	}
-	return causes
-}
-
 // AnyFailing is a Pod of the workload that cannot become ready, outside of the mesh rather than in it; nil
 // where none is known.
 func (w *Workload) AnyFailing() *FailingPod { return cmp.Or(w.FailingOutside, w.Failing) }
 
-// Snapshot judges what has changed and returns the picture. What has not changed since the last
+// Snapshot judges what has changed and returns a snapshot. What has not changed since the last
 // one is shared with it.
 func (i *Inventory) Snapshot() *Snapshot {
 	i.mu.Lock()
@@ -261,41 +250,36 @@ func (n *namespace) look(snapshot *Snapshot) *Namespace {
 		if w.Open() {
 			view.Open = append(view.Open, w)
 		}
-		if w.Record != nil {
-			view.record(w)
-		}
 		switch injectorChanged := snapshot.ChangedFor(w.Expectation); {
-		case w.Record != nil && !w.Record.Start.Before(injectorChanged):
+		case w.Newest() != nil && !w.Newest().Start.Before(injectorChanged):
 			view.Tried = append(view.Tried, w)
 		case w.Expectation.Inject && time.Unix(w.NewestInjected, 0).After(injectorChanged):
 			view.Shown.Insert(w.Expectation.Revision)
 		}
 	}
+	n.listRestarts(view)
 	return view
 }
 
-func (n *Namespace) record(w *Workload) {
-	n.Recorded = append(n.Recorded, w)
-	if w.Record.Probe != (Probe{}) {
-		n.Probed = append(n.Probed, w)
+func (n *namespace) listRestarts(view *Namespace) {
+	known := map[types.UID]bool{}
+	for _, w := range view.Workloads {
+		if w.Object != nil {
+			known[w.Object.UID] = true
+		}
 	}
-	if w.Record.Result != v1alpha1.ResultSucceeded || w.Record.End == nil {
-		return
-	}
-	if n.Succeeded == nil {
-		n.Succeeded = map[string]time.Time{}
-	}
-	// A record that was read has a cause that can be.
-	cause, _ := ParseCause(w.Record.Cause)
-	if w.Record.End.After(n.Succeeded[cause.Revision]) {
-		n.Succeeded[cause.Revision] = *w.Record.End
+	view.Restarts = slices.SortedFunc(maps.Values(n.restarts), compareRestarts)
+	for _, r := range view.Restarts {
+		if r.InFlight() && !known[r.WorkloadUID] {
+			view.Orphans = append(view.Orphans, r)
+		}
 	}
 }
 
 // Open reports whether something is to be done or said about the workload: it is not as injection
 // would make it, or a restart of it has not ended or not ended well.
 func (w *Workload) Open() bool {
-	return !w.Complete() || w.Record.InFlight() || w.Record.Failed() || w.RecordError != nil
+	return !w.Complete() || w.InFlight != nil || w.Outcome.Failed()
 }
 
 // Concerned is how many Pods injection concerns: those that it expects, and those with a sidecar left
@@ -322,227 +306,4 @@ var severity = map[v1alpha1.Finding]int{
 	v1alpha1.FindingLeftover:    2,
 	v1alpha1.FindingStale:       3,
 	v1alpha1.FindingMissing:     4,
-}
-
-func (i *Inventory) judge(w *workload) *Workload {
-	n := i.namespaces[w.key.Namespace]
-	judged := &Workload{Key: w.key, Object: w.object, Lends: len(i.borrowers[w.key]) > 0}
-	if w.object != nil {
-		judged.Template = w.object.Injection()
-		judged.Expectation = w.expect(i.injector, n)
-		judged.Record, judged.RecordError = recordOf(w.object)
-	}
-	groups := slices.SortedFunc(maps.Keys(w.groups), func(a, b *group) int { return strings.Compare(a.id(), b.id()) })
-	for at, g := range groups {
-		by := basis{injector: i.injector, namespace: n, template: judged.Template, expectation: judged.Expectation}
-		if w.object != nil {
-			by.known = &w.judgements
-		} else {
-			by.template, by.expectation = i.expectWithoutObject(g, n)
-			if at == 0 {
-				judged.Template, judged.Expectation = by.template, by.expectation
-			}
-		}
-		judged.countGroup(g, by)
-	}
-	if judged.Finding == "" {
-		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
-	}
-	if record := judged.Record; record.InFlight() {
-		judged.Unready = w.unready(judged)
-		if record.Method == v1alpha1.MethodEviction && !judged.Complete() {
-			judged.Evictable = w.evictable(judged)
-		}
-	}
-	judged.Notes = append(judged.Notes, judged.Expectation.Notes...)
-	slices.SortFunc(judged.Notes, func(a, b mesh.Note) int {
-		return cmp.Or(strings.Compare(string(a.Reason), string(b.Reason)), strings.Compare(a.Message, b.Message))
-	})
-	judged.Notes = slices.Compact(judged.Notes)
-	return judged
-}
-
-// basis is what Pods are judged by.
-type basis struct {
-	injector    *mesh.Injector
-	namespace   *namespace
-	template    mesh.Template
-	expectation mesh.Expectation
-	// known is what was judged by it before; nil where that is not kept.
-	known *[]judgement
-}
-
-// judge says what is found of Pods that carry the same, once.
-func (b *basis) judge(observed unique.Handle[mesh.Observation]) judgement {
-	if b.known != nil {
-		for _, known := range *b.known {
-			if known.observed == observed {
-				return known
-			}
-		}
-	}
-	made := judgement{
-		observed:  observed,
-		Judgement: mesh.Judge(b.expectation, observed.Value()),
-		notes:     b.injector.NotesOn(mesh.Namespace{Name: b.namespace.name, Labels: b.namespace.labels}, b.template, b.expectation, observed.Value()),
-	}
-	if b.known != nil && len(*b.known) < keptJudgements {
-		*b.known = append(*b.known, made)
-	}
-	return made
-}
-
-// vacuous is the finding of a workload without running Pods.
-func vacuous(expectation mesh.Expectation) (v1alpha1.Finding, mesh.Reason, string) {
-	if expectation.Inject {
-		return v1alpha1.FindingMeshed, mesh.ReasonExpected, "No Pod runs; the next one is injected."
-	}
-	return v1alpha1.FindingNotExpected, expectation.Reason, expectation.Message
-}
-
-func (w *workload) expect(injector *mesh.Injector, n *namespace) mesh.Expectation {
-	under := expectedUnder{injector: injector, uid: w.object.UID, template: w.object.TemplateHash, namespace: n.generation}
-	if under != w.expectedUnder {
-		w.expectation = injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, w.object.Injection())
-		w.expectedUnder = under
-		w.judgements = nil
-	}
-	return w.expectation
-}
-
-// expectWithoutObject judges Pods whose workload's object is not read by the ReplicaSet or Job
-// above them, or else by the labels of the Pod that is first by name.
-func (i *Inventory) expectWithoutObject(g *group, n *namespace) (mesh.Template, mesh.Expectation) {
-	template := mesh.Template{}
-	pods := g.podsByName()
-	if object := i.ownerOf(g); object != nil {
-		template = object.Injection()
-	} else if len(pods) > 0 && pods[0].Template != nil {
-		template = *pods[0].Template
-	}
-	if len(pods) > 0 && pods[0].Static {
-		return template, mesh.Expectation{Reason: mesh.ReasonMirrorPod, Message: "The kubelet runs this Pod from a file on its node; injection does not reach it."}
-	}
-	return template, i.injector.Expect(mesh.Namespace{Name: n.name, Labels: n.labels}, template)
-}
-
-// countGroup adds the Pods of one immediate owner.
-func (w *Workload) countGroup(g *group, by basis) {
-	eligible := by.expectation.Inject && w.Key.Group != "batch"
-	w.countStranded(g)
-	for _, observed := range g.observations() {
-		c := g.classes[observed]
-		g.refresh(observed, c)
-		judgement := by.judge(observed)
-		w.Notes = append(w.Notes, judgement.notes...)
-		w.Pods.Running += c.running
-		w.Pods.Ready += c.ready
-		if !observed.Value().InMesh() {
-			w.Pods.Outside += c.running
-		}
-		if observed.Value().Proxy == mesh.ProxyNone {
-			w.NewestUninjected = max(w.NewestUninjected, c.newestCreated)
-		}
-		w.NewestReady = max(w.NewestReady, c.newestReady)
-		if eligible {
-			w.Pods.Eligible += c.running
-		}
-		if judgement.Finding == v1alpha1.FindingMeshed || judgement.Finding == v1alpha1.FindingStale {
-			w.Pods.Meshed += c.running
-			w.Pods.MeshedReady += c.ready
-			w.NewestMeshed = max(w.NewestMeshed, c.newestCreated)
-			w.NewestMeshedReady = max(w.NewestMeshedReady, c.newestReady)
-			if judgement.Finding == v1alpha1.FindingMeshed {
-				w.NewestInjected = max(w.NewestInjected, c.newestServing)
-			}
-			if stale := judgement.Finding == v1alpha1.FindingStale; c.troubled > 0 && (w.Failing == nil || w.Failing.Stale && !stale) {
-				w.Failing = g.failing(observed)
-				w.Failing.Stale = stale
-			}
-		} else if c.troubled > 0 && w.FailingOutside == nil {
-			w.FailingOutside = g.failing(observed)
-		}
-		w.worsen(judgement.Judgement, c)
-	}
-}
-
-// evictable are the running Pods of the workload's finding, the oldest first.
-func (w *workload) evictable(judged *Workload) []*mesh.Pod {
-	var pods []*mesh.Pod
-	for g := range w.groups {
-		asJudged := map[unique.Handle[mesh.Observation]]bool{}
-		for observed := range g.classes {
-			asJudged[observed] = mesh.Judge(judged.Expectation, observed.Value()).Finding == judged.Finding
-		}
-		for _, pod := range g.pods {
-			if pod.Running() && asJudged[pod.Observed] {
-				pods = append(pods, pod)
-			}
-		}
-	}
-	slices.SortFunc(pods, func(a, b *mesh.Pod) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name), strings.Compare(string(a.UID), string(b.UID)))
-	})
-	return pods
-}
-
-// unready is, of the Pods that were created since those that the restart is to replace, the first by name
-// that runs and is not ready.
-func (w *workload) unready(judged *Workload) *mesh.Pod {
-	cause, _ := ParseCause(judged.Record.Cause)
-	var first *mesh.Pod
-	for g := range w.groups {
-		for _, pod := range g.pods {
-			if pod.Running() && !pod.Ready() && pod.Created > cause.Newest && (first == nil || pod.Name < first.Name) {
-				first = pod
-			}
-		}
-	}
-	return first
-}
-
-// worsen takes on a class's finding where it is worse than the workload's so far.
-func (w *Workload) worsen(judgement mesh.Judgement, c *class) {
-	if w.Finding == "" || severity[judgement.Finding] > severity[w.Finding] {
-		w.Finding, w.Reason, w.Message = judgement.Finding, judgement.Reason, judgement.Message
-		w.Pods.ToReplace, w.Pods.ToReplaceReady, w.Pods.ToReplacePending, w.OldestToReplace, w.NewestToReplace = 0, 0, 0, 0, 0
-	}
-	if judgement.Finding == w.Finding && !w.Complete() {
-		w.Pods.ToReplace += c.running
-		w.Pods.ToReplaceReady += c.ready
-		w.Pods.ToReplacePending += c.pending
-		if w.OldestToReplace == 0 || c.oldestCreated < w.OldestToReplace {
-			w.OldestToReplace = c.oldestCreated
-		}
-		w.NewestToReplace = max(w.NewestToReplace, c.newestCreated)
-	}
-}
-
-// observations are the group's in a stable order.
-func (g *group) observations() []unique.Handle[mesh.Observation] {
-	observations := slices.Collect(maps.Keys(g.classes))
-	if len(observations) > 1 {
-		slices.SortFunc(observations, func(a, b unique.Handle[mesh.Observation]) int { return mesh.CompareObservations(a.Value(), b.Value()) })
-	}
-	return observations
-}
-
-// failing is a Pod in trouble among those that carry the same, the first by name.
-func (g *group) failing(observed unique.Handle[mesh.Observation]) *FailingPod {
-	for _, pod := range g.podsByName() {
-		if pod.Running() && pod.Observed == observed && pod.Trouble != nil {
-			return &FailingPod{Name: pod.Name, UID: pod.UID, Trouble: *pod.Trouble}
-		}
-	}
-	return nil
-}
-
-func (g *group) id() string {
-	if g.owner.Exists() {
-		return string(g.owner.UID)
-	}
-	for uid := range g.pods {
-		return string(uid)
-	}
-	return ""
 }

@@ -140,7 +140,7 @@ func podOf(request mesh.MatchRequest) *corev1.Pod {
 		}
 		maps.Copy(pod.Labels, template.Labels)
 	}
-	if owner, owned := ownerOf[template.Kind]; owned {
+	if owner, owned := controllerOf(template.Kind); owned {
 		pod.OwnerReferences = []metav1.OwnerReference{owner}
 	}
 	if template.Spec == nil {
@@ -152,19 +152,15 @@ func podOf(request mesh.MatchRequest) *corev1.Pod {
 	return pod
 }
 
-// ownerOf is what controls the Pods of a workload. Names and UIDs are those of objects that may not
-// exist yet.
-var ownerOf = map[string]metav1.OwnerReference{
-	"Deployment":  controller("apps/v1", "ReplicaSet"),
-	"ReplicaSet":  controller("apps/v1", "ReplicaSet"),
-	"StatefulSet": controller("apps/v1", "StatefulSet"),
-	"DaemonSet":   controller("apps/v1", "DaemonSet"),
-	"Job":         controller("batch/v1", "Job"),
-	"CronJob":     controller("batch/v1", "Job"),
-}
-
-func controller(apiVersion, kind string) metav1.OwnerReference {
-	return metav1.OwnerReference{APIVersion: apiVersion, Kind: kind, Controller: new(true), BlockOwnerDeletion: new(true)}
+// controllerOf is what controls the Pods of a kind of workloads; false where that is not known. Names and UIDs are those
+// of objects that may not exist yet.
+func controllerOf(kind string) (metav1.OwnerReference, bool) {
+	workload := mesh.KindNamed(kind)
+	if !workload.IsRead() || workload.Optional {
+		return metav1.OwnerReference{}, false
+	}
+	owner := mesh.KindNamed(workload.PodOwner())
+	return metav1.OwnerReference{APIVersion: owner.APIVersion(), Kind: owner.Name, Controller: new(true), BlockOwnerDeletion: new(true)}, true
 }
 
 // defaultSpec does what every Pod undergoes before webhooks and no template has undergone: the

@@ -47,19 +47,7 @@ func (r *references) visit(expression ast.Expr) {
 	}
 	switch expression.Kind() {
 	case ast.CallKind:
-		call := expression.AsCall()
-		if call.IsMemberFunction() {
-			r.visit(call.Target())
-		}
-		// Of a path, what it leads through is not looked at by itself.
-		if isStep(call) {
-			r.visitOperand(call.Args()[0])
-			r.visit(call.Args()[1])
-			return
-		}
-		for _, argument := range call.Args() {
-			r.visit(argument)
-		}
+		r.visitCall(expression.AsCall())
 	case ast.ComprehensionKind:
 		comprehension := expression.AsComprehension()
 		for _, part := range []ast.Expr{
@@ -83,6 +71,21 @@ func (r *references) visit(expression ast.Expr) {
 		}
 	case ast.SelectKind:
 		r.visitOperand(expression.AsSelect().Operand())
+	}
+}
+
+func (r *references) visitCall(call ast.CallExpr) {
+	if call.IsMemberFunction() {
+		r.visit(call.Target())
+	}
+	// Of a path, what it leads through is not looked at by itself.
+	if isStep(call) {
+		r.visitOperand(call.Args()[0])
+		r.visit(call.Args()[1])
+		return
+	}
+	for _, argument := range call.Args() {
+		r.visit(argument)
 	}
 }
 
@@ -209,9 +212,9 @@ func (p path) unknownInSpec(request mesh.MatchRequest, unknown string) string {
 	case "priority", "preemptionPolicy", "overhead", "imagePullSecrets", "volumes":
 		return unknown + ", which admission may set"
 	case "tolerations", "affinity":
-		return unknownUnless(request.Template.Kind != "DaemonSet", unknown+", which the DaemonSet's controller sets")
+		return unknownUnless(!mesh.KindNamed(request.Template.Kind).OnEveryNode, unknown+", which the DaemonSet's controller sets")
 	case "hostname", "subdomain":
-		return unknownUnless(request.Template.Kind != "StatefulSet", unknown+", which the StatefulSet's controller sets")
+		return unknownUnless(!mesh.KindNamed(request.Template.Kind).ByOrdinal, unknown+", which the StatefulSet's controller sets")
 	default:
 		return ""
 	}

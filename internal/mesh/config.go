@@ -64,7 +64,8 @@ type configs struct {
 }
 
 func newConfigs(configMaps []*corev1.ConfigMap, istioNamespace string) *configs {
-	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{}, rootNamespaces: map[string]string{}}
+	found := &configs{istioNamespace: istioNamespace, parsed: map[string]*config{}, imageTypes: map[string]string{},
+		rootNamespaces: map[string]string{}}
 	for _, configMap := range configMaps {
 		switch name := configMap.Name; {
 		case strings.HasPrefix(name, InjectorConfigMap):
@@ -93,7 +94,8 @@ func (c *configs) of(revision string, service *admissionregistrationv1.ServiceRe
 	source := namespace + "/" + InjectorConfigMap + suffix
 	found := c.parsed[source]
 	if found == nil {
-		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be enabled"}
+		found = &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " could not be read, its policy is taken to be " +
+			"enabled"}
 		c.parsed[source] = found
 	}
 	found.imageType = c.imageTypes[namespace+"/"+meshConfigMap+suffix]
@@ -105,7 +107,8 @@ func readConfigMap(configMap *corev1.ConfigMap) *config {
 	source := configMap.Namespace + "/" + configMap.Name
 	text, set := configMap.Data["config"]
 	if !set {
-		return &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " has no key config, its policy is taken to be enabled"}
+		return &config{policy: "enabled", source: source, assumed: "ConfigMap " + source + " has no key config, its policy is taken to be " +
+			"enabled"}
 	}
 	parsed, err := parseConfig(text)
 	if err != nil {
@@ -334,7 +337,8 @@ func (c *config) explain(reason Reason, template *Template) string {
 	case ReasonPodLabelOptOut, ReasonPodAnnotationOptOut:
 		return optOut(template)
 	case ReasonNeverInjectSelector:
-		return fmt.Sprintf("The template's labels match a neverInjectSelector in ConfigMap %s; the template's label %s=\"true\" would override it.",
+		return fmt.Sprintf("The template's labels match a neverInjectSelector in ConfigMap %s; the template's label %s=\"true\" would "+
+			"override it.",
 			c.source, InjectLabel)
 	case ReasonPolicyDisabled:
 		return fmt.Sprintf("The injector's policy is \"disabled\" in ConfigMap %s; only a template with the label %s=\"true\" gets a sidecar.",

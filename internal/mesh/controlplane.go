@@ -54,5 +54,6 @@ func IsControlPlane(revision string, service *Service, podLabels map[string]stri
 	if service != nil {
 		return service.selects(podLabels)
 	}
-	return podLabels[controlPlaneLabel] == controlPlaneApp && cmp.Or(podLabels[RevisionLabel], DefaultRevision) == cmp.Or(revision, DefaultRevision)
+	return podLabels[controlPlaneLabel] == controlPlaneApp && cmp.Or(podLabels[RevisionLabel], DefaultRevision) == cmp.Or(revision,
+		DefaultRevision)
 }

@@ -214,7 +214,8 @@ func (h *hook) skips(match Match, err error) Expectation {
 	if err != nil {
 		return Expectation{
 			Reason: ReasonMatchConditionFalse,
-			Message: fmt.Sprintf("Webhook %s selects the Pod by its labels, but its matchConditions cannot be evaluated (%v), and its failurePolicy is Ignore.",
+			Message: fmt.Sprintf("Webhook %s selects the Pod by its labels, but its matchConditions cannot be evaluated (%v), and its "+
+				"failurePolicy is Ignore.",
 				h, err),
 		}
 	}
@@ -236,7 +237,8 @@ func hasSidecar(template *Template) bool {
 
 func bakedIn() Expectation {
 	return no(ReasonSidecarInTemplate,
-		"No injection reaches the Pod, but its template brings a sidecar of its own (kube-inject writes such), which nothing keeps up to date; remove it from the template.")
+		"No injection reaches the Pod, but its template brings a sidecar of its own (kube-inject writes such), which nothing keeps up to "+
+			"date; remove it from the template.")
 }
 
 func no(reason Reason, message string) Expectation {

@@ -78,7 +78,8 @@ func judgeInjected(expected Expectation, observed Observation) Judgement {
 	switch {
 	case observed.Capture == CaptureBroken:
 		return Judgement{v1alpha1.FindingMissing, ReasonCaptureBroken,
-			"The Pod has a sidecar, but its traffic is not redirected to it: istio-validation failed, or istio-proxy is an init container that never ends."}
+			"The Pod has a sidecar, but its traffic is not redirected to it: istio-validation failed, or istio-proxy is an init container that " +
+				"never ends."}
 	case observed.Revision != "" && observed.Revision != expected.Revision:
 		return Judgement{v1alpha1.FindingStale, ReasonStaleRevision,
 			fmt.Sprintf("The sidecar is of revision %s; a new Pod would get revision %s.", observed.Revision, expected.Revision)}
@@ -97,13 +98,16 @@ func judgeUnexpecting(expected Expectation, observed Observation) Judgement {
 		return Judgement{v1alpha1.FindingNotExpected, ReasonInAmbientMesh, "The Pod is in the ambient mesh: Istio's CNI agent has captured it."}
 	case observed.Ambient == AmbientPending:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientPending,
-			"Istio's CNI agent has redirected the Pod's traffic, but ztunnel on its node has not accepted it, and its traffic goes nowhere; look at ztunnel and the CNI agent there."}
+			"Istio's CNI agent has redirected the Pod's traffic, but ztunnel on its node has not accepted it, and its traffic goes nowhere; " +
+				"look at ztunnel and the CNI agent there."}
 	case expected.Ambient && observed.Spoofed != "" && observed.Spoofed != spoofedName:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientBlocked,
-			"The CNI agent leaves Pods with the annotation sidecar.istio.io/status out of the ambient mesh, and this one has no sidecar either; remove the annotation from the template."}
+			"The CNI agent leaves Pods with the annotation sidecar.istio.io/status out of the ambient mesh, and this one has no sidecar " +
+				"either; remove the annotation from the template."}
 	case expected.Ambient:
 		return Judgement{v1alpha1.FindingNotExpected, ReasonAmbientNotCaptured,
-			"The Pod is labelled for the ambient mesh, but Istio's CNI agent has not captured it; where that lasts, look at the agent and at ztunnel on its node. A restart does not help."}
+			"The Pod is labelled for the ambient mesh, but Istio's CNI agent has not captured it; where that lasts, look at the agent and at " +
+				"ztunnel on its node. A restart does not help."}
 	case observed.Spoofed != "":
 		return Judgement{v1alpha1.FindingNotExpected, expected.Reason, expected.Message + " Besides, " + observed.Spoofed + "."}
 	default:

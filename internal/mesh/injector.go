@@ -111,7 +111,8 @@ type hook struct {
 // NewInjector compiles the webhooks of Istio's among the given configurations, with the injectors'
 // ConfigMaps among the given ones. Others are ignored, so that everything that was listed can be
 // given.
-func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguration, configMaps []*corev1.ConfigMap, options Options) *Injector {
+func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguration, configMaps []*corev1.ConfigMap,
+	options Options) *Injector {
 	injector := &Injector{
 		match:       options.Match,
 		asked:       map[string]string{},

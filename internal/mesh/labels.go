@@ -2,33 +2,13 @@ package mesh
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
-// Labels that the controllers of Kubernetes add to the Pods that they make of a template.
-var (
-	ofDeployment  = []string{"pod-template-hash"}
-	ofStatefulSet = []string{"controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"}
-	ofDaemonSet   = []string{"controller-revision-hash", "pod-template-generation"}
-	ofJob         = []string{"batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"}
-)
-
-// LabelsAddedBy are the keys of the labels that Pods have beside those of their template, by the
-// kind of the workload. Their values are not known before the Pod.
-func LabelsAddedBy(kind string) []string {
-	switch kind {
-	case "Deployment":
-		return ofDeployment
-	case "StatefulSet":
-		return ofStatefulSet
-	case "DaemonSet":
-		return ofDaemonSet
-	case "Job", "CronJob":
-		return ofJob
-	default:
-		return nil
-	}
-}
+// LabelsAddedBy are the keys of the labels that Pods have in addition to those of their template, by the
+// kind of the workload, sorted. Their values are not known before the Pod.
+func LabelsAddedBy(kind string) []string { return slices.Sorted(maps.Keys(KindNamed(kind).PodLabels)) }
 
 // podLabels are the labels of the Pod that is made of a template, at a moment of its admission. It
 // implements labels.Labels.
@@ -42,7 +22,7 @@ func (p *podLabels) Lookup(label string) (string, bool) {
 	if value, found := p.template.Labels[label]; found {
 		return value, true
 	}
-	if slices.Contains(LabelsAddedBy(p.template.Kind), label) {
+	if _, added := KindNamed(p.template.Kind).PodLabels[label]; added {
 		return "", true
 	}
 	if p.injected {

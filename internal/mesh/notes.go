@@ -38,7 +38,8 @@ func notesOn(namespace Namespace, template *Template, expected Expectation, acce
 		for i, hook := range accepted {
 			names[i] = hook.String()
 		}
-		add(ReasonConflict, "Several webhooks inject the Pod, and the last of them has the last word: %s. Leave one of them.", strings.Join(names, ", then "))
+		add(ReasonConflict, "Several webhooks inject the Pod, and the last of them has the last word: %s. Leave one of them.",
+			strings.Join(names, ", then "))
 	}
 	injection, labelled := namespace.Labels[InjectionLabel]
 	revision, revisioned := namespace.Labels[RevisionLabel]
@@ -60,7 +61,8 @@ func notesOn(namespace Namespace, template *Template, expected Expectation, acce
 		if isLabel {
 			kind = "label"
 		}
-		add(ReasonInvalidInjectValue, "The template's %s %s=%q is neither \"true\" nor \"false\", and versions of Istio differ in how they read it; write one of both.",
+		add(ReasonInvalidInjectValue, "The template's %s %s=%q is neither \"true\" nor \"false\", and versions of Istio differ in how they "+
+			"read it; write one of both.",
 			kind, InjectLabel, value)
 	}
 	return notes
@@ -105,7 +107,8 @@ func (i *Injector) NotesOn(namespace Namespace, template Template, expected Expe
 	case spoofedName:
 		notes = append(notes, Note{ReasonSidecarSpoofed, "Of running Pods, " + observed.Spoofed + "."})
 	default:
-		notes = append(notes, Note{ReasonStaleStatusAnnotation, "Of running Pods, " + observed.Spoofed + "; it also keeps them out of the ambient mesh."})
+		notes = append(notes, Note{ReasonStaleStatusAnnotation, "Of running Pods, " + observed.Spoofed + "; it also keeps them out of the " +
+			"ambient mesh."})
 	}
 	if observed.Asks == asksOf(template.Labels) {
 		return notes
@@ -117,7 +120,8 @@ func (i *Injector) NotesOn(namespace Namespace, template Template, expected Expe
 			would = "a sidecar of revision " + live.Revision
 		}
 		notes = append(notes, Note{ReasonLiveLabelsDiffer, fmt.Sprintf(
-			"The labels of running Pods (%s) differ from those of the template and would ask for %s; they have no effect until Pods are created with them.",
+			"The labels of running Pods (%s) differ from those of the template and would ask for %s; they have no effect until Pods are "+
+				"created with them.",
 			inOneLine(observed.Asks), would)})
 	}
 	return notes

@@ -135,14 +135,8 @@ func isStatic(pod *corev1.Pod) bool {
 
 // hasKnownTemplate reports whether the owner is of a kind whose template is read.
 func hasKnownTemplate(owner Owner) bool {
-	switch owner.Group {
-	case "apps":
-		return owner.MakesPods()
-	case "batch":
-		return owner.Kind == "Job"
-	default:
-		return false
-	}
+	kind := owner.Is()
+	return kind.IsRead() && !kind.Optional && kind.Makes == ""
 }
 
 func troubleOf(pod *corev1.Pod) *Trouble {

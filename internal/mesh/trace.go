@@ -74,7 +74,8 @@ func (t *trace) answers(hook *hook, decided Expectation) Expectation {
 	switch {
 	case t == nil:
 	case decided.Inject:
-		t.note(hook, WebhookInjects, fmt.Sprintf("It selects the Pod, and the injector's policy in ConfigMap %s (%s) has nothing against a sidecar.",
+		t.note(hook, WebhookInjects, fmt.Sprintf("It selects the Pod, and the injector's policy in ConfigMap %s (%s) has nothing against a "+
+			"sidecar.",
 			hook.config.source, cmp.Or(hook.config.policy, "none")))
 	case decided.Reason == ReasonMatchConditionFalse:
 		t.note(hook, WebhookConditionFalse, decided.Message)

@@ -50,7 +50,8 @@ func optOut(template *Template) string {
 // explainUnselected says why no webhook selects a template, and what would change it.
 func (i *Injector) explainUnselected(namespace Namespace, template *Template, labelled labels.Labels) Expectation {
 	if !i.Installed() {
-		return no(ReasonNoIstioWebhook, "No webhook of Istio's injector is registered with the API server; install Istio or its revision's webhooks.")
+		return no(ReasonNoIstioWebhook, "No webhook of Istio's injector is registered with the API server; install Istio or its revision's "+
+			"webhooks.")
 	}
 	if never, applies := neverInjected(namespace, template); applies {
 		return never
@@ -108,7 +109,8 @@ func (i *Injector) explainUnlabelled(namespace Namespace, template *Template) Ex
 			InjectLabel, namespace.Name))
 	case i.ambient.selects(namespace, template):
 		return no(ReasonAmbient, fmt.Sprintf(
-			"The Pod is labelled for the ambient mesh (%s=ambient on namespace %q or the template): Istio's CNI agent captures it, without sidecar or restart.",
+			"The Pod is labelled for the ambient mesh (%s=ambient on namespace %q or the template): Istio's CNI agent captures it, without "+
+				"sidecar or restart.",
 			DataplaneModeLabel, namespace.Name))
 	case label && value != "":
 		return no(ReasonNamespaceNotLabelled, fmt.Sprintf(
@@ -148,7 +150,8 @@ func notSelected(asks string) Expectation {
 }
 
 func deactivated(asks string, hook *hook) Expectation {
-	return no(ReasonWebhookDeactivated, fmt.Sprintf("%s, but webhook %s was deactivated and no other took its place; set a default tag.", asks, hook))
+	return no(ReasonWebhookDeactivated, fmt.Sprintf("%s, but webhook %s was deactivated and no other took its place; set a default tag.",
+		asks, hook))
 }
 
 // describeHowToAsk says which labels on a namespace bring a sidecar.

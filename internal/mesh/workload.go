@@ -21,6 +21,9 @@ func (k Key) String() string {
 	return kind + " " + k.Namespace + "/" + k.Name
 }
 
+// Is says what is known of the workload's kind.
+func (k Key) Is() *Kind { return KindOf(k.Group, k.Kind) }
+
 // Owner is the object that controls another: the one owner reference with controller=true.
 // The zero value means that nothing does.
 type Owner struct {
@@ -49,17 +52,15 @@ func (o Owner) Exists() bool { return o.UID != "" }
 // only runs Pods.
 func (o Owner) MakesPods() bool {
 	switch {
-	case !o.Exists(), o.Group == "" && o.Kind == "Node", o.MakesReplicaSets(), o.Group == "batch" && o.Kind == "CronJob":
+	case !o.Exists(), o.Group == "" && o.Kind == "Node", o.Is().Makes != "":
 		return false
 	default:
 		return true
 	}
 }
 
-// MakesReplicaSets reports whether the owner is of a kind that runs its Pods by way of ReplicaSets.
-func (o Owner) MakesReplicaSets() bool {
-	return o.Group == "apps" && o.Kind == "Deployment" || o.Group == "argoproj.io" && o.Kind == "Rollout"
-}
+// Is says what is known of the owner's kind.
+func (o Owner) Is() *Kind { return KindOf(o.Group, o.Kind) }
 
 // Key is the owner's key in the namespace of what it owns.
 func (o Owner) Key(namespace string) Key {

@@ -7,19 +7,21 @@ import (
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
 
-func exceedsDisruptionBudget(s *situation) *hold {
-	if s.method().name == v1alpha1.MethodEviction {
-		return disruptionBudgetAllowsNone(s)
+// exceedsDisruptionBudget holds where a restart would take down more Pods at once than a PodDisruptionBudget allows.
+func exceedsDisruptionBudget(c *Candidate) *hold {
+	if c.method().name == v1alpha1.MethodEviction {
+		return disruptionBudgetAllowsNone(c)
 	}
-	object := s.workload.Object
-	if s.method().name == v1alpha1.MethodRestartAt {
-		return argoMayEvictNone(s)
+	object := c.workload.Object
+	if c.method().name == v1alpha1.MethodRestartAt {
+		return argoMayEvictNone(c)
 	}
-	if object.Strategy.MaxUnavailable == 0 || s.workload.Pods.Ready == 0 {
+	if object.Strategy.MaxUnavailable == 0 || c.workload.Pods.Ready == 0 {
 		return nil
 	}
-	for _, budget := range s.disruptionBudgets() {
-		switch answer := exceeds(budget, fmt.Sprintf("Its strategy may take down %d Pods at once", object.Strategy.MaxUnavailable), object.Strategy.MaxUnavailable); {
+	for _, budget := range c.disruptionBudgets() {
+		switch answer := exceeds(budget, fmt.Sprintf("Its strategy may take down %s at once", count(object.Strategy.MaxUnavailable, "Pod")),
+			object.Strategy.MaxUnavailable); {
 		case answer == nil:
 		case answer.clearsBy == v1alpha1.ClearedByOwner:
 			answer.message += " It never allows as many. Set maxUnavailable: 0 with a maxSurge, or loosen the budget."
@@ -31,24 +33,25 @@ func exceedsDisruptionBudget(s *situation) *hold {
 	return nil
 }
 
-// disruptionBudgetAllowsNone speaks where an eviction would be refused. One of a Pod that is not ready
+// disruptionBudgetAllowsNone holds where an eviction would be refused. One of a Pod that is not ready
 // may not be.
-func disruptionBudgetAllowsNone(s *situation) *hold {
-	if covering := s.disruptionBudgets(); len(covering) == 1 {
-		switch pods := s.workload.Pods; {
+func disruptionBudgetAllowsNone(c *Candidate) *hold {
+	if covering := c.disruptionBudgets(); len(covering) == 1 {
+		switch pods := c.workload.Pods; {
 		case pods.ToReplaceReady+pods.ToReplacePending < pods.ToReplace:
-			return s.unreadyMayNotBeEvicted(covering[0])
+			return c.unreadyMayNotBeEvicted(covering[0])
 		case pods.ToReplacePending > 0:
 			return nil // these go first, and no budget protects them
 		}
 	}
-	return s.readyMayNotBeEvicted("Its Pods would be evicted", "Loosen the budget, or have new Pods come before old ones go (maxUnavailable: 0 with a maxSurge).")
+	return c.readyMayNotBeEvicted("Its Pods would be evicted", "Loosen the budget, or have new Pods come before old ones go "+
+		"(maxUnavailable: 0 with a maxSurge).")
 }
 
-// readyMayNotBeEvicted speaks where the API server would refuse to evict Pods that are ready, whoever asks it.
+// readyMayNotBeEvicted holds where the API server would refuse to evict Pods that are ready, whoever asks it.
 // The cure is of a budget that never allows it.
-func (s *situation) readyMayNotBeEvicted(does, cure string) *hold {
-	covering := s.disruptionBudgets()
+func (c *Candidate) readyMayNotBeEvicted(does, cure string) *hold {
+	covering := c.disruptionBudgets()
 	switch len(covering) {
 	case 0:
 		return nil
@@ -60,23 +63,26 @@ func (s *situation) readyMayNotBeEvicted(does, cure string) *hold {
 		return answer
 	default:
 		return &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByOwner,
-			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.", covering[0].Name, covering[1].Name)}
+			message: fmt.Sprintf("PodDisruptionBudgets %s and %s both cover it, and Kubernetes evicts no such Pod. Leave it one of them.",
+				covering[0].Name, covering[1].Name)}
 	}
 }
 
-// unreadyMayNotBeEvicted speaks where the API server would refuse to evict Pods that are not ready, which go
+// unreadyMayNotBeEvicted holds where the API server would refuse to evict Pods that are not ready, which go
 // first (https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy).
-func (s *situation) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *hold {
+func (c *Candidate) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *hold {
 	if budget.EvictsUnready || budget.Healthy >= budget.Desired {
 		return nil
 	}
 	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Its Pods that are not ready would be evicted first, and PodDisruptionBudget %s allows that only while as many are healthy as it needs (%d healthy, %d needed).", budget.Name, budget.Healthy, budget.Desired)}
-	if failing := s.workload.AnyFailing(); failing != nil {
+		message: fmt.Sprintf("Its Pods that are not ready would be evicted first, and PodDisruptionBudget %s allows that only while as many "+
+			"are healthy as it needs (%d healthy, %d needed).", budget.Name, budget.Healthy, budget.Desired)}
+	if failing := c.workload.AnyFailing(); failing != nil {
 		answer.clearsBy = v1alpha1.ClearedByOwner
 		answer.message += fmt.Sprintf(" One does not become ready by itself: %s.", describe(failing))
 	}
-	answer.message += fmt.Sprintf(" Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready; those that follow are %s.", s.come())
+	answer.message += fmt.Sprintf(" Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready; those that "+
+		"follow are %s.", c.come())
 	return answer
 }
 
@@ -86,11 +92,13 @@ func exceeds(budget *inventory.DisruptionBudget, does string, takes int) *hold {
 	answer := &hold{reason: ReasonExceedsDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster}
 	switch {
 	case !budget.Observed:
-		answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many Pods may be down.", budget.Name)
+		answer.message = fmt.Sprintf("PodDisruptionBudget %s covers it and has changed; the disruption controller has not said yet how many "+
+			"Pods may be down.", budget.Name)
 	case budget.Allowed >= takes:
 		return nil
 	default:
-		answer.message = fmt.Sprintf("%s and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", does, budget.Name, budget.Allowed, budget.Healthy, budget.Desired)
+		answer.message = fmt.Sprintf("%s, and PodDisruptionBudget %s allows %d now (%d healthy, %d needed).", does, budget.Name,
+			budget.Allowed, budget.Healthy, budget.Desired)
 		if budget.Expected-budget.Desired < takes {
 			answer.clearsBy = v1alpha1.ClearedByOwner
 		}
@@ -99,13 +107,13 @@ func exceeds(budget *inventory.DisruptionBudget, does string, takes int) *hold {
 }
 
 // disruptionBudgets are those that cover the workload's Pods.
-func (s *situation) disruptionBudgets() []*inventory.DisruptionBudget {
-	return s.namespace.BudgetsOver(s.workload.Template.Labels)
+func (c *Candidate) disruptionBudgets() []*inventory.DisruptionBudget {
+	return c.namespace.BudgetsOver(c.workload.Template.Labels)
 }
 
 // exhausted is a disruption budget that allows no Pod of the workload to be evicted now; nil if all do.
-func (s *situation) exhausted() *inventory.DisruptionBudget {
-	for _, budget := range s.disruptionBudgets() {
+func (c *Candidate) exhausted() *inventory.DisruptionBudget {
+	for _, budget := range c.disruptionBudgets() {
 		if budget.Allowed == 0 {
 			return budget
 		}

@@ -1,10 +1,11 @@
-// Package rollout decides which workloads are restarted now, which are held, and why.
+// Package restart decides which workloads are restarted now, which are held, and why.
 //
-// Decide is a pure function of the policies, the picture of the cluster and the time. What follows
-// from it is done elsewhere. The plan command, policies in mode Report and policies in mode Enforce
-// all run it; they differ only in whether somebody acts on the plan.
+// Decide is a pure function of the policies, a snapshot of the cluster and the time. What follows from it is done
+// elsewhere. The plan command, policies in mode Report and policies in mode Enforce all run it; they differ only in
+// whether somebody acts on the plan.
 //
-// Every workload goes through one ordered list of small checks (checks.go), each a sentence in the
-// negative. The first that speaks gives the verdict; a workload on which none speaks is restarted
-// when the budgets leave room for it (budget.go).
+// Restarts that are in flight are judged first (inflight.go, eviction.go): they count against the budgets until
+// they have ended. Every other workload goes through the phases of a decision, each a chain of small checks in a
+// file of its own (chains.go lists them); the first check that holds gives the verdict. A workload that no check
+// holds is restarted when it is its turn (pacing.go).
 package restart

@@ -13,19 +13,10 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// Evictions is what is remembered of the evictions of one workload. It is a cache only: what counts is
-// which Pods run.
-type Evictions struct {
-	// Last is when the API server accepted one last.
-	Last time.Time
-	// Refused is why it refused the newest one, since RefusedSince, and Until when to leave it alone.
-	Refused             string
-	RefusedSince, Until time.Time
-}
-
-func evictionIsDisabled(s *situation) *hold {
-	method := s.method()
-	if method.name != v1alpha1.MethodEviction || !s.pass.EvictionDisabled {
+// evictionIsDisabled holds where only evictions would help and the operator makes none.
+func evictionIsDisabled(c *Candidate) *hold {
+	method := c.method()
+	if method.name != v1alpha1.MethodEviction || !c.pass.EvictionDisabled {
 		return nil
 	}
 	because := ""
@@ -33,23 +24,24 @@ func evictionIsDisabled(s *situation) *hold {
 		because = " Only evictions would replace its Pods, because " + method.why + "."
 	}
 	return &hold{reason: ReasonEvictionDisabled, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the Pods that are to be replaced one by one; those that follow are " + s.come() + "."}
+		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the " +
+			"Pods that must be replaced one by one; those that follow are " + c.come() + "."}
 }
 
-// updateIsPending speaks where a Pod that is evicted would come back with another template than it
+// updateIsPending holds where a Pod that is evicted would come back with another template than it
 // runs: whoever has put that update off has not asked for it now.
-func updateIsPending(s *situation) *hold {
-	object := s.workload.Object
-	if s.method().name != v1alpha1.MethodEviction {
+func updateIsPending(c *Candidate) *hold {
+	object := c.workload.Object
+	if c.method().name != v1alpha1.MethodEviction {
 		return nil
 	}
 	var why string
 	switch {
-	case object.Kind == "ReplicaSet":
-		if object.TemplateChanged.Unix() <= s.workload.OldestToReplace {
+	case object.Is().Method == v1alpha1.MethodEviction:
+		if object.TemplateChanged.Unix() <= c.workload.OldestToReplace {
 			return nil
 		}
-		why = "its template was written after Pods were created that are to be replaced, and may have changed"
+		why = "its template was written after the oldest Pods that must be replaced were created, and may have changed"
 	case object.Strategy.Type == inventory.StrategyNone:
 		if object.Updated >= object.Current {
 			return nil
@@ -64,30 +56,32 @@ func updateIsPending(s *situation) *hold {
 		why = fmt.Sprintf("Pods below partition %d run a newer template than those that follow them would", object.Strategy.Partition)
 	}
 	return &hold{reason: ReasonUpdatePending, clearsBy: v1alpha1.ClearedByOwner,
-		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when that update may go ahead; those that follow are %s.", why, s.come())}
+		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when "+
+			"that update may go ahead; those that follow are %s.", why, c.come())}
 }
 
-// evictionWaitsForItsPods speaks where a Pod is missing or not ready that is not to be replaced: no other
-// is taken down beside it.
-func evictionWaitsForItsPods(s *situation) *hold {
-	if s.method().name != v1alpha1.MethodEviction || !isMoving(s.workload) {
+// evictionWaitsForItsPods holds where a Pod is missing or not ready that stays: no other is taken down with it.
+func evictionWaitsForItsPods(c *Candidate) *hold {
+	if c.method().name != v1alpha1.MethodEviction || !isMoving(c.workload) {
 		return nil
 	}
 	return &hold{reason: ReasonPodsNotReady, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. Where that does not come about, delete the Pods that are to be replaced one by one; those that follow are %s.", s.workload.Pods.Ready, s.workload.Object.Replicas, s.come())}
+		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. If that does not "+
+			"happen, delete the Pods that must be replaced one by one; those that follow are %s.",
+			c.workload.Pods.Ready, c.workload.Object.Replicas, c.come())}
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions.
-func (s *situation) evictedAtOnce() int {
-	object, pods := s.workload.Object, s.workload.Pods
+func (c *Candidate) evictedAtOnce() int {
+	object, pods := c.workload.Object, c.workload.Pods
 	most := 1
-	if object.Kind != "StatefulSet" && object.Strategy.Type == inventory.StrategyRolling {
-		most = max(object.Strategy.MaxUnavailable, 1)
+	if !object.Is().ByOrdinal && object.Strategy.Type == inventory.StrategyRolling {
+		most = min(max(object.Strategy.MaxUnavailable, 1), v1alpha1.MaxEvicting)
 	}
-	if s.podLimit > 0 {
-		most = min(most, s.podLimit)
+	if c.podLimit > 0 {
+		most = min(most, c.podLimit)
 	}
-	if s.policy == nil { // no further one goes
+	if c.policy == nil { // no further one goes
 		most = min(most, max(object.Replicas-pods.Ready, 1))
 	}
 	return min(most, max(pods.ToReplace+object.Replicas-pods.Ready, 1))
@@ -95,83 +89,108 @@ func (s *situation) evictedAtOnce() int {
 
 // evicting gives the verdict on a workload of which Pods are being evicted: that the next ones are, that
 // it waits, or how it ended.
-func evicting(s *situation, timeout time.Duration) Verdict {
-	workload := s.workload
-	cause, _ := inventory.ParseCause(workload.Record.Cause)
-	broughtIn := isBroughtIn(workload)
-	succeeded := v1alpha1.ResultSucceeded
-	if isNotExpectedAnyMore(workload) {
-		succeeded = v1alpha1.ResultInterrupted // what is left is evicted once it is expected again
+func evicting(c *Candidate, r *inventory.Restart, timeout time.Duration) Verdict {
+	if verdict, ended := c.evictionsEnded(r); ended {
+		return verdict
 	}
-	switch {
-	case broughtIn && isWhole(workload):
-		return s.finish(succeeded, reservation(workload))
-	case !broughtIn && cameUpAsBefore(workload, &cause):
-		return s.finishIneffective()
-	case !broughtIn && s.policy == nil && !isMoving(workload) && !s.pass.Now.Before(s.restsAt()):
-		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: no MeshPolicy governs the namespace any more.")
+	broughtIn := isBroughtIn(c.workload, r)
+	moving := broughtIn || isMoving(c.workload) || c.workload.NewestToReplace > r.Cause.Newest
+	deadline := c.evictionDeadline(r, timeout, moving)
+	overdue := !c.pass.Now.Before(deadline)
+	if moving && overdue {
+		if isNoWorse(c.workload, r) {
+			return c.finish(r, v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.",
+				c.workload.Pods.Ready, c.workload.Object.Replicas))
+		}
+		return c.fail(r, timeout)
 	}
-	// Times are written down by the second.
-	deadline := s.lastMoved().Add(timeout + workload.Object.Patience() + time.Second)
-	overdue := !s.pass.Now.Before(deadline)
-	moving := broughtIn || isMoving(workload) || workload.NewestToReplace > cause.Newest
-	if bound := s.longestEviction(timeout + workload.Object.Patience()); moving && bound.Before(deadline) {
-		deadline, overdue = bound, !s.pass.Now.Before(bound)
-	}
-	switch {
-	case moving && overdue && isNoWorse(workload):
-		return s.finish(succeeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before.", workload.Pods.Ready, workload.Object.Replicas))
-	case moving && overdue:
-		return s.fail(timeout)
-	}
-	verdict := Verdict{
-		Workload: workload,
-		Action:   v1alpha1.ActionInFlight,
-		Reason:   ReasonRestartInProgress,
-		Method:   v1alpha1.MethodEviction,
-		Message:  fmt.Sprintf("Evicting since %s, %d at once: %s.", workload.Record.Start.Format(time.RFC3339), s.evictedAtOnce(), progress(workload)),
-		Until:    deadline,
-	}
+	verdict := c.goesOn(r, fmt.Sprintf("Evicting since %s, %d at once: %s.", moment(r.Start), c.evictedAtOnce(), progress(c.workload, r)))
+	verdict.Until = deadline
 	var held *hold
 	if !broughtIn {
-		held = s.evictionsHeld(moving)
+		held = c.evictionsHeld(moving)
 	}
 	switch {
-	case held != nil && !moving && overdue && (held.needsSomebody() || !s.pass.Now.Before(s.pass.TookOver.Add(timeout))):
-		return s.finish(v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
+	case held != nil && !moving && overdue:
+		return c.finish(r, v1alpha1.ResultInterrupted, "Not every Pod was evicted: "+held.message)
 	case held != nil:
-		verdict.Reason = ReasonEvictionHeld
-		if overdue { // it is interrupted when this process has led for long enough
-			verdict.Until = s.pass.TookOver.Add(timeout)
-		}
-		verdict.Message += " No further Pod is evicted: " + held.message
-		if held.checkDue {
-			verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()
-		}
-		if !held.until.IsZero() && held.until.Before(verdict.Until) {
-			verdict.Until = held.until
-		}
-		return verdict
+		return c.holdEvictions(verdict, r, held)
 	case moving:
 		return verdict
 	default:
-		return s.nextRound(verdict, timeout)
+		return c.nextRound(verdict, r, timeout)
 	}
 }
 
-// restsAt is when it is known of every eviction that was accepted what has become of its Pod.
-func (s *situation) restsAt() time.Time {
-	last := s.evictions().Last
-	if s.pass.TookOver.After(last) {
-		last = s.pass.TookOver // the replica that led before may have evicted one just then
+// evictionsEnded gives the verdict on evictions that have ended, whatever time it is; false where they go on.
+func (c *Candidate) evictionsEnded(r *inventory.Restart) (Verdict, bool) {
+	broughtIn := isBroughtIn(c.workload, r)
+	switch {
+	case broughtIn && isWhole(c.workload):
+		return c.finishBroughtIn(r), true
+	case broughtIn:
+		return Verdict{}, false
+	case cameUpAsBefore(c.workload, r):
+		return c.finishIneffective(r), true
+	case c.policy == nil && !isMoving(c.workload) && !c.roundIsOpen(r):
+		return c.finish(r, v1alpha1.ResultInterrupted, "Not every Pod was evicted: no MeshPolicy governs the namespace any more."), true
+	default:
+		return Verdict{}, false
 	}
-	return last.Add(graceAfterChange)
+}
+
+// evictionDeadline is when evictions have taken too long: since something moved last, or while Pods move over and over,
+// in all.
+func (c *Candidate) evictionDeadline(r *inventory.Restart, timeout time.Duration, moving bool) time.Time {
+	patience := timeout + c.workload.Object.Patience()
+	deadline := c.lastMoved(r).Add(patience + time.Second) // times are written down by the second
+	if bound := c.longestEviction(r, patience); moving && bound.Before(deadline) {
+		return bound
+	}
+	return deadline
+}
+
+// holdEvictions completes the verdict on a workload of which no further Pod is evicted for now. Those that were named
+// and are not on their way are taken off.
+func (c *Candidate) holdEvictions(verdict Verdict, r *inventory.Restart, held *hold) Verdict {
+	verdict.Reason = ReasonEvictionHeld
+	verdict.Message += " No further Pod is evicted: " + held.message
+	switch {
+	case len(c.namedAndUp(r)) > 0:
+		verdict.Step, verdict.Restart = StepEvict, evictingPods(r, nil)
+	case held.checkDue:
+		verdict.Step, verdict.CheckKey = StepCheck, c.checkKey()
+	}
+	if !held.until.IsZero() && held.until.Before(verdict.Until) {
+		verdict.Until = held.until
+	}
+	return verdict
+}
+
+// evictingPods is the restart with the Pods of a round.
+func evictingPods(r *inventory.Restart, pods []*mesh.Pod) *inventory.Restart {
+	round := *r
+	round.Evicting = nil
+	for _, pod := range pods {
+		round.Evicting = append(round.Evicting, pod.UID)
+	}
+	return &round
+}
+
+// namedAndUp are the Pods of the current round that run, as far as is known: they may be down all the same.
+func (c *Candidate) namedAndUp(r *inventory.Restart) []*mesh.Pod {
+	return slices.DeleteFunc(slices.Clone(c.workload.Evictable), func(pod *mesh.Pod) bool { return !slices.Contains(r.Evicting, pod.UID) })
+}
+
+// roundIsOpen reports whether a Pod of the current round may be about to go.
+func (c *Candidate) roundIsOpen(r *inventory.Restart) bool {
+	return len(c.namedAndUp(r)) > 0 && c.pass.Now.Before(c.memory().Last.Add(graceAfterChange))
 }
 
 // longestEviction is when evictions that move have taken longer than they may: each Pod may have waited before it
 // went for as long as after, and the last may have gone a moment ago.
-func (s *situation) longestEviction(patience time.Duration) time.Time {
-	bound, last := s.longest(2*patience), s.evictions().Last.Add(patience)
+func (c *Candidate) longestEviction(r *inventory.Restart, patience time.Duration) time.Time {
+	bound, last := c.longest(r, 2*patience), c.memory().Last.Add(patience)
 	if last.After(bound) {
 		return last
 	}
@@ -180,93 +199,89 @@ func (s *situation) longestEviction(patience time.Duration) time.Time {
 
 // cameUpAsBefore reports whether a Pod that came in the place of another is as that one was. One whose
 // traffic is not captured yet is repaired by Istio's CNI agent, or never becomes ready.
-func cameUpAsBefore(workload *inventory.Workload, cause *inventory.Cause) bool {
-	if cause.Finding == v1alpha1.FindingMissing {
-		return workload.NewestUninjected > cause.Newest
+func cameUpAsBefore(workload *inventory.Workload, r *inventory.Restart) bool {
+	if r.Cause.Finding == v1alpha1.FindingMissing {
+		return workload.NewestUninjected > r.Cause.Newest
 	}
-	return workload.NewestToReplace > cause.Newest
+	return workload.NewestToReplace > r.Cause.Newest
 }
 
-// evictionsHeld is what speaks against any further eviction.
-func (s *situation) evictionsHeld(moving bool) *hold {
-	if s.policy == nil {
-		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin, until: s.restsAt(),
-			message: "No MeshPolicy governs the namespace any more."}
+// evictionsHeld is what holds any further eviction.
+func (c *Candidate) evictionsHeld(moving bool) *hold {
+	if c.policy == nil {
+		return &hold{reason: ReasonNotSelected, clearsBy: v1alpha1.ClearedByAdmin, message: "No MeshPolicy governs the namespace any more."}
 	}
-	occasions := beforeEviction
-	if !moving {
-		occasions |= betweenRounds
+	if h := toKeepEvicting.run(c); h != nil || moving {
+		return h
 	}
-	for check := range s.pass.checksAlso(occasions) {
-		if spoken := check.ask(s); spoken != nil {
-			return spoken
-		}
-	}
-	return nil
+	return toStartARound.run(c)
 }
 
 // nextRound completes the verdict on a workload of which everything that was evicted is back.
-func (s *situation) nextRound(verdict Verdict, timeout time.Duration) Verdict {
-	past := s.evictions()
-	served := time.Unix(newestReady(s.workload), 0).Add(time.Duration(s.workload.Object.MinReadySeconds) * time.Second)
-	_, checked := s.answer()
+func (c *Candidate) nextRound(verdict Verdict, r *inventory.Restart, timeout time.Duration) Verdict {
+	past := c.evictionsSince(r)
+	served := time.Unix(newestReady(c.workload, r), 0).Add(time.Duration(c.workload.Object.MinReadySeconds) * time.Second)
+	_, checked := c.answer()
 	givenUp := past.RefusedSince.Add(timeout)
 	switch {
-	case past.Refused != "" && !s.pass.Now.Before(givenUp):
-		return s.finish(v1alpha1.ResultFailed, fmt.Sprintf("No eviction has succeeded for %s: %s", seconds(timeout), past.Refused))
-	case past.Until.After(s.pass.Now):
+	case past.Refused != "" && !c.pass.Now.Before(givenUp):
+		return c.finish(r, v1alpha1.ResultFailed, fmt.Sprintf("No eviction has succeeded for %s: %s", seconds(timeout), past.Refused))
+	case past.Until.After(c.pass.Now):
 		verdict.Until = earlier(past.Until, givenUp)
 		verdict.Message += fmt.Sprintf(" The next eviction did not succeed and is tried again: %s", past.Refused)
-	case served.After(s.pass.Now):
+	case served.After(c.pass.Now):
 		verdict.Until = served
-	case !checked && s.pass.Check != nil:
-		verdict.Step, verdict.CheckKey = StepCheck, s.checkKey()
+	case !checked && c.pass.Answers != nil:
+		verdict.Step, verdict.CheckKey = StepCheck, c.checkKey()
 	default:
-		verdict.Step, verdict.Evict, verdict.CheckKey = StepEvict, s.nextToEvict(), s.checkKey()
+		verdict.Evict = c.nextToEvict(r)
+		verdict.Step, verdict.Restart, verdict.CheckKey = StepEvict, evictingPods(r, verdict.Evict), c.checkKey()
 	}
 	return verdict
 }
 
-// evictions are those of the restart that is in flight: what was refused before it began is not counted.
-func (s *situation) evictions() Evictions {
-	if s.pass.Evictions == nil {
-		return Evictions{}
-	}
-	past, start := s.pass.Evictions(s.workload.Object.UID), s.workload.Record.Start
+// memory is what is remembered of the workload's evictions.
+func (c *Candidate) memory() Evictions { return c.pass.Memory.Evictions[c.workload.Object.UID] }
+
+// evictionsSince are those of the restart that is in flight: what was refused before it began is not counted.
+func (c *Candidate) evictionsSince(r *inventory.Restart) Evictions {
+	past := c.memory()
 	switch {
-	case past.Until.Before(start):
+	case past.Until.Before(r.Start):
 		return Evictions{Last: past.Last}
-	case past.RefusedSince.Before(start):
-		past.RefusedSince = start
+	case past.RefusedSince.Before(r.Start):
+		past.RefusedSince = r.Start
 	}
 	return past
 }
 
-// nextToEvict are the Pods to be evicted now. Those that are not ready come first: they serve nothing,
-// and may heal. Of the others it is as many as every disruption budget allows, and one stays unless
-// downtime is accepted.
-func (s *situation) nextToEvict() []*mesh.Pod {
-	cause, _ := inventory.ParseCause(s.workload.Record.Cause)
-	left := slices.DeleteFunc(slices.Clone(s.workload.Evictable), func(pod *mesh.Pod) bool { return pod.Created > cause.Newest })
+// nextToEvict are the Pods that are evicted now. Those of a round that was not brought to its end count as down, and
+// come first; then those that are not ready: they serve nothing, and may heal. Of the others it is as many as every
+// disruption budget allows, and one stays unless downtime is accepted.
+func (c *Candidate) nextToEvict(r *inventory.Restart) []*mesh.Pod {
+	named := c.namedAndUp(r)
+	left := slices.DeleteFunc(slices.Clone(c.workload.Evictable), func(pod *mesh.Pod) bool {
+		return pod.Created > r.Cause.Newest || slices.Contains(named, pod)
+	})
 	slices.SortStableFunc(left, func(a, b *mesh.Pod) int {
 		if a.Ready() != b.Ready() {
 			return cmp.Compare(min(a.ReadySince, 1), min(b.ReadySince, 1))
 		}
-		if s.workload.Object.Ordered && !a.Ready() {
+		if c.workload.Object.Ordered && !a.Ready() {
 			return cmp.Compare(ordinal(a), ordinal(b)) // they are made again in this order
 		}
 		return 0
 	})
-	ready := s.workload.Pods.Ready
-	if !s.policy.accepts(v1alpha1.RiskDowntime, s.workload) {
+	ready := c.workload.Pods.Ready
+	if !c.policy.accepts(v1alpha1.RiskDowntime, c.workload) {
 		ready--
 	}
-	for _, budget := range s.disruptionBudgets() {
+	for _, budget := range c.disruptionBudgets() {
 		ready = min(ready, budget.Allowed)
 	}
 	var next []*mesh.Pod
-	for _, pod := range left {
-		if len(next) == s.evictedAtOnce() {
+	for _, pod := range slices.Concat(named, left) {
+		if len(next) == c.evictedAtOnce() {
 			break
 		}
 		if pod.Ready() {
@@ -297,7 +312,7 @@ func isWhole(workload *inventory.Workload) bool {
 // isMoving reports whether a Pod is missing or not ready that nobody is about to evict.
 func isMoving(workload *inventory.Workload) bool { return !onlyOutsideIsDown(workload) }
 
-// onlyOutsideIsDown reports whether every Pod is ready but for those that are to be replaced.
+// onlyOutsideIsDown reports whether every Pod is ready but for those that must be replaced.
 func onlyOutsideIsDown(workload *inventory.Workload) bool {
 	pods := workload.Pods
 	return pods.Ready+pods.ToReplace-pods.ToReplaceReady >= workload.Object.Replicas
@@ -305,9 +320,9 @@ func onlyOutsideIsDown(workload *inventory.Workload) bool {
 
 // lastMoved is when the newest Pod was evicted, came or became ready in the mesh, or when the first
 // eviction was due.
-func (s *situation) lastMoved() time.Time {
-	last := lastProgress(s.workload)
-	for _, at := range []time.Time{s.evictions().Last, time.Unix(s.workload.NewestMeshed, 0)} {
+func (c *Candidate) lastMoved(r *inventory.Restart) time.Time {
+	last := lastProgress(c.workload, r)
+	for _, at := range []time.Time{c.memory().Last, time.Unix(c.workload.NewestMeshed, 0)} {
 		if at.After(last) {
 			last = at
 		}

@@ -3,7 +3,6 @@ package restart_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,7 +26,7 @@ func addCrashing(s *simulation, namespace string, names ...string) []*app {
 	return apps
 }
 
-func mend(apps ...*app) {
+func fix(apps ...*app) {
 	for _, a := range apps {
 		a.crashes = nil
 	}
@@ -45,7 +44,7 @@ var failureStories = map[string]func(*simulation){
 		s.label("shop", "istio-injection", "enabled")
 		s.runUntilQuiet()
 		s.say("What they need is there again.")
-		mend(failed...)
+		fix(failed...)
 		s.runUntilQuiet()
 	},
 	"the breaker opens, and probes fail until the administrator asks": func(s *simulation) {
@@ -58,10 +57,10 @@ var failureStories = map[string]func(*simulation){
 		}
 		s.run(6 * 120)
 		s.say("What they need is there again for those that have not been tried.")
-		mend(all[5:]...)
+		fix(all[5:]...)
 		s.runUntilQuiet()
 		s.say("What they need is there again for all, and the administrator asks for another try.")
-		mend(all...)
+		fix(all...)
 		s.ask("mesh", "at noon")
 		s.runUntilQuiet()
 	},
@@ -77,7 +76,7 @@ var failureStories = map[string]func(*simulation){
 		s.label("bank", "istio-injection", "enabled")
 		s.run(36)
 		s.say("What they need is there again, and the owner asks for another try.")
-		mend(failed...)
+		fix(failed...)
 		s.ask(s.namespace("shop"), "now")
 		s.runUntilQuiet()
 	},
@@ -127,13 +126,7 @@ var failureStories = map[string]func(*simulation){
 			s.label(name, "istio-injection", "enabled")
 		}
 		s.runUntilQuiet()
-		restarted := 0
-		for _, a := range s.apps {
-			if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != "" {
-				restarted++
-			}
-		}
-		s.say("%d of %d were restarted.", restarted, len(s.apps))
+		s.say("%d of %d were restarted.", s.referee.Workloads(), len(s.apps))
 	},
 	"a restart that GitOps takes back": func(s *simulation) {
 		s.setPolicy(failing())
@@ -144,7 +137,7 @@ var failureStories = map[string]func(*simulation){
 		s.run(5)
 		s.say("GitOps sets the template back.")
 		s.writtenBy(cart, "argocd-controller", metav1.ManagedFieldsOperationApply)
-		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		s.setTemplate(cart, v1alpha1.RestartedByAnnotation, "")
 		s.runUntilQuiet()
 		s.say("It is told to keep the annotation, and the owner asks for another try.")
 		s.ask(cart, "now")
@@ -158,9 +151,7 @@ var failureStories = map[string]func(*simulation){
 		s.run(6)
 		s.say("The owner runs kubectl rollout undo, which sets the annotations back as well.")
 		s.writtenBy(cart, "kubectl", metav1.ManagedFieldsOperationUpdate)
-		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
-		cart.object.SetAnnotations(nil)
-		s.changed(cart)
+		s.setTemplate(cart, v1alpha1.RestartedByAnnotation, "")
 		s.runUntilQuiet()
 		s.failOver()
 		s.runUntilQuiet()
@@ -198,15 +189,13 @@ var failureStories = map[string]func(*simulation){
 		s.run(30)
 		s.failOver()
 		s.run(58)
-		s.say("The probe is in flight, and what is written about it is replaced with what is in Git.")
+		s.say("The probe is in flight, and its template is replaced with what is in Git.")
 		s.failOver()
-		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
-		cart.object.SetAnnotations(nil)
-		s.changed(cart)
+		s.setTemplate(cart, v1alpha1.RestartedByAnnotation, "")
 		s.failOver()
 		s.runUntilQuiet()
 		s.say("The administrator asks for another try.")
-		mend(crashing...)
+		fix(crashing...)
 		s.ask("mesh", "now")
 		s.failOver()
 		s.runUntilQuiet()
@@ -231,23 +220,34 @@ var failureStories = map[string]func(*simulation){
 		db.remove(s, db.pods[slices.IndexFunc(db.pods, crashes)])
 		s.runUntilQuiet()
 	},
-	"a newer version was here before": func(s *simulation) {
+	"Fullmesh dies between the writes": func(s *simulation) {
+		s.setPolicy(failing())
+		s.addNamespace("shop")
+		add(s, deployment("shop", "cart"))
+		add(s, deployment("shop", "pay"))
+		add(s, builder.StatefulSet("shop", "db").Replicas(3).OnDelete())
+		s.dies = "create"
+		s.label("shop", "istio-injection", "enabled")
+		s.run(4)
+		s.dies = "touch"
+		s.run(18)
+		s.dies = "round"
+		s.runUntilQuiet()
+	},
+	"an autoscaler that is always first": func(s *simulation) {
 		s.setPolicy(failing())
 		s.addNamespace("shop")
 		cart := add(s, deployment("shop", "cart"))
-		add(s, deployment("shop", "pay"))
 		s.label("shop", "istio-injection", "enabled")
-		s.run(4)
-		s.say("A newer version takes over and writes its own format, and the older one takes over again.")
-		const format = v1alpha1.LastRestartAnnotation
-		was := cart.object.GetAnnotations()[format]
-		cart.object.SetAnnotations(with(cart.object.GetAnnotations(), format, strings.Replace(was, `"version":1`, `"version":2`, 1)))
-		s.changed(cart)
-		s.failOver()
-		s.runUntilQuiet()
-		s.say("The newer version is back, ends what it began and writes it down as this one would.")
-		cart.object.SetAnnotations(with(cart.object.GetAnnotations(), format, was))
-		s.changed(cart)
+		s.run(2)
+		for n := range 4 {
+			s.events = nil // nobody learns of it in time
+			s.scale(cart, int32(4+n%2))
+			late := s.events
+			s.events = nil
+			s.tick()
+			s.events = append(late, s.events...)
+		}
 		s.runUntilQuiet()
 	},
 	"a policy that is edited in the middle": func(s *simulation) {

@@ -33,7 +33,7 @@ var pacingStories = map[string]func(*simulation){
 	"a first workload that its owner names": func(s *simulation) {
 		s.setPolicy(builder.Enforcing("mesh"))
 		apps := unshown(s, "shop")
-		apps["db"].object.SetAnnotations(map[string]string{v1alpha1.FirstAnnotation: "true"})
+		apps["db"].object.SetAnnotations(map[string]string{v1alpha1.CanaryAnnotation: "true"})
 		s.changed(apps["db"])
 		s.label("shop", "istio-injection", "enabled")
 		s.runUntilQuiet()

@@ -359,7 +359,7 @@ var stories = merged(failureStories, pacingStories, map[string]func(*simulation)
 		s.label("shop", "istio-injection", "enabled")
 		s.run(5)
 		s.say("GitOps sets the template back.")
-		s.setTemplate(cart, v1alpha1.RestartCauseAnnotation, "")
+		s.setTemplate(cart, v1alpha1.RestartedByAnnotation, "")
 		s.runUntilQuiet()
 	},
 	"scaled to zero, and no longer in the mesh": func(s *simulation) {

@@ -16,99 +16,110 @@ const graceAfterChange = 30 * time.Second
 // longestSkew is how far the clocks of the cluster may be apart.
 const longestSkew = 10 * time.Minute
 
-// excusedAtMost is how often in a row an ineffective restart is excused. An injector that is silent
-// to controllers and not to dry runs would otherwise have a workload restarted for ever.
-const excusedAtMost = 3
+// maxExcused is how often in a row an ineffective restart is excused. An injector that answers dry runs and not
+// controllers would otherwise have a workload restarted forever.
+const maxExcused = 3
 
-// newRecord is what a restart that begins now is written down as.
-func (s *situation) newRecord(method v1alpha1.RestartMethod) inventory.Record {
-	record := inventory.NewRecord(s.cause(), method, s.decided(), s.pass.Now)
-	record.Retry, record.Asked, record.Mended = s.serving()
-	record.Replicas, record.Ready = s.workload.Object.Replicas, s.workload.Pods.Ready
-	if last := s.workload.Record; last != nil && last.Result == v1alpha1.ResultIneffective {
-		record.Excused = last.Excused
-	}
-	return record
-}
-
-// inFlight gives the verdict on a workload whose restart has begun: that it goes on, or how it
+// inFlight gives the verdict on a workload whose restart has not ended: that it goes on, or how it
 // ended. It does not matter whether a policy still governs it.
-func inFlight(s *situation, progressTimeout time.Duration) Verdict {
-	record, workload := s.workload.Record, s.workload
-	if s.pass.Blind != "" {
-		return Verdict{
-			Workload: workload,
-			Action:   v1alpha1.ActionInFlight,
-			Reason:   ReasonNotObserved,
-			Method:   record.Method,
-			Message:  fmt.Sprintf("Restarting since %s. It is not known how far it is: %s.", record.Start.Format(time.RFC3339), s.pass.Blind),
-		}
-	}
-	if verdict, dropped := s.wasTakenBack(); dropped {
+func inFlight(c *Candidate, r *inventory.Restart, progressTimeout time.Duration) Verdict {
+	workload, object := c.workload, c.workload.Object
+	switch {
+	case c.pass.WatchStale != "":
+		verdict := c.goesOn(r, fmt.Sprintf("Restarting since %s. How far it is, is not known: %s.", moment(r.Start), c.pass.WatchStale))
+		verdict.Reason = ReasonWatchStale
 		return verdict
-	}
-	if record.Start.After(s.pass.Now.Add(longestSkew)) {
-		return s.finish(v1alpha1.ResultReverted, "The record of the restart says that it begins in the future; somebody else wrote it.")
-	}
-	if record.Method == v1alpha1.MethodEviction {
-		return evicting(s, progressTimeout)
-	}
-	if rolledOut(workload) {
-		if isBroughtIn(workload) {
-			return s.finish(v1alpha1.ResultSucceeded, reservation(workload))
+	case object.Terminating:
+		return c.finish(r, v1alpha1.ResultInterrupted, "The workload is being deleted.")
+	case !r.HasTouched(object):
+		return c.notTouched(r)
+	case r.Method == v1alpha1.MethodEviction:
+		return evicting(c, r, progressTimeout)
+	case r.Method == v1alpha1.MethodRestartAt:
+		if verdict, dropped := c.restartWasDropped(r); dropped {
+			return verdict
 		}
-		if cause, _ := inventory.ParseCause(record.Cause); workload.NewestToReplace > cause.Newest {
-			return s.finishIneffective()
+	}
+	if rolledOut(workload, r) {
+		if isBroughtIn(workload, r) {
+			return c.finishBroughtIn(r)
+		}
+		if workload.NewestToReplace > r.Cause.Newest {
+			return c.finishIneffective(r)
 		}
 	}
 	// Times are written down by the second.
-	deadline := s.progressDeadline(progressTimeout).Add(time.Second)
-	if !s.pass.Now.Before(deadline) {
-		if isDroppedByArgo(workload) {
-			return s.finish(v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod was replaced: a change of the Rollout makes it drop one.")
+	deadline := c.progressDeadline(r, progressTimeout).Add(time.Second)
+	if !c.pass.Now.Before(deadline) {
+		if isDroppedByArgo(workload, r) {
+			return c.finish(r, v1alpha1.ResultReverted, "Argo Rollouts counts the restart as done (status.restartedAt), though not every Pod "+
+				"was replaced: a change of the Rollout makes it drop one.")
 		}
-		if isNoWorse(workload) {
-			return s.finish(v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before the restart.", workload.Pods.Ready, workload.Object.Replicas))
+		if isNoWorse(workload, r) {
+			return c.finish(r, v1alpha1.ResultSucceeded, fmt.Sprintf("%d of %d Pods are ready, no fewer than before the restart.",
+				workload.Pods.Ready, object.Replicas))
 		}
-		return s.fail(progressTimeout)
+		return c.fail(r, progressTimeout)
 	}
-	return Verdict{
-		Workload: workload,
-		Action:   v1alpha1.ActionInFlight,
-		Reason:   ReasonRestartInProgress,
-		Method:   record.Method,
-		Message:  fmt.Sprintf("Restarting since %s: %s.", record.Start.Format(time.RFC3339), progress(workload)),
-		Until:    deadline,
-	}
+	verdict := c.goesOn(r, fmt.Sprintf("Restarting since %s: %s.", moment(r.Start), progress(workload, r)))
+	verdict.Until = deadline
+	return verdict
 }
 
-// wasTakenBack gives the verdict on a restart of which nothing is asked for any more; false where it is.
-func (s *situation) wasTakenBack() (Verdict, bool) {
-	record, object := s.workload.Record, s.workload.Object
-	switch record.Method {
-	case v1alpha1.MethodRolloutRestart:
-		if object.Template.Annotations[v1alpha1.RestartCauseAnnotation] != record.Cause {
-			return s.finishUndone(), true
-		}
-	case v1alpha1.MethodRestartAt:
-		return s.restartWasDropped()
+// notTouched gives the verdict on a restart of which its workload shows nothing. It was written down and is about to
+// touch the workload; or somebody else wrote first, and the API server refuses it now; or it was taken back.
+func (c *Candidate) notTouched(r *inventory.Restart) Verdict {
+	object := c.workload.Object
+	if object.Generation > r.Generation+1 {
+		return c.finishReverted(r)
 	}
-	return Verdict{}, false
+	verdict := c.goesOn(r, fmt.Sprintf("A restart was decided on at %s and is about to begin.", moment(r.Start)))
+	verdict.Until = r.Start.Add(intentLasts)
+	if !r.Pending() && object.Generation > r.Generation || IntentIsOver(r, c.pass.Now) {
+		verdict.Step = StepRecheck
+	}
+	return verdict
+}
+
+// finishReverted ends a restart that is no longer in the template. An owner who rolled it back wants the former Pods:
+// that is a failure, after which nothing is evicted either.
+func (c *Candidate) finishReverted(r *inventory.Restart) Verdict {
+	writer := c.workload.Object.LastWriter
+	switch {
+	case r.Method == v1alpha1.MethodRestartAt:
+		return c.finish(r, v1alpha1.ResultReverted, "Somebody took spec.restartAt away, or set an earlier one. Have whatever manages the "+
+			"Rollout keep it.")
+	case writer.IsRollback():
+		return c.finish(r, v1alpha1.ResultFailed, fmt.Sprintf("Its owner rolled the restart back (kubectl rollout undo, at %s).",
+			moment(writer.Time)))
+	case writer.Manager == "":
+		return c.finish(r, v1alpha1.ResultReverted, fmt.Sprintf("The annotation %s was taken off the template, or never landed there. Have "+
+			"whatever manages the "+
+			"workload keep fullmesh.dev/ annotations.", v1alpha1.RestartedByAnnotation))
+	default:
+		return c.finish(r, v1alpha1.ResultReverted, fmt.Sprintf("The annotation %s was taken off the template, most likely by field manager "+
+			"%q (at %s), or never "+
+			"landed there. Have whatever manages the workload keep fullmesh.dev/ annotations.",
+			v1alpha1.RestartedByAnnotation, writer.Manager, moment(writer.Time)))
+	}
 }
 
 // completedLate gives the verdict on a failed restart that came through after all.
-func completedLate(s *situation) (Verdict, bool) {
-	record := s.workload.Record
-	if s.pass.Blind != "" || !record.Failed() || !rolledOut(s.workload) || !isBroughtIn(s.workload) {
+func completedLate(c *Candidate) (Verdict, bool) {
+	last := c.workload.Outcome
+	if c.pass.WatchStale != "" || !last.Failed() || !rolledOut(c.workload, last) || !isBroughtIn(c.workload, last) {
 		return Verdict{}, false
 	}
-	return s.finish(v1alpha1.ResultSucceeded, strings.TrimSpace("Late: it had been given up. "+reservation(s.workload))), true
+	if _, reservation := succeeded(c.workload, last); reservation != "" || !last.HasTouched(c.workload.Object) {
+		return Verdict{}, false // others brought that about
+	}
+	return c.finish(last, v1alpha1.ResultSucceeded, "Late: it had been given up."), true
 }
 
 // rolledOut reports whether the kind's controller has replaced every Pod that it was to replace, and
 // all Pods are known here and ready.
-func rolledOut(workload *inventory.Workload) bool {
-	if workload.Record.Method == v1alpha1.MethodEviction {
+func rolledOut(workload *inventory.Workload, r *inventory.Restart) bool {
+	if r.Method == v1alpha1.MethodEviction {
 		return isWhole(workload)
 	}
 	object := workload.Object
@@ -116,69 +127,74 @@ func rolledOut(workload *inventory.Workload) bool {
 }
 
 // isBroughtIn reports whether nothing of what the restart was made for is left, nor anything worse.
-func isBroughtIn(workload *inventory.Workload) bool {
-	cause, err := inventory.ParseCause(workload.Record.Cause)
-	return err == nil && inventory.Worse(cause.Finding, workload.Finding)
+func isBroughtIn(workload *inventory.Workload, r *inventory.Restart) bool {
+	return inventory.Worse(r.Cause.Finding, workload.Finding)
 }
 
-// reservation says what a restart that succeeded did not bring; empty where it brought everything.
-func reservation(workload *inventory.Workload) string {
+// succeeded is the result of a restart that left nothing to replace. It shows that restarts work only where Pods came
+// as it was to make them.
+func succeeded(workload *inventory.Workload, r *inventory.Restart) (v1alpha1.RestartResult, string) {
 	switch {
-	case isNotExpectedAnyMore(workload):
-		return "No sidecar is expected any more. " + workload.Expectation.Message
+	case isNotExpectedAnyMore(workload, r):
+		return v1alpha1.ResultInterrupted, "No sidecar is expected any more. " + workload.Expectation.Message
 	case workload.Object.Replicas == 0:
-		return "It was scaled to zero meanwhile; its next Pods come as they should be."
+		return v1alpha1.ResultInterrupted, "It was scaled to zero meanwhile; its next Pods come as they should be."
 	default:
-		return ""
+		return v1alpha1.ResultSucceeded, ""
 	}
+}
+
+func (c *Candidate) finishBroughtIn(r *inventory.Restart) Verdict {
+	result, message := succeeded(c.workload, r)
+	return c.finish(r, result, message)
 }
 
 // isNotExpectedAnyMore reports whether the sidecar that the restart was made for is not expected now.
-func isNotExpectedAnyMore(workload *inventory.Workload) bool {
-	cause, _ := inventory.ParseCause(workload.Record.Cause)
-	return !workload.Expectation.Inject && cause.Finding != v1alpha1.FindingLeftover
+func isNotExpectedAnyMore(workload *inventory.Workload, r *inventory.Restart) bool {
+	return !workload.Expectation.Inject && r.Cause.Finding != v1alpha1.FindingLeftover
 }
 
-// finishIneffective ends a restart whose new Pods came up without the sidecar. Where API servers
-// may not have known of a change yet, or the webhook lets Pods pass when the injector is down, it
-// is not held against the workload: what decided is left out, so that a later restart is possible.
-func (s *situation) finishIneffective() Verdict {
-	verdict := s.finish(v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s.", s.workload.Finding))
-	created := time.Unix(s.workload.NewestToReplace, 0)
-	changedLast := s.namespace.Changed
-	if changed := s.pass.Snapshot.ChangedFor(s.workload.Expectation); changed.After(changedLast) {
+// finishIneffective ends a restart whose new Pods came up without the sidecar. It is not held against the workload
+// where API servers may not have known of a change yet, or the webhook lets Pods pass when the injector is down.
+func (c *Candidate) finishIneffective(r *inventory.Restart) Verdict {
+	verdict := c.finish(r, v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s.", c.workload.Finding))
+	created := time.Unix(c.workload.NewestToReplace, 0)
+	changedLast := c.namespace.Changed
+	if changed := c.pass.Snapshot.ChangedFor(c.workload.Expectation); changed.After(changedLast) {
 		changedLast = changed
 	}
-	record := &verdict.Record
 	switch {
-	case record.Excused >= excusedAtMost:
+	case r.Excused >= maxExcused:
 	case created.Before(changedLast.Add(graceAfterChange)):
-		record.Excused++
-		record.Decided = ""
-		record.Message = "The Pods were created so soon after a change of labels or webhooks that they were made by the former ones."
-	case s.workload.Finding == v1alpha1.FindingMissing && s.pass.Snapshot.Injector.FailurePolicyIgnore(s.workload.Expectation.Revision):
-		record.Excused++
-		record.Decided = ""
-		record.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
+		verdict.Restart.Excuse = v1alpha1.ExcuseChangedJustBefore
+		verdict.Restart.Message = "The Pods were created so soon after a change of labels or webhooks that the former ones made them."
+	case c.workload.Finding == v1alpha1.FindingMissing && c.pass.Snapshot.Injector.FailurePolicyIgnore(c.workload.Expectation.Revision):
+		verdict.Restart.Excuse = v1alpha1.ExcuseInjectorSilent
+		verdict.Restart.Message = "The injector was silent: the Pods came up without the sidecar, and the webhook's failurePolicy is Ignore."
 	}
 	return verdict
 }
 
-func (s *situation) finish(result v1alpha1.RestartResult, message string) Verdict {
+func (c *Candidate) goesOn(r *inventory.Restart, message string) Verdict {
+	return Verdict{Workload: c.workload, Action: v1alpha1.ActionInFlight, Reason: ReasonRestartInProgress, Method: r.Method,
+		Message: message, Restart: r}
+}
+
+func (c *Candidate) finish(r *inventory.Restart, result v1alpha1.RestartResult, message string) Verdict {
 	return Verdict{
-		Workload: s.workload,
+		Workload: c.workload,
 		Action:   v1alpha1.ActionInFlight,
 		Reason:   ReasonRestartEnded,
-		Method:   s.workload.Record.Method,
+		Method:   r.Method,
 		Message:  fmt.Sprintf("The restart has ended: %s.", result),
 		Step:     StepFinish,
-		Record:   s.workload.Record.Ended(result, message, s.pass.Now),
+		Restart:  r.Ended(result, strings.TrimSpace(message), c.pass.Now),
 	}
 }
 
 // progress says how far a restart is.
-func progress(workload *inventory.Workload) string {
-	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
+func progress(workload *inventory.Workload, r *inventory.Restart) string {
+	if r.Cause.Finding == v1alpha1.FindingLeftover {
 		return fmt.Sprintf("%d of %d Pods have lost their sidecar", replaced(workload), workload.Object.Replicas)
 	}
 	return fmt.Sprintf("%d of %d Pods are ready in the mesh", workload.Pods.MeshedReady, workload.Object.Replicas)
@@ -192,37 +208,30 @@ func replaced(workload *inventory.Workload) int {
 // progressDeadline is when a restart has failed unless it has made progress by then. A further Pod that
 // is ready puts it off, and one that is ready over and over puts it off no further than the Pods that
 // were replaced may have taken, each by itself.
-func (s *situation) progressDeadline(timeout time.Duration) time.Time {
-	patience := timeout + s.workload.Object.Patience()
-	return earlier(lastProgress(s.workload).Add(patience), s.longest(patience))
+func (c *Candidate) progressDeadline(r *inventory.Restart, timeout time.Duration) time.Time {
+	patience := timeout + c.workload.Object.Patience()
+	return earlier(lastProgress(c.workload, r).Add(patience), c.longest(r, patience))
 }
 
-// longest is when a restart that has come as far as this one has taken longer than it may. How many Pods there
-// were when it began is believed where this process has begun it: the owner may write any number.
-func (s *situation) longest(patience time.Duration) time.Time {
-	workload, scaledAway := s.workload, 0
-	switch start, begun := s.pass.began(workload); {
-	case begun:
-		scaledAway = start.Replicas - workload.Object.Replicas
-	case s.pass.TookOver.IsZero():
-		scaledAway = workload.Record.Replicas - workload.Object.Replicas
-	}
-	return workload.Record.Start.Add(time.Duration(replaced(workload)+max(0, scaledAway)+1) * patience)
+// longest is when a restart that has come as far as this one has taken longer than it may. Pods that were scaled away
+// have taken their time as well.
+func (c *Candidate) longest(r *inventory.Restart, patience time.Duration) time.Time {
+	scaledAway := max(0, r.Replicas-c.workload.Object.Replicas)
+	return r.Start.Add(time.Duration(replaced(c.workload)+scaledAway+1) * patience)
 }
 
 // lastProgress is when the newest Pod of those that the restart brought became ready, or when the
 // restart began.
-func lastProgress(workload *inventory.Workload) time.Time {
-	if ready := time.Unix(newestReady(workload), 0); ready.After(workload.Record.Start) {
+func lastProgress(workload *inventory.Workload, r *inventory.Restart) time.Time {
+	if ready := time.Unix(newestReady(workload, r), 0); ready.After(r.Start) {
 		return ready
 	}
-	return workload.Record.Start
+	return r.Start
 }
 
-// newestReady is when the newest Pod became ready of those that are as the workload's last restart was to
-// make them.
-func newestReady(workload *inventory.Workload) int64 {
-	if cause, _ := inventory.ParseCause(workload.Record.Cause); cause.Finding == v1alpha1.FindingLeftover {
+// newestReady is when the newest Pod became ready of those that are as the restart was to make them.
+func newestReady(workload *inventory.Workload, r *inventory.Restart) int64 {
+	if r.Cause.Finding == v1alpha1.FindingLeftover {
 		return workload.NewestReady
 	}
 	return workload.NewestMeshedReady
@@ -230,29 +239,26 @@ func newestReady(workload *inventory.Workload) int64 {
 
 // isNoWorse reports whether a restart that makes no further progress brought all that it was made for,
 // and no Pod is missing that was ready before: one of a node that is gone, or that never was.
-func isNoWorse(workload *inventory.Workload) bool {
-	before := min(workload.Record.Ready, workload.Object.Replicas)
-	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload)
+func isNoWorse(workload *inventory.Workload, r *inventory.Restart) bool {
+	before := min(r.Ready, workload.Object.Replicas)
+	return before > 0 && workload.Pods.Ready >= before && isBroughtIn(workload, r) && !isNotExpectedAnyMore(workload, r)
 }
 
 // freesItsPlace is when a restart that has failed no longer takes up what the budgets allow: at once
 // where as many Pods are ready as before it, and otherwise when nothing has moved for as long again.
 // Pods that become ready over and over put it off no further than each by itself may have taken.
-func freesItsPlace(workload *inventory.Workload, record *inventory.Record, timeout time.Duration) time.Time {
+func freesItsPlace(workload *inventory.Workload, r *inventory.Restart, timeout time.Duration) time.Time {
 	object, pods := workload.Object, workload.Pods
-	goesOn := object.RollingOut() && !object.Paused && object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == record.Cause
-	if record.Method == v1alpha1.MethodRestartAt {
+	goesOn := object.RollingOut() && !object.Paused && r.HasTouched(object)
+	if r.Method == v1alpha1.MethodRestartAt {
 		goesOn = !object.RestartAt.Equal(object.RestartedAt)
 	}
-	if !goesOn && pods.Ready >= min(record.Ready, object.Replicas) {
-		return record.Start
+	if !goesOn && pods.Ready >= min(r.Ready, object.Replicas) {
+		return r.Start
 	}
-	last, ended, patience := lastProgress(workload), record.Start, timeout+object.Patience()
-	if record.End != nil {
-		ended = *record.End
+	last, patience := lastProgress(workload, r), timeout+object.Patience()
+	if r.End.After(last) {
+		last = r.End
 	}
-	if ended.After(last) {
-		last = ended
-	}
-	return earlier(last.Add(patience), ended.Add(time.Duration(replaced(workload)+1)*patience))
+	return earlier(last.Add(patience), r.End.Add(time.Duration(replaced(workload)+1)*patience))
 }

@@ -1,17 +1,18 @@
 package restart_test
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
+	"github.com/fullmesh/fullmesh/test/referee"
 )
 
 // takesDownFirst reports whether old Pods go before new ones come.
@@ -26,6 +27,7 @@ func (s *simulation) mayStart(namespace *restart.NamespacePlan, verdict *restart
 	never := func(format string, arguments ...any) {
 		s.t.Fatalf("%s must not be restarted: "+format+"\n%s", append(append([]any{workload.Key}, arguments...), s.transcript.String())...)
 	}
+	s.promised(s.referee.MayStart(verdict.Restart))
 	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
 	switch check, known := s.checks[verdict.CheckKey]; {
 	case s.stopped:
@@ -44,26 +46,23 @@ func (s *simulation) mayStart(namespace *restart.NamespacePlan, verdict *restart
 		never("there is no room: %s", s.lacksCapacity(workload.Key))
 	case s.refused(namespace, workload) > 0 && !slices.Contains(policy.Spec.Accept, v1alpha1.RiskStrictMTLS):
 		never("it would refuse %d Pods, and nobody accepted it", s.refused(namespace, workload))
-	case s.causes.Has(cause(verdict)):
-		never("it was restarted for this cause before: %s", verdict.Record.Cause)
-	case stillOpen(policy.Status.Breaker, s.now), stillOpen(s.reports[namespace.Name].Breaker, s.now):
+	case stillOpen(s.plan.Policies[namespace.Policy].Breaker, s.now), stillOpen(namespace.Breaker, s.now):
 		never("a breaker is open")
 	case !remediates(policy, workload.Finding):
 		never("it is %s, which the policy does not act on", workload.Finding)
 	}
-	s.causes.Insert(cause(verdict))
-	if at := slices.IndexFunc(s.apps, func(a *app) bool { return a.argo != nil && a.object.GetUID() == workload.Object.UID }); at >= 0 {
-		s.mayRestartAt(s.apps[at], verdict, never)
+	// What was decided on an older generation is never written.
+	if a := s.appOf(workload.Object.UID); a != nil && a.argo != nil && a.object.GetGeneration() == verdict.Restart.Generation {
+		s.mayRestartAt(a, verdict, never)
 	}
 	s.mayStartNow(policy, namespace, workload, never)
 	for _, budget := range policy.Spec.Budgets {
-		workloads, pods := s.inFlight(budget.Scope, namespace)
-		baseWorkloads, basePods := s.base(budget.Scope, namespace)
-		if limit := limitOf(budget.Workloads, baseWorkloads); workloads+1 > limit {
-			never("%d are in flight and the budget of scope %s allows %d", workloads, budget.Scope, limit)
-		}
-		if limit, cost := limitOf(budget.Pods, basePods), takes(verdict.Method, workload.Object); pods+cost > limit {
-			never("%d Pods are in flight, it takes %d, and the budget of scope %s allows %d", pods, cost, budget.Scope, limit)
+		used, of := s.inFlight(budget.Scope, namespace), s.base(budget.Scope, namespace)
+		used.Workloads++
+		used.Pods += takes(verdict.Method, workload.Object)
+		allowed := referee.Usage{Workloads: limitOf(budget.Workloads, of.Workloads), Pods: limitOf(budget.Pods, of.Pods)}
+		if err := (referee.Budget{Scope: string(budget.Scope), Usage: allowed}).Allows(used); err != nil {
+			never("%v", err)
 		}
 	}
 	for _, budget := range namespace.Budgets {
@@ -78,7 +77,7 @@ func (s *simulation) mayStart(namespace *restart.NamespacePlan, verdict *restart
 			never("it may take down %d and %s allows %d", workload.Object.Strategy.MaxUnavailable, budget.Name, budget.Allowed)
 		}
 		for _, a := range s.apps {
-			if a.object.GetNamespace() == namespace.Name && (a.recordInFlight() || s.goesOnUntold(a)) && budget.Selector.Matches(labels.Set(a.template.Labels)) {
+			if a.object.GetNamespace() == namespace.Name && s.unfinished(a) != nil && budget.Selector.Matches(labels.Set(a.template.Labels)) {
 				never("%s is in flight under %s as well", a, budget.Name)
 			}
 		}
@@ -113,7 +112,7 @@ func (s *simulation) moving(expected mesh.Expectation) string {
 
 // lacksCapacity is a Pod of a workload for which a node is missing, as far as that has been learned of.
 func (s *simulation) lacksCapacity(key mesh.Key) string {
-	for _, pod := range s.inventory.Carried(key) {
+	for _, pod := range s.inventory.PodDetails(key) {
 		switch {
 		case !pod.Running():
 		case pod.Unschedulable != nil, key.Kind != "DaemonSet" && s.knownAsCordoned.Has(pod.Node.Value()):
@@ -135,7 +134,7 @@ func (s *simulation) refused(namespace *restart.NamespacePlan, workload *invento
 			continue
 		}
 		for _, candidate := range other.Workloads {
-			for _, pod := range s.inventory.Carried(candidate.Key) {
+			for _, pod := range s.inventory.PodDetails(candidate.Key) {
 				isOut := pod.Observed.Value().Proxy == mesh.ProxyNone
 				switch {
 				case !pod.Running():
@@ -162,32 +161,26 @@ func settle(policy *v1alpha1.MeshPolicy) time.Duration {
 	return time.Duration(*policy.Spec.SettleSeconds) * time.Second
 }
 
-// inFlight counts what is being restarted, and what it takes at once. What has ended makes room before
-// that is written down.
-func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *restart.NamespacePlan) (workloads, pods int) {
-	for _, a := range s.apps {
-		untold := s.goesOnUntold(a)
-		if (untold || a.recordInFlight() && !s.hasEnded(a)) && s.inScope(scope, a, namespace) {
-			workloads++
-			if untold || a.record().Method == v1alpha1.MethodRolloutRestart {
-				pods += a.cut().Strategy.AtOnce()
-			} else {
-				pods += min(max(0, a.replicas()-a.count(ready)), a.evictedAtOnce())
-			}
+// inFlight counts what is being restarted by the ledger, and what it takes at once.
+func (s *simulation) inFlight(scope v1alpha1.BudgetScope, namespace *restart.NamespacePlan) referee.Usage {
+	return s.referee.InUse(func(r *inventory.Restart) (pods int, counts bool) {
+		switch a := s.appOf(r.WorkloadUID); {
+		case a == nil || !s.inScope(scope, a, namespace):
+			return 0, false
+		case r.Method == v1alpha1.MethodRolloutRestart:
+			return a.cut().Strategy.AtOnce(), true
+		default:
+			return min(max(0, a.replicas()-a.count(ready)), a.evictedAtOnce()), true
 		}
-	}
-	return workloads, pods
+	})
 }
 
-// goesOnUntold reports whether a rollout restart goes on that nobody tells of any more, as far as that has been
-// learned of and this process remembers that it has begun it.
-func (s *simulation) goesOnUntold(a *app) bool {
-	stripped, uid := a.stripped, a.object.GetUID()
-	if stripped == nil || a.record() != nil || s.started[uid].Cause != stripped.Cause || s.started[uid].Ended || !s.now.Before(stripped.Start.Add(time.Minute)) {
-		return false
+// appOf is the workload of a UID; nil where it is gone.
+func (s *simulation) appOf(uid types.UID) *app {
+	if at := slices.IndexFunc(s.apps, func(a *app) bool { return a.object.GetUID() == uid }); at >= 0 {
+		return s.apps[at]
 	}
-	learned := s.learned(a)
-	return learned != nil && learned.Object.RollingOut() && learned.Object.Template.Annotations[v1alpha1.RestartCauseAnnotation] == stripped.Cause
+	return nil
 }
 
 // learned is what has been learned of a workload that has been read; nil where nothing has.
@@ -215,35 +208,6 @@ func (a *app) evictedAtOnce() int {
 	return max(1, a.cut().Strategy.MaxUnavailable)
 }
 
-func (a *app) recordInFlight() bool {
-	record := a.record()
-	// Of what a newer version wrote down nobody knows whether it has ended.
-	return record.InFlight() && (record.Version == 1 || a.cut().RollingOut() || a.count(ready) < a.replicas())
-}
-
-// record is what is written down of the last restart; nil where there is nothing.
-func (a *app) record() *inventory.Record {
-	var record inventory.Record
-	text := a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation]
-	if text == "" || json.Unmarshal([]byte(text), &record) != nil {
-		return nil
-	}
-	return &record
-}
-
-// leavesSome are the results after which what is left is evicted.
-var leavesSome = []v1alpha1.RestartResult{v1alpha1.ResultReverted, v1alpha1.ResultInterrupted, v1alpha1.ResultIneffective, v1alpha1.ResultFailed}
-
-// cause is what there may be one restart for. What is left when the template was changed back, or
-// evictions were interrupted, in vain or given up, is evicted for the same cause.
-func cause(verdict *restart.Verdict) string {
-	last := verdict.Workload.Record
-	if verdict.Method != v1alpha1.MethodEviction || last == nil || !slices.Contains(leavesSome, last.Result) {
-		return verdict.Record.Cause
-	}
-	return verdict.Record.Cause + " after " + last.Start.String()
-}
-
 // takes is how many Pods a restart takes at once at least.
 func takes(by v1alpha1.RestartMethod, object *inventory.Object) int {
 	if by == v1alpha1.MethodRolloutRestart {
@@ -261,8 +225,7 @@ func (s *simulation) mayEvictNow(namespace *restart.NamespacePlan, verdict *rest
 		never("nobody governs it")
 	}
 	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
-	workload, record := verdict.Workload, a.record()
-	cause, err := inventory.ParseCause(record.Cause)
+	workload, r := verdict.Workload, s.unfinished(a)
 	switch check, known := s.checks[verdict.CheckKey]; {
 	case s.stopped:
 		never("the red button is pressed")
@@ -270,9 +233,9 @@ func (s *simulation) mayEvictNow(namespace *restart.NamespacePlan, verdict *rest
 		never("the policy only reports")
 	case s.guard != restart.GuardHolds:
 		never("the guard is not proven")
-	case !record.InFlight() || record.Method != v1alpha1.MethodEviction || err != nil:
-		never("nothing is written down: %v", record)
-	case p.created.Unix() > cause.Newest:
+	case r == nil || r.Method != v1alpha1.MethodEviction || !slices.Contains(r.Evicting, p.uid):
+		never("it is not written down: %v", r)
+	case p.created.Unix() > r.Cause.Newest:
 		never("it is younger than what is to be replaced")
 	case workload.Finding == v1alpha1.FindingMissing && p.injected != "":
 		never("it is in the mesh")
@@ -294,15 +257,15 @@ func (s *simulation) downTogether(namespace *restart.NamespacePlan, a *app) {
 	}
 	policy := s.policies[slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == namespace.Policy.Name })]
 	for _, budget := range policy.Spec.Budgets {
-		_, basePods := s.base(budget.Scope, namespace)
-		if limit := limitOf(budget.Pods, basePods); down > limit {
+		if limit := limitOf(budget.Pods, s.base(budget.Scope, namespace).Pods); down > limit {
 			s.t.Fatalf("%d Pods of %s are down, and the budget of scope %s allows %d:\n%s", down, a, budget.Scope, limit, s.transcript.String())
 		}
 	}
 }
 
 // base is what percentages are taken of.
-func (s *simulation) base(scope v1alpha1.BudgetScope, namespace *restart.NamespacePlan) (workloads, pods int) {
+func (s *simulation) base(scope v1alpha1.BudgetScope, namespace *restart.NamespacePlan) referee.Usage {
+	var sum referee.Usage
 	for _, other := range s.plan.Namespaces {
 		if scope == v1alpha1.BudgetScopeNamespace && other.Name != namespace.Name {
 			continue
@@ -313,12 +276,12 @@ func (s *simulation) base(scope v1alpha1.BudgetScope, namespace *restart.Namespa
 				concerned = max(concerned, workload.Pods.ToReplace)
 			}
 			if concerned > 0 {
-				workloads++
-				pods += concerned
+				sum.Workloads++
+				sum.Pods += concerned
 			}
 		}
 	}
-	return workloads, pods
+	return sum
 }
 
 func limitOf(limit *intstr.IntOrString, of int) int {
@@ -338,7 +301,7 @@ func limitOf(limit *intstr.IntOrString, of int) int {
 // stayedUp fails the test where a restart took down the last ready Pod of a workload, though nobody
 // has accepted that.
 func (s *simulation) stayedUp(a *app, readyBefore int) {
-	if readyBefore == 0 || a.count(ready) > 0 || a.replicas() == 0 || !a.recordInFlight() || a.crashes != nil || a.disturbed || s.acceptsDowntime() {
+	if readyBefore == 0 || a.count(ready) > 0 || a.replicas() == 0 || s.unfinished(a) == nil || a.crashes != nil || a.disturbed || s.acceptsDowntime() {
 		return
 	}
 	s.t.Fatalf("%s has no ready Pod any more, and nobody accepted it:\n%s", a, s.transcript.String())

@@ -18,7 +18,9 @@ import (
 
 // share is so many Pods outside of so many.
 func share(outside, of int) []func(*builder.PodBuilder) {
-	return append(slices.Repeat([]func(*builder.PodBuilder){uninjected}, outside), slices.Repeat([]func(*builder.PodBuilder){injected}, of-outside)...)
+	return append(
+		slices.Repeat([]func(*builder.PodBuilder){uninjected}, outside), slices.Repeat([]func(*builder.PodBuilder){injected}, of-outside)...,
+	)
 }
 
 func TestTheMethodFollowsKindStrategyShareAndDisruptionBudget(t *testing.T) {
@@ -30,45 +32,137 @@ func TestTheMethodFollowsKindStrategyShareAndDisruptionBudget(t *testing.T) {
 		method v1alpha1.RestartMethod
 		says   string
 	}{
-		"a Deployment":                                      {newScene(outside(cart(), 3)), v1alpha1.MethodRolloutRestart, "(rollout restart, 0 down and 1 on top at once)"},
-		"a Deployment that is recreated":                    {newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(cart().Recreate(), 3)), v1alpha1.MethodRolloutRestart, "(rollout restart, all Pods at once)"},
-		"a quarter is out":                                  {newScene(runs(takingOne(8).Build(), share(2, 8)...)), v1alpha1.MethodEviction, "(eviction of Pods: 2, 1 at once, because 2 of its 8 Pods are to be replaced and the others stay)"},
-		"more than a quarter is out":                        {newScene(runs(takingOne(8).Build(), share(3, 8)...)), v1alpha1.MethodRolloutRestart, ""},
-		"a quarter is out, and it surges":                   {newScene(runs(cart().Replicas(8).RolledOut().Build(), share(2, 8)...)), v1alpha1.MethodRolloutRestart, "0 down"},
-		"a quarter is out, and two may be down":             {newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...)), v1alpha1.MethodEviction, "Pods: 3, 2 at once"},
-		"one is out, and two may be down":                   {newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(1, 12)...)), v1alpha1.MethodEviction, "Pods: 1, 1 at once"},
-		"two may be down, and a budget lets one":            {newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...)), v1alpha1.MethodEviction, "Pods: 3, 1 at once"},
-		"a StatefulSet of which every Pod is out":           {newScene(outside(db(), 3)), v1alpha1.MethodRolloutRestart, ""},
-		"a StatefulSet of which one is in":                  {newScene(runs(db().Build(), share(2, 3)...)), v1alpha1.MethodEviction, "2 of its 3 Pods"},
-		"a StatefulSet that may take two, and does not":     {newScene(runs(db().Replicas(6).Unavailable(2).RolledOut().Build(), share(5, 6)...)), v1alpha1.MethodEviction, "Pods: 5, 1 at once"},
-		"a DaemonSet of which every Pod is out":             {newScene(outside(builder.DaemonSet("shop", "agent").RolledOut(3), 3)), v1alpha1.MethodRolloutRestart, ""},
-		"a DaemonSet of which one is in":                    {newScene(runs(builder.DaemonSet("shop", "agent").RolledOut(3).Build(), share(2, 3)...)), v1alpha1.MethodEviction, "2 of its 3 Pods"},
-		"a DaemonSet that surges":                           {newScene(runs(builder.DaemonSet("shop", "agent").Surge(1).Unavailable(0).RolledOut(3).Build(), share(2, 3)...)), v1alpha1.MethodRolloutRestart, ""},
-		"a StatefulSet that is updated on deletion":         {newScene(outside(db().OnDelete(), 3)), v1alpha1.MethodEviction, "its update strategy is OnDelete"},
-		"a StatefulSet with a partition":                    {newScene(outside(db().Partition(2), 3)), v1alpha1.MethodEviction, "stops at partition 2"},
-		"a ReplicaSet by itself":                            {newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday), 3)), v1alpha1.MethodEviction, "does not roll out its template"},
-		"a StatefulSet with a Pod that cannot become ready": {newScene(runs(db().Build(), uninjected, uninjected, broken)), v1alpha1.MethodEviction, "would wait for a Pod that cannot become ready"},
-		"its disruption budget allows less than the strategy takes": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(20, 19, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20)),
-			v1alpha1.MethodEviction, "PodDisruptionBudget cart, which allows 1 Pods to be down where the strategy takes 5"},
-		"its disruption budget allows as many":                 {newScene(builder.DisruptionBudget("shop", "cart").Healthy(20, 15, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20)), v1alpha1.MethodRolloutRestart, ""},
-		"its disruption budget allows none, and it takes none": {newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)), v1alpha1.MethodRolloutRestart, ""},
-		"something else controls it":                           {newScene(outside(cart().OwnedBy(db().Build()).Annotated(v1alpha1.AcceptAnnotation, "OwnedByOperator"), 3)), v1alpha1.MethodEviction, "StatefulSet shop/db controls it and would undo a change"},
-		"its last restart was taken back":                      {newScene(outside(recorded(cart(), ended(v1alpha1.ResultReverted)), 3)), v1alpha1.MethodEviction, "somebody took back the change"},
-		"few are out, and nothing may be evicted":              {newScene(runs(takingOne(8).Build(), share(2, 8)...)).when(evictionDisabled), v1alpha1.MethodRolloutRestart, "1 down"},
+		"a Deployment": {
+			scene:  newScene(outside(cart(), 3)),
+			method: v1alpha1.MethodRolloutRestart,
+			says:   "(rollout restart, 0 down and 1 on top at once)",
+		},
+		"a Deployment that is recreated": {
+			scene:  newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(cart().Recreate(), 3)),
+			method: v1alpha1.MethodRolloutRestart,
+			says:   "(rollout restart, all Pods at once)",
+		},
+		"a quarter is out": {
+			scene:  newScene(runs(takingOne(8).Build(), share(2, 8)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "(eviction of Pods: 2, 1 at once, because 2 of its 8 Pods must be replaced and the others stay)",
+		},
+		"more than a quarter is out": {scene: newScene(runs(takingOne(8).Build(), share(3, 8)...)), method: v1alpha1.MethodRolloutRestart},
+		"a quarter is out, and it surges": {
+			scene:  newScene(runs(cart().Replicas(8).RolledOut().Build(), share(2, 8)...)),
+			method: v1alpha1.MethodRolloutRestart,
+			says:   "0 down",
+		},
+		"a quarter is out, and two may be down": {
+			scene:  newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "Pods: 3, 2 at once",
+		},
+		"one is out, and two may be down": {
+			scene:  newScene(runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(1, 12)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "Pods: 1, 1 at once",
+		},
+		"two may be down, and a budget lets one": {
+			scene: newScene(
+				builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1),
+				runs(cart().Replicas(12).Unavailable(2).RolledOut().Build(), share(3, 12)...),
+			),
+			method: v1alpha1.MethodEviction,
+			says:   "Pods: 3, 1 at once",
+		},
+		"a StatefulSet of which every Pod is out": {scene: newScene(outside(db(), 3)), method: v1alpha1.MethodRolloutRestart},
+		"a StatefulSet of which one is in": {
+			scene:  newScene(runs(db().Build(), share(2, 3)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "2 of its 3 Pods",
+		},
+		"a StatefulSet that may take two, and does not": {
+			scene:  newScene(runs(db().Replicas(6).Unavailable(2).RolledOut().Build(), share(5, 6)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "Pods: 5, 1 at once",
+		},
+		"a DaemonSet of which every Pod is out": {
+			scene:  newScene(outside(builder.DaemonSet("shop", "agent").RolledOut(3), 3)),
+			method: v1alpha1.MethodRolloutRestart,
+		},
+		"a DaemonSet of which one is in": {
+			scene:  newScene(runs(builder.DaemonSet("shop", "agent").RolledOut(3).Build(), share(2, 3)...)),
+			method: v1alpha1.MethodEviction,
+			says:   "2 of its 3 Pods",
+		},
+		"a DaemonSet that surges": {
+			scene:  newScene(runs(builder.DaemonSet("shop", "agent").Surge(1).Unavailable(0).RolledOut(3).Build(), share(2, 3)...)),
+			method: v1alpha1.MethodRolloutRestart,
+		},
+		"a StatefulSet that is updated on deletion": {
+			scene:  newScene(outside(db().OnDelete(), 3)),
+			method: v1alpha1.MethodEviction,
+			says:   "its update strategy is OnDelete",
+		},
+		"a StatefulSet with a partition": {
+			scene:  newScene(outside(db().Partition(2), 3)),
+			method: v1alpha1.MethodEviction,
+			says:   "stops at partition 2",
+		},
+		"a ReplicaSet by itself": {
+			scene:  newScene(outside(builder.ReplicaSet("shop", "old").Replicas(3).RolledOut().CreatedAt(yesterday), 3)),
+			method: v1alpha1.MethodEviction,
+			says:   "does not roll out its template",
+		},
+		"a StatefulSet with a Pod that cannot become ready": {
+			scene:  newScene(runs(db().Build(), uninjected, uninjected, broken)),
+			method: v1alpha1.MethodEviction,
+			says:   "would wait for a Pod that cannot become ready",
+		},
+		"its disruption budget allows less than the strategy takes": {scene: newScene(
+			builder.DisruptionBudget("shop", "cart").Healthy(20, 19, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20),
+		),
+			method: v1alpha1.MethodEviction, says: "PodDisruptionBudget cart, which allows 1 Pods to be down where the strategy takes 5"},
+		"its disruption budget allows as many": {
+			scene: newScene(
+				builder.DisruptionBudget("shop", "cart").Healthy(20, 15, 20).Build(), outside(cart().Replicas(20).Unavailable(5).RolledOut(), 20),
+			),
+			method: v1alpha1.MethodRolloutRestart,
+		},
+		"its disruption budget allows none, and it takes none": {
+			scene:  newScene(builder.DisruptionBudget("shop", "cart").Healthy(3, 3, 3).Build(), outside(cart(), 3)),
+			method: v1alpha1.MethodRolloutRestart,
+		},
+		"something else controls it": {
+			scene:  newScene(outside(cart().OwnedBy(db().Build()).Annotated(v1alpha1.AcceptAnnotation, "OwnedByOperator"), 3)),
+			method: v1alpha1.MethodEviction,
+			says:   "StatefulSet shop/db controls it and would undo a change",
+		},
+		"its last restart was taken back": {
+			scene:  newScene(outside(restarted(cart(), ended(v1alpha1.ResultReverted)), 3)),
+			method: v1alpha1.MethodEviction,
+			says:   "somebody took back the change",
+		},
+		"few are out, and nothing may be evicted": {
+			scene:  newScene(runs(takingOne(8).Build(), share(2, 8)...)).when(evictionDisabled),
+			method: v1alpha1.MethodRolloutRestart,
+			says:   "1 down",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := only(t, test.scene.decide())
-			if verdict.Action != v1alpha1.ActionRestart || verdict.Method != test.method || verdict.Record.Method != test.method || !strings.Contains(verdict.Message, test.says) {
-				t.Errorf("%s %s by %s, written down as %s, want %s: %q does not say %q", verdict.Action, verdict.Reason, verdict.Method, verdict.Record.Method, test.method, verdict.Message, test.says)
+			if verdict.Action != v1alpha1.ActionRestart || verdict.Method != test.method || verdict.Restart.Method != test.method ||
+				!strings.Contains(
+					verdict.Message, test.says,
+				) {
+				t.Errorf(
+					"%s %s by %s, written down as %s, want %s: %q does not say %q", verdict.Action, verdict.Reason, verdict.Method,
+					verdict.Restart.Method, test.method, verdict.Message, test.says,
+				)
 			}
 		})
 	}
 }
 
 // evicting is a workload of which Pods are being evicted since began.
-func evicting[T metav1.Object](b *builder.Workload[T]) *builder.Workload[T] {
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: b.Build().GetUID(), Newest: yesterday.Unix()}
-	return b.Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", began).String())
+func evicting[T metav1.Object](b *builder.Workload[T], changes ...tweak) *builder.Workload[T] {
+	return restarted(b, append([]tweak{byEviction}, changes...)...)
 }
 
 func TestEvictionInFlight(t *testing.T) {
@@ -79,7 +173,9 @@ func TestEvictionInFlight(t *testing.T) {
 	starting := func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default") }
 	crashed := func(b *builder.PodBuilder) { b.CreatedAt(noon).Injected("default").Crashing("app", 1) }
 	remembered := func(past restart.Evictions) func(*restart.Input) {
-		return func(in *restart.Input) { in.Evictions = func(types.UID) restart.Evictions { return past } }
+		return func(in *restart.Input) {
+			in.Memory.Evictions = map[types.UID]restart.Evictions{"statefulset-shop-db": past}
+		}
 	}
 	for name, test := range map[string]struct {
 		scene *scene
@@ -90,73 +186,309 @@ func TestEvictionInFlight(t *testing.T) {
 		result v1alpha1.RestartResult
 		says   string
 	}{
-		"one at a time of a StatefulSet":                                       {scene: newScene(outside(onDelete(), 3)), evicts: []string{"db-0"}, says: "Evicting since"},
-		"the next when the one before is back":                                 {scene: newScene(runs(onDelete().Build(), injected, uninjected, uninjected)), evicts: []string{"db-1"}},
-		"none while one is coming":                                             {scene: newScene(runs(onDelete().Build(), starting, uninjected, uninjected))},
-		"none while one is missing":                                            {scene: newScene(outside(onDelete(), 2))},
-		"as many as the strategy allows":                                       {scene: newScene(runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0", "cart-1"}},
-		"no more than are left":                                                {scene: newScene(runs(two().Build(), share(1, 8)...)), evicts: []string{"cart-0"}},
-		"no more than the budgets allow":                                       {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
-		"no more than its disruption budget":                                   {scene: newScene(builder.DisruptionBudget("shop", "cart").Healthy(8, 7, 8).Build(), runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0"}},
-		"never the last that is ready":                                         {scene: newScene(outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0"}},
-		"all that are ready, where it is accepted":                             {scene: newScene(builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime), outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)), evicts: []string{"cart-0", "cart-1"}},
-		"first what is not ready":                                              {scene: newScene(runs(onDelete().Build(), uninjected, uninjected, broken)), evicts: []string{"db-2"}},
-		"the oldest first":                                                     {scene: newScene(runs(onDelete().Build(), uninjected, uninjectedAt(yesterday.Add(-time.Hour)), uninjected)), evicts: []string{"db-1"}},
-		"it has succeeded":                                                     {scene: newScene(runs(onDelete().Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded},
-		"the last is not back yet":                                             {scene: newScene(runs(onDelete().Build(), injected, injected, starting))},
-		"a Pod came up without a sidecar":                                      {scene: newScene(runs(onDelete().Build(), uninjectedAt(noon), uninjected, uninjected)), result: v1alpha1.ResultIneffective},
-		"the one that follows never came":                                      {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)), result: v1alpha1.ResultFailed, says: "no further Pod became ready"},
-		"the one that follows came up late, and was evicted late":              {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uninjected, uninjected)).when(remembered(restart.Evictions{Last: noon}))},
-		"the one that follows crashes":                                         {scene: newScene(runs(onDelete().Build(), crashed, uninjected, uninjected)), reason: restart.ReasonEvictionHeld, says: "No further Pod is evicted: Pods of this workload that are in the mesh already cannot become ready"},
-		"it waits for minReadySeconds":                                         {scene: newScene(runs(onDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 60 }).Build(), injected, uninjected, uninjected))},
-		"no check is known":                                                    {scene: newScene(outside(onDelete(), 3)).unasked(), step: restart.StepCheck},
-		"the injector is silent":                                               {scene: newScene(outside(onDelete(), 3)).answer(restart.Check{At: noon, Received: noon}), reason: restart.ReasonEvictionHeld, step: restart.StepCheck, says: "without a sidecar"},
-		"the red button is pressed":                                            {scene: newScene(outside(onDelete(), 3)).when(func(in *restart.Input) { in.Stopped = true }), reason: restart.ReasonEvictionHeld, says: "fullmesh stop --clear"},
-		"it is set to Report":                                                  {scene: newScene(builder.Reporting("mesh"), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "mode Report"},
-		"nobody governs it any more":                                           {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)), result: v1alpha1.ResultInterrupted, says: "no MeshPolicy governs"},
-		"nobody governs it any more, and one is coming":                        {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), runs(onDelete().Build(), starting, uninjected, uninjected)), reason: restart.ReasonEvictionHeld, says: "No MeshPolicy governs"},
-		"nobody governs it any more, and one may have been evicted just now":   {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)).when(remembered(restart.Evictions{Last: noon.Add(-time.Second)})), reason: restart.ReasonEvictionHeld, says: "No MeshPolicy governs"},
-		"nobody governs it any more, and another replica may have evicted one": {scene: newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)).when(tookOver(noon.Add(-time.Second))), reason: restart.ReasonEvictionHeld, says: "governs"},
-		"first what is not ready, in the order in which they are made":         {scene: newScene(runs(onDelete().Build(), broken, brokenAt(yesterday.Add(-time.Hour)), uninjected)), evicts: []string{"db-0"}},
-		"what was refused before these evictions, an hour ago":                 {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(-2 * time.Hour)})), evicts: []string{"db-0"}},
-		"its owner opted out":                                                  {scene: newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)), reason: restart.ReasonEvictionHeld, says: "asks for no restart"},
-		"the guard is gone":                                                    {scene: newScene(outside(onDelete(), 3)).when(func(in *restart.Input) { in.Guard = restart.GuardMissing }), reason: restart.ReasonEvictionHeld, says: "Apply config/guard"},
-		"the labels have just changed":                                         {scene: newScene(labelledAt(noon), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "Waiting until"},
-		"evictions were disabled":                                              {scene: newScene(outside(onDelete(), 3)).when(evictionDisabled), reason: restart.ReasonEvictionHeld, says: "--eviction=Disabled"},
-		"its template has changed":                                             {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 0 }), 3)), reason: restart.ReasonEvictionHeld, says: "another template"},
-		"its disruption budget allows none":                                    {scene: newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "allows 0 now"},
-		"a budget allows nothing any more":                                     {scene: newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "Raise it"},
-		"the namespace is being deleted":                                       {scene: newScene(builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "is being deleted"},
-		"the selector leaves it out":                                           {scene: newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "Widen the selector"},
-		"what it was begun for is not remediated any more":                     {scene: newScene(builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "spec.remediate"},
-		"it is scaled to zero":                                                 {scene: newScene(outside(onDelete().Replicas(0).RolledOut(), 1)), reason: restart.ReasonEvictionHeld, says: "the next ones are injected"},
-		"it is paused":                                                         {scene: newScene(runs(two().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }).Build(), share(5, 8)...)), reason: restart.ReasonEvictionHeld, says: "kubectl rollout resume"},
-		"ambient is asked for as well":                                         {scene: newScene(both(), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "Take away"},
-		"the injector refuses its Pods":                                        {scene: newScene(outside(onDelete(), 3)).answer(restart.Check{Outcome: restart.CheckDeniedByInjector, Message: "invalid port", Retry: noon.Add(time.Minute)}), reason: restart.ReasonEvictionHeld, says: "invalid port"},
-		"the injector is being rolled out":                                     {scene: newScene(outside(onDelete(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })), reason: restart.ReasonEvictionHeld, says: "is being rolled out"},
+		"one at a time of a StatefulSet": {scene: newScene(outside(onDelete(), 3)), evicts: []string{"db-0"}, says: "Evicting since"},
+		"the next when the one before is back": {
+			scene:  newScene(runs(onDelete().Build(), injected, uninjected, uninjected)),
+			evicts: []string{"db-1"},
+		},
+		"none while one is coming":       {scene: newScene(runs(onDelete().Build(), starting, uninjected, uninjected))},
+		"none while one is missing":      {scene: newScene(outside(onDelete(), 2))},
+		"as many as the strategy allows": {scene: newScene(runs(two().Build(), share(5, 8)...)), evicts: []string{"cart-0", "cart-1"}},
+		"no more than are left":          {scene: newScene(runs(two().Build(), share(1, 8)...)), evicts: []string{"cart-0"}},
+		"no more than the budgets allow": {
+			scene:  newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, 1), runs(two().Build(), share(5, 8)...)),
+			evicts: []string{"cart-0"},
+		},
+		"no more than its disruption budget": {
+			scene:  newScene(builder.DisruptionBudget("shop", "cart").Healthy(8, 7, 8).Build(), runs(two().Build(), share(5, 8)...)),
+			evicts: []string{"cart-0"},
+		},
+		"never the last that is ready": {
+			scene:  newScene(outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2)),
+			evicts: []string{"cart-0"},
+		},
+		"all that are ready, where it is accepted": {
+			scene: newScene(
+				builder.Enforcing("mesh").Unbounded().Accepting(v1alpha1.RiskDowntime),
+				outside(evicting(cart().Replicas(2).Unavailable(2).RolledOut()), 2),
+			),
+			evicts: []string{"cart-0", "cart-1"},
+		},
+		"first what is not ready": {scene: newScene(runs(onDelete().Build(), uninjected, uninjected, broken)), evicts: []string{"db-2"}},
+		"the oldest first": {
+			scene:  newScene(runs(onDelete().Build(), uninjected, uninjectedAt(yesterday.Add(-time.Hour)), uninjected)),
+			evicts: []string{"db-1"},
+		},
+		"it has succeeded":         {scene: newScene(runs(onDelete().Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded},
+		"the last is not back yet": {scene: newScene(runs(onDelete().Build(), injected, injected, starting))},
+		"a Pod came up without a sidecar": {
+			scene:  newScene(runs(onDelete().Build(), uninjectedAt(noon), uninjected, uninjected)),
+			result: v1alpha1.ResultIneffective,
+		},
+		"the one that follows never came": {
+			scene:  newScene(runs(evicting(db().OnDelete(), hourAgo).Build(), uninjected, uninjected)),
+			result: v1alpha1.ResultFailed,
+			says:   "no further Pod became ready",
+		},
+		"the one that follows came up late, and was evicted late": {
+			scene: newScene(
+				runs(evicting(db().OnDelete(), hourAgo).Build(), uninjected, uninjected),
+			).when(remembered(restart.Evictions{Last: noon})),
+		},
+		"the one that follows crashes": {
+			scene:  newScene(runs(onDelete().Build(), crashed, uninjected, uninjected)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "No further Pod is evicted: Pods of this workload that are in the mesh already cannot become ready",
+		},
+		"it waits for minReadySeconds": {
+			scene: newScene(
+				runs(onDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 60 }).Build(), injected, uninjected, uninjected),
+			),
+		},
+		"no check is known": {scene: newScene(outside(onDelete(), 3)).unasked(), step: restart.StepCheck},
+		"the injector is silent": {
+			scene:  newScene(outside(onDelete(), 3)).answer(restart.Check{At: noon, Received: noon}),
+			reason: restart.ReasonEvictionHeld,
+			step:   restart.StepCheck,
+			says:   "without a sidecar",
+		},
+		"the red button is pressed": {
+			scene:  newScene(outside(onDelete(), 3)).when(func(in *restart.Input) { in.Stopped = true }),
+			reason: restart.ReasonEvictionHeld,
+			says:   "fullmesh stop --clear",
+		},
+		"it is set to Report": {
+			scene:  newScene(builder.Reporting("mesh"), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "mode Report",
+		},
+		"nobody governs it any more": {
+			scene:  newScene(builder.Enforcing("mesh").Over("team", "other"), outside(onDelete(), 3)),
+			result: v1alpha1.ResultInterrupted,
+			says:   "no MeshPolicy governs",
+		},
+		"nobody governs it any more, and one is coming": {
+			scene:  newScene(builder.Enforcing("mesh").Over("team", "other"), runs(onDelete().Build(), starting, uninjected, uninjected)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "No MeshPolicy governs",
+		},
+		"nobody governs it any more, and one may have been evicted just now": {scene: newScene(
+			builder.Enforcing("mesh").Over("team", "other"), outside(evicting(db().OnDelete(), naming("db-1")), 3),
+		).
+			when(
+				remembered(restart.Evictions{Last: noon.Add(-time.Second)}),
+			), reason: restart.ReasonEvictionHeld, step: restart.StepEvict, says: "No MeshPolicy governs"},
+		"one of a round that was not brought to its end comes first": {
+			scene:  newScene(outside(evicting(db().OnDelete(), naming("db-1")), 3)),
+			evicts: []string{"db-1"},
+		},
+		"one of a round is down": {
+			scene: newScene(runs(evicting(db().OnDelete(), naming("db-2", "db-9")).Build(), starting, uninjected, uninjected)),
+		},
+		"one of a round is up, and no further Pod may be evicted": {scene: newScene(
+			outside(evicting(db().OnDelete(), naming("db-1")), 3),
+		).when(func(in *restart.Input) { in.Stopped = true }),
+			reason: restart.ReasonEvictionHeld, step: restart.StepEvict, says: "fullmesh stop --clear"},
+		"not everything has been read": {
+			scene:  newScene(outside(onDelete(), 3)).notRead("Rollout", ""),
+			reason: restart.ReasonEvictionHeld,
+			says:   "has been read",
+		},
+		"the workload is being deleted": {
+			scene:  newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.DeletionTimestamp = new(metav1.NewTime(noon)) }), 3)),
+			result: v1alpha1.ResultInterrupted,
+			says:   "The workload is being deleted.",
+		},
+		"first what is not ready, in the order in which they are made": {
+			scene:  newScene(runs(onDelete().Build(), broken, brokenAt(yesterday.Add(-time.Hour)), uninjected)),
+			evicts: []string{"db-0"},
+		},
+		"what was refused before these evictions, an hour ago": {
+			scene: newScene(outside(evicting(db().OnDelete(), hourAgo), 3)).when(
+				remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(-2 * time.Hour)}),
+			),
+			evicts: []string{"db-0"},
+		},
+		"its owner opted out": {
+			scene:  newScene(outside(onDelete().Annotated(v1alpha1.RestartAnnotation, "disabled"), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "asks for no restart",
+		},
+		"the guard is gone": {
+			scene:  newScene(outside(onDelete(), 3)).when(func(in *restart.Input) { in.Guard = restart.GuardMissing }),
+			reason: restart.ReasonEvictionHeld,
+			says:   "Apply config/guard",
+		},
+		"the labels have just changed": {
+			scene:  newScene(labelledAt(noon), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "Waiting until",
+		},
+		"evictions were disabled": {
+			scene:  newScene(outside(onDelete(), 3)).when(evictionDisabled),
+			reason: restart.ReasonEvictionHeld,
+			says:   "--eviction=Disabled",
+		},
+		"its template has changed": {
+			scene:  newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) { s.Status.UpdatedReplicas = 0 }), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "another template",
+		},
+		"its disruption budget allows none": {
+			scene:  newScene(builder.DisruptionBudget("shop", "db").Healthy(2, 2, 3).Build(), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "allows 0 now",
+		},
+		"a budget allows nothing any more": {
+			scene:  newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 0, nil), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "Raise it",
+		},
+		"the namespace is being deleted": {
+			scene: newScene(
+				builder.Namespace("shop").Labelled("istio-injection", "enabled").CreatedAt(yesterday).Terminating(noon).Build(),
+				outside(onDelete(), 3),
+			),
+			reason: restart.ReasonEvictionHeld,
+			says:   "is being deleted",
+		},
+		"the selector leaves it out": {
+			scene:  newScene(builder.Enforcing("mesh").Unbounded().Selecting("tier", "web"), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "Widen the selector",
+		},
+		"what it was begun for is not remediated any more": {
+			scene:  newScene(builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "spec.remediate",
+		},
+		"it is scaled to zero": {
+			scene:  newScene(outside(onDelete().Replicas(0).RolledOut(), 1)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "the next ones are injected",
+		},
+		"it is paused": {
+			scene:  newScene(runs(two().With(func(d *appsv1.Deployment) { d.Spec.Paused = true }).Build(), share(5, 8)...)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "kubectl rollout resume",
+		},
+		"ambient is asked for as well": {
+			scene:  newScene(both(), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "Remove either",
+		},
+		"the injector is being rolled out": {
+			scene:  newScene(outside(onDelete(), 3), controlPlane("default", func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })),
+			reason: restart.ReasonEvictionHeld,
+			says:   "is being rolled out",
+		},
 		"somebody else controls it now": {scene: newScene(outside(onDelete().With(func(s *appsv1.StatefulSet) {
 			s.OwnerReferences = []metav1.OwnerReference{builder.ControlledByOther("acid.zalan.do/v1", "postgresql", "main", "pg")}
 		}), 3)), reason: restart.ReasonEvictionHeld, says: "postgresql.acid.zalan.do"},
-		"the only Pod that is ready would go":                 {scene: newScene(outside(evicting(db().Replicas(1).OnDelete().RolledOut()), 1)), reason: restart.ReasonEvictionHeld, says: "accept: [Downtime]"},
-		"it would refuse others":                              {scene: newScene(strictIn("shop"), outside(onDelete(), 3), runs(plain("old").Build(), uninjected)), reason: restart.ReasonEvictionHeld, says: "accept: [StrictMTLS]"},
-		"its owner rolls it out":                              {scene: newScene(runs(two().With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }).Build(), share(5, 8)...)), reason: restart.ReasonEvictionHeld, says: "A rollout that Fullmesh did not start"},
-		"a node is drained":                                   {scene: newScene(builder.Node("north", false), builder.Node("south", true), runs(onDelete().Build(), on("north"), on("north"), on("south"))), reason: restart.ReasonEvictionHeld, says: "node south, which is cordoned"},
-		"its policy cannot be used":                           {scene: newScene(unusable(), outside(onDelete(), 3)), reason: restart.ReasonEvictionHeld, says: "MeshPolicy frozen until it is corrected"},
-		"it is held for long":                                 {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(func(in *restart.Input) { in.Stopped = true }), result: v1alpha1.ResultInterrupted, says: "Not every Pod was evicted: Everything is stopped"},
-		"it was held for long and is no longer":               {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)), evicts: []string{"db-0"}},
-		"the API server has just refused one":                 {scene: newScene(outside(onDelete(), 3)).when(remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)})), says: "is tried again: a webhook says no"},
-		"what was refused in former evictions is not counted": {scene: newScene(outside(onDelete(), 3)).when(remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(-2 * time.Hour)})), evicts: []string{"db-0"}},
-		"it is refused as long as since it began":             {scene: newScene(outside(onDelete(), 3)).when(remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(time.Second)})), says: "did not succeed and is tried again: a webhook says no"},
-		"traffic of the one that follows is not captured yet": {scene: newScene(runs(onDelete().Build(), uncaptured(noon.Add(-20*time.Second)), uncaptured(yesterday), uninjected))},
-		"traffic of the one that follows is never captured":   {scene: newScene(runs(evictedBefore(db().OnDelete()).Build(), uncaptured(noon.Add(-50*time.Minute)), uninjected, uninjected)), result: v1alpha1.ResultFailed},
-		"Pods that become ready and unready again":            {scene: newScene(runs(evictedBefore(db().OnDelete(), begunHoursBefore).Build(), crashed, readyInMeshAt(noon.Add(-time.Minute)), uninjected)), result: v1alpha1.ResultFailed},
-		"Pods that come back, one after the other":            {scene: newScene(runs(evictedBefore(db().OnDelete(), begunHoursBefore).Build(), starting, readyInMeshAt(noon.Add(-time.Minute)), uninjected)).when(remembered(restart.Evictions{Last: noon.Add(-time.Minute)}))},
-		"a leftover waits for minReadySeconds":                {scene: newScene(noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), runs(leftoverOf(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 300 })).Build(), leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)))).answer(restart.Check{At: noon, Received: noon})},
-		"a leftover whose minReadySeconds are over":           {scene: newScene(noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"), runs(leftoverOf(db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 5 })).Build(), leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)))).answer(restart.Check{At: noon, Received: noon}), evicts: []string{"db-0"}},
-		"a new leader does not know all yet":                  {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).notRead("Rollout", "").when(tookOver(noon.Add(-time.Minute))), reason: restart.ReasonEvictionHeld, says: "has been read"},
-		"a leader does not know all for long":                 {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).notRead("Rollout", "").when(tookOver(noon.Add(-time.Hour))), result: v1alpha1.ResultInterrupted, says: "has been read"},
-		"the API server refuses for long":                     {scene: newScene(outside(evictedBefore(db().OnDelete()), 3)).when(remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon})), result: v1alpha1.ResultFailed, says: "No eviction has succeeded for 10m0s: a webhook says no"},
-		"it was given up and came through":                    {scene: newScene(runs(evictedBefore(db().OnDelete(), ended(v1alpha1.ResultFailed)).Build(), injected, injected, injected)), result: v1alpha1.ResultSucceeded, says: "Late"},
+		"the only Pod that is ready would go": {
+			scene:  newScene(outside(evicting(db().Replicas(1).OnDelete().RolledOut()), 1)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "accept: [Downtime]",
+		},
+		"it would refuse others": {
+			scene:  newScene(strictIn("shop"), outside(onDelete(), 3), runs(plain("old").Build(), uninjected)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "accept: [StrictMTLS]",
+		},
+		"its owner rolls it out": {
+			scene:  newScene(runs(two().With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 }).Build(), share(5, 8)...)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "A rollout that Fullmesh did not start",
+		},
+		"a node is drained": {
+			scene: newScene(
+				builder.Node("north", false), builder.Node("south", true), runs(onDelete().Build(), on("north"), on("north"), on("south")),
+			),
+			reason: restart.ReasonEvictionHeld,
+			says:   "node south, which is cordoned",
+		},
+		"its policy cannot be used": {
+			scene:  newScene(unusable(), outside(onDelete(), 3)),
+			reason: restart.ReasonEvictionHeld,
+			says:   "MeshPolicy frozen until it is corrected",
+		},
+		"it is held for long": {
+			scene:  newScene(outside(evicting(db().OnDelete(), hourAgo), 3)).when(func(in *restart.Input) { in.Stopped = true }),
+			result: v1alpha1.ResultInterrupted,
+			says:   "Not every Pod was evicted: Everything is stopped",
+		},
+		"it was held for long and is no longer": {scene: newScene(outside(evicting(db().OnDelete(), hourAgo), 3)), evicts: []string{"db-0"}},
+		"the API server has just refused one": {
+			scene: newScene(outside(onDelete(), 3)).when(
+				remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Minute), Until: noon.Add(time.Second)}),
+			),
+			says: "is tried again: a webhook says no",
+		},
+		"what was refused in former evictions is not counted": {
+			scene: newScene(outside(onDelete(), 3)).when(
+				remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(-2 * time.Hour)}),
+			),
+			evicts: []string{"db-0"},
+		},
+		"it is refused as long as since it began": {
+			scene: newScene(outside(onDelete(), 3)).when(
+				remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-3 * time.Hour), Until: noon.Add(time.Second)}),
+			),
+			says: "did not succeed and is tried again: a webhook says no",
+		},
+		"traffic of the one that follows is not captured yet": {
+			scene: newScene(runs(onDelete().Build(), uncaptured(noon.Add(-20*time.Second)), uncaptured(yesterday), uninjected)),
+		},
+		"traffic of the one that follows is never captured": {
+			scene:  newScene(runs(evicting(db().OnDelete(), hourAgo).Build(), uncaptured(noon.Add(-50*time.Minute)), uninjected, uninjected)),
+			result: v1alpha1.ResultFailed,
+		},
+		"Pods that become ready and unready again": {
+			scene: newScene(
+				runs(evicting(db().OnDelete(), since(noon.Add(-10*time.Hour))).Build(), crashed, readyInMeshAt(noon.Add(-time.Minute)), uninjected),
+			),
+			result: v1alpha1.ResultFailed,
+		},
+		"Pods that come back, one after the other": {
+			scene: newScene(
+				runs(evicting(db().OnDelete(), since(noon.Add(-10*time.Hour))).Build(), starting, readyInMeshAt(noon.Add(-time.Minute)), uninjected),
+			).when(remembered(restart.Evictions{Last: noon.Add(-time.Minute)})),
+		},
+		"a leftover waits for minReadySeconds": {
+			scene: newScene(
+				noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"),
+				runs(
+					evicting(
+						db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 300 }), forFinding(v1alpha1.FindingLeftover),
+					).Build(),
+					leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)),
+				),
+			).answer(restart.Check{At: noon, Received: noon}),
+		},
+		"a leftover whose minReadySeconds are over": {
+			scene: newScene(
+				noLabel, builder.Enforcing("mesh").Unbounded().Remediating("Leftover"),
+				runs(
+					evicting(
+						db().OnDelete().With(func(s *appsv1.StatefulSet) { s.Spec.MinReadySeconds = 5 }), forFinding(v1alpha1.FindingLeftover),
+					).Build(),
+					leftover, leftover, readyOutsideAt(noon.Add(-10*time.Second)),
+				),
+			).answer(restart.Check{At: noon, Received: noon}),
+			evicts: []string{"db-0"},
+		},
+		"the API server refuses for long": {
+			scene: newScene(outside(evicting(db().OnDelete(), hourAgo), 3)).when(
+				remembered(restart.Evictions{Refused: "a webhook says no", RefusedSince: noon.Add(-time.Hour), Until: noon}),
+			),
+			result: v1alpha1.ResultFailed,
+			says:   "No eviction has succeeded for 10m0s: a webhook says no",
+		},
+		"it was given up and came through": {
+			scene:  newScene(runs(evicting(db().OnDelete(), ended(v1alpha1.ResultFailed)).Build(), injected, injected, injected)),
+			result: v1alpha1.ResultSucceeded,
+			says:   "Late",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := only(t, test.scene.decide())
@@ -173,10 +505,14 @@ func TestEvictionInFlight(t *testing.T) {
 			}
 			message := verdict.Message
 			if test.result != "" {
-				step, reason, message = restart.StepFinish, restart.ReasonRestartEnded, verdict.Record.Message
+				step, reason, message = restart.StepFinish, restart.ReasonRestartEnded, verdict.Restart.Message
 			}
-			if verdict.Action != v1alpha1.ActionInFlight || verdict.Method != v1alpha1.MethodEviction || verdict.Reason != reason || verdict.Step != step || verdict.Record.Result != test.result {
-				t.Errorf("%s %s by %s, step %d, result %q, want step %d: %s", verdict.Action, verdict.Reason, verdict.Method, verdict.Step, verdict.Record.Result, step, verdict.Message)
+			if verdict.Action != v1alpha1.ActionInFlight || verdict.Method != v1alpha1.MethodEviction || verdict.Reason != reason ||
+				verdict.Step != step || verdict.Restart.Result != test.result {
+				t.Errorf(
+					"%s %s by %s, step %d, result %q, want step %d: %s", verdict.Action, verdict.Reason, verdict.Method, verdict.Step,
+					verdict.Restart.Result, step, verdict.Message,
+				)
 			}
 			if !slices.Equal(evicts, test.evicts) {
 				t.Errorf("it evicts %v, want %v", evicts, test.evicts)
@@ -188,10 +524,16 @@ func TestEvictionInFlight(t *testing.T) {
 	}
 }
 
-// begunHoursBefore makes a restart one that began long before any Pod may have taken so long.
-func begunHoursBefore(record inventory.Record) inventory.Record {
-	record.Start = noon.Add(-10 * time.Hour)
-	return record
+// hourAgo begins a restart so long ago that something should have come of it.
+func hourAgo(r *inventory.Restart) { r.Start = noon.Add(-time.Hour) }
+
+// naming has a round of evictions name Pods of the namespace shop.
+func naming(pods ...string) tweak {
+	return func(r *inventory.Restart) {
+		for _, pod := range pods {
+			r.Evicting = append(r.Evicting, types.UID("pod-shop-"+pod))
+		}
+	}
 }
 
 // noLabel is the namespace shop, in which nothing is injected.
@@ -200,12 +542,6 @@ var noLabel = builder.Namespace("shop").CreatedAt(yesterday).Build()
 // leftover is a ready Pod with a sidecar that nobody asks for any more.
 func leftover(b *builder.PodBuilder) { b.CreatedAt(yesterday).Injected("default").Ready(yesterday) }
 
-// leftoverOf has a StatefulSet's leftovers be evicted.
-func leftoverOf(b *builder.Workload[*appsv1.StatefulSet]) *builder.Workload[*appsv1.StatefulSet] {
-	cause := inventory.Cause{Finding: v1alpha1.FindingLeftover, UID: "statefulset-shop-db", Newest: yesterday.Unix()}
-	return b.Annotated(v1alpha1.LastRestartAnnotation, inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", began).String())
-}
-
 // uncaptured is a Pod with a sidecar whose traffic Istio's CNI agent has not redirected.
 func uncaptured(created time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(created).Injected("default").RedirectionFailed() }
@@ -213,18 +549,6 @@ func uncaptured(created time.Time) func(*builder.PodBuilder) {
 
 func readyOutsideAt(ready time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(ready.Add(-20 * time.Second)).Ready(ready) }
-}
-
-func tookOver(at time.Time) func(*restart.Input) { return func(in *restart.Input) { in.TookOver = at } }
-
-// evictedBefore is a workload whose evictions began so long ago that something should have come of them.
-func evictedBefore(b *builder.Workload[*appsv1.StatefulSet], how ...func(inventory.Record) inventory.Record) *builder.Workload[*appsv1.StatefulSet] {
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: "statefulset-shop-db", Newest: yesterday.Unix()}
-	record := inventory.NewRecord(cause, v1alpha1.MethodEviction, "decided", noon.Add(-time.Hour))
-	for _, change := range how {
-		record = change(record)
-	}
-	return b.Annotated(v1alpha1.LastRestartAnnotation, record.String())
 }
 
 // What a workload may take down may grow after its evictions have begun.
@@ -244,7 +568,9 @@ func TestEvictionsKeepToTheBudgetsThoughMoreMayBeDownNow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			evicted := 0
-			for _, verdict := range verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, test.pods), test.objects).decide()) {
+			for _, verdict := range verdicts(
+				newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, nil, test.pods), test.objects).decide(),
+			) {
 				evicted += len(verdict.Evict)
 			}
 			if evicted != test.want {
@@ -254,11 +580,11 @@ func TestEvictionsKeepToTheBudgetsThoughMoreMayBeDownNow(t *testing.T) {
 	}
 }
 
-// What a new leader waits for is looked at when it may be over, and not again and again.
+// What holds evictions is looked at when that may be over, or when they end.
 func TestEvictionsThatAreHeldAreLookedAtInTime(t *testing.T) {
-	plan := newScene(outside(evictedBefore(db().OnDelete()), 3)).when(tookOver(noon.Add(-time.Minute))).when(func(in *restart.Input) { in.Guard = restart.GuardUnknown }).decide()
-	if want := noon.Add(9 * time.Minute); !plan.NextLook.Equal(want) {
-		t.Errorf("looked at again at %s, want %s: %s", plan.NextLook, want, only(t, plan).Message)
+	plan := newScene(outside(evicting(db().OnDelete()), 3)).when(func(in *restart.Input) { in.Guard = restart.GuardUnknown }).decide()
+	if want := began.Add(10*time.Minute + 31*time.Second); !plan.NextChange.Equal(want) {
+		t.Errorf("looked at again at %s, want %s: %s", plan.NextChange, want, only(t, plan).Message)
 	}
 }
 
@@ -269,10 +595,8 @@ func TestEvictionsAreNotTriedAgainBesidePodsThatCrash(t *testing.T) {
 			d.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 		}).RolledOut(3)
 	}
-	cause := inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: "default", UID: log().Build().UID, Newest: yesterday.Unix()}
-	record := inventory.NewRecord(cause, v1alpha1.MethodEviction, only(t, newScene(outside(log(), 3)).decide()).Record.Decided, noon.Add(-2*time.Hour)).
-		Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Hour))
-	got := only(t, newScene(runs(log().Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), crashing, uninjected, uninjected)).lettingPass().decide())
+	failed := restarted(log(), byEviction, ended(v1alpha1.ResultFailed))
+	got := only(t, newScene(runs(failed.Build(), crashing, uninjected, uninjected)).lettingPass().decide())
 	if got.Reason != restart.ReasonInjectedPodsFailing {
 		t.Errorf("%s, until %s clears it: %s", got.Reason, got.ClearsBy, got.Message)
 	}
@@ -281,27 +605,54 @@ func TestEvictionsAreNotTriedAgainBesidePodsThatCrash(t *testing.T) {
 // What evictions have left is brought to its end by evictions, though a rolling update would do for as many Pods: those
 // that are in the mesh stay. One that came up without a sidecar and has gone since does not leave the others outside.
 func TestWhatEvictionsHaveLeftIsEvicted(t *testing.T) {
-	leftOf := func(web *builder.Workload[*appsv1.Deployment], result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
-		record := inventory.NewRecord(cartCause(), v1alpha1.MethodEviction, decided, noon.Add(-time.Hour)).Ended(result, "It has ended.", noon.Add(-time.Minute))
-		return newScene(runs(web.Annotated(v1alpha1.LastRestartAnnotation, record.String()).Build(), pods...))
-	}
-	left := func(result v1alpha1.RestartResult, decided string, pods ...func(*builder.PodBuilder)) *scene {
-		return leftOf(cart().Replicas(4).Unavailable(2).RolledOut(), result, decided, pods...)
+	web := func() *builder.Workload[*appsv1.Deployment] { return cart().Replicas(4).Unavailable(2).RolledOut() }
+	evicted := func(b *builder.Workload[*appsv1.Deployment], result v1alpha1.RestartResult, changes ...tweak) *appsv1.Deployment {
+		ending := []tweak{byEviction, since(noon.Add(-time.Hour)), endedAt(result, noon.Add(-time.Minute))}
+		return restarted(b, append(ending, changes...)...).Build()
 	}
 	older := uninjectedAt(yesterday.Add(-time.Minute))
+	excused := excusedFor(v1alpha1.ExcuseChangedJustBefore)
 	for name, test := range map[string]struct {
 		scene  *scene
 		reason restart.Reason
 		method v1alpha1.RestartMethod
 	}{
-		"they were interrupted":                                  {left(v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected), restart.ReasonRestartDue, v1alpha1.MethodEviction},
-		"the newest has gone since":                              {left(v1alpha1.ResultInterrupted, decidedNow(), injected, older, older, older), restart.ReasonRestartDue, v1alpha1.MethodEviction},
-		"one came in vain, which is excused, and has gone":       {left(v1alpha1.ResultIneffective, "", injected, uninjected, uninjected, uninjected), restart.ReasonRestartDue, v1alpha1.MethodEviction},
-		"one came in vain, and something that decides is new":    {left(v1alpha1.ResultIneffective, "another", injected, uninjected, uninjected, uninjected), restart.ReasonRestartDue, v1alpha1.MethodEviction},
-		"one came in vain, and nothing that decides has changed": {left(v1alpha1.ResultIneffective, decidedNow(), injected, uninjected, uninjected, uninjected), restart.ReasonRestartIneffective, v1alpha1.MethodEviction},
-		"one came in vain and is there: that is another cause":   {left(v1alpha1.ResultIneffective, "", injected, uninjected, uninjected, uninjectedAt(noon.Add(-2*time.Minute))), restart.ReasonRestartDue, v1alpha1.MethodRolloutRestart},
-		"its owner has new Pods come first now":                  {leftOf(cart().Replicas(4).RolledOut(), v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected), restart.ReasonAlreadyRestarted, v1alpha1.MethodRolloutRestart},
-		"evictions are disabled":                                 {left(v1alpha1.ResultInterrupted, decidedNow(), injected, uninjected, uninjected, uninjected).when(evictionDisabled), restart.ReasonAlreadyRestarted, v1alpha1.MethodRolloutRestart},
+		"they were interrupted": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultInterrupted), injected, uninjected, uninjected, uninjected)),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodEviction,
+		},
+		"the newest has gone since": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultInterrupted), injected, older, older, older)),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodEviction,
+		},
+		"one came without a sidecar, which is excused, and has gone": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultIneffective, excused), injected, uninjected, uninjected, uninjected)),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodEviction,
+		},
+		"one came without a sidecar, and something that decides is new": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultIneffective, decidedBy("1-else")), injected, uninjected, uninjected, uninjected)),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodEviction,
+		},
+		"one came without a sidecar, and nothing that decides has changed": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultIneffective), injected, uninjected, uninjected, uninjected)),
+			reason: restart.ReasonRestartIneffective, method: v1alpha1.MethodEviction,
+		},
+		"one came without a sidecar and is there: that is another cause": {
+			scene: newScene(
+				runs(evicted(web(), v1alpha1.ResultIneffective, excused), injected, uninjected, uninjected, uninjectedAt(noon.Add(-2*time.Minute))),
+			),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodRolloutRestart,
+		},
+		"its owner has new Pods come first now": {
+			scene: newScene(runs(
+				evicted(cart().Replicas(4).RolledOut(), v1alpha1.ResultInterrupted), injected, uninjected, uninjected, uninjected,
+			)),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodRolloutRestart,
+		},
+		"evictions are disabled": {
+			scene:  newScene(runs(evicted(web(), v1alpha1.ResultInterrupted), injected, uninjected, uninjected, uninjected)).when(evictionDisabled),
+			reason: restart.ReasonRestartDue, method: v1alpha1.MethodRolloutRestart,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := only(t, test.scene.decide()); got.Reason != test.reason || got.Method != test.method {

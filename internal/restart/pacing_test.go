@@ -10,8 +10,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
-// mayStartNow fails the test where a restart is begun outside of the windows, beside the workload that
-// is to show that injection works, or at the cost of a namespace that waits for as much.
+// mayStartNow fails the test where a restart is begun outside of the windows, beside the canary, or at the cost of a namespace that waits for as much.
 func (s *simulation) mayStartNow(policy *v1alpha1.MeshPolicy, namespace *restart.NamespacePlan, workload *inventory.Workload, never func(string, ...any)) {
 	ready, err := restart.NewPolicy(policy)
 	if err != nil {
@@ -29,7 +28,7 @@ func (s *simulation) mayStartNow(policy *v1alpha1.MeshPolicy, namespace *restart
 // begun are the others that are in flight in a namespace and get the same sidecar.
 func (s *simulation) begun(namespace *restart.NamespacePlan, workload *inventory.Workload) []*app {
 	return slices.DeleteFunc(slices.Clone(s.apps), func(a *app) bool {
-		return a.object.GetNamespace() != namespace.Name || a.object.GetUID() == workload.Object.UID || !a.recordInFlight() || s.hasEnded(a) ||
+		return a.object.GetNamespace() != namespace.Name || a.object.GetUID() == workload.Object.UID || s.unfinished(a) == nil ||
 			s.known(a) == nil || s.known(a).Expectation.Revision != workload.Expectation.Revision
 	})
 }
@@ -39,14 +38,14 @@ func (s *simulation) begun(namespace *restart.NamespacePlan, workload *inventory
 func (s *simulation) isShown(policy *v1alpha1.MeshPolicy, namespace *restart.NamespacePlan, workload *inventory.Workload) bool {
 	changed := s.inventory.Snapshot().ChangedFor(workload.Expectation)
 	return slices.ContainsFunc(namespace.Workloads, func(other *inventory.Workload) bool {
-		record := other.Record
+		last := other.Newest()
 		switch {
 		case other.Expectation.Revision != workload.Expectation.Revision || other.NewestInjected <= changed.Unix():
 			return false
-		case record == nil || record.Start.Before(changed):
+		case last == nil || last.Start.Before(changed):
 			return true
 		default:
-			return record.Result == v1alpha1.ResultSucceeded && !record.End.Add(soak(policy)).After(s.now)
+			return last.Result == v1alpha1.ResultSucceeded && !last.End.Add(soak(policy)).After(s.now)
 		}
 	})
 }
@@ -64,19 +63,18 @@ func (s *simulation) mayTakeMoreThanHalf(policy *v1alpha1.MeshPolicy, namespace 
 	limit := 1 << 30
 	for _, budget := range policy.Spec.Budgets {
 		if budget.Scope == v1alpha1.BudgetScopePolicy {
-			base, _ := s.base(budget.Scope, namespace)
-			limit = min(limit, limitOf(budget.Workloads, base))
+			limit = min(limit, limitOf(budget.Workloads, s.base(budget.Scope, namespace).Workloads))
 			if budget.Pods != nil {
 				return
 			}
 		}
 	}
-	if taken, _ := s.inFlight(v1alpha1.BudgetScopeNamespace, namespace); 2*(taken+1) <= limit+1 {
+	if taken := s.inFlight(v1alpha1.BudgetScopeNamespace, namespace).Workloads; 2*(taken+1) <= limit+1 {
 		return
 	}
 	for _, other := range s.plan.Namespaces {
 		for _, verdict := range other.Verdicts {
-			if other.Name != namespace.Name && other.Policy == namespace.Policy && verdict.Reason == restart.ReasonBudgetUsedUp && strings.Contains(verdict.Message, "scope Policy") {
+			if other.Name != namespace.Name && other.Policy == namespace.Policy && verdict.Reason == restart.ReasonBudgetExhausted && strings.Contains(verdict.Message, "policy's budget") {
 				never("its namespace takes more than half of %d places, and %s waits", limit, verdict.Workload.Key)
 			}
 		}
@@ -91,12 +89,6 @@ func (s *simulation) inScope(scope v1alpha1.BudgetScope, a *app, namespace *rest
 	return scope == v1alpha1.BudgetScopePolicy && slices.ContainsFunc(s.plan.Namespaces, func(other *restart.NamespacePlan) bool {
 		return other.Name == a.object.GetNamespace() && other.Policy == namespace.Policy
 	})
-}
-
-// hasEnded reports whether the end of a restart is to be written down now.
-func (s *simulation) hasEnded(a *app) bool {
-	verdict, found := verdicts(s.plan)[a.cut().Key().String()]
-	return found && verdict.Step == restart.StepFinish
 }
 
 // known is a workload as the inventory knows it; nil where it does not.

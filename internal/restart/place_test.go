@@ -1,28 +1,22 @@
 package restart_test
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
-	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
 // failedAt is the Deployment cart after a restart that failed. Three of its Pods were ready before.
 func failedAt(end time.Time, changes ...func(*appsv1.Deployment)) *builder.Workload[*appsv1.Deployment] {
-	record := inventory.NewRecord(older(cartCause()), "RolloutRestart", decidedNow(), end.Add(-time.Hour))
-	record.Replicas, record.Ready = 3, 3
-	b := cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
-		Annotated(v1alpha1.LastRestartAnnotation, record.Ended(v1alpha1.ResultFailed, "It has failed.", end).String())
+	b := restarted(cart(), forOlder, since(end.Add(-time.Hour)), endedAt(v1alpha1.ResultFailed, end))
 	for _, change := range changes {
 		b.With(change)
 	}
@@ -47,19 +41,48 @@ func TestFailedRestartKeepsItsPlaceForAWhile(t *testing.T) {
 		// until is when the place is free by itself.
 		until time.Duration
 	}{
-		"its rollout goes on":                           {outside(failedAt(noon.Add(-minute), goesOn), 3), restart.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
-		"its rollout has gone nowhere for long":         {outside(failedAt(noon.Add(-11*minute), goesOn), 3), restart.ReasonRestartDue, 0},
-		"its rollout went on a moment ago":              {runs(failedAt(noon.Add(-11*minute), goesOn).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-minute))), restart.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
-		"its controller may take down another Pod":      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 3), restart.ReasonRestartDue, 0},
-		"it ends by a clock that is ahead":              {outside(failedAt(noon.Add(10*minute)), 2), restart.ReasonBudgetUsedUp, 20*minute + 30*time.Second},
-		"it ends in the future":                         {outside(failedAt(noon.Add(10*minute+time.Second)), 2), restart.ReasonRestartDue, 0},
-		"a Pod of it becomes ready over and over":       {runs(failedAt(noon.Add(-time.Hour), goesOn).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-minute))), restart.ReasonRestartDue, 0},
-		"its controller has taken down all it may":      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 2), restart.ReasonRestartDue, 0},
-		"its controller is paused":                      {outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1), func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3), restart.ReasonRestartDue, 0},
-		"fewer Pods are ready than before":              {outside(failedAt(noon.Add(-minute)), 2), restart.ReasonBudgetUsedUp, 9*minute + 30*time.Second},
-		"fewer Pods are ready than before, for long":    {outside(failedAt(noon.Add(-11*minute)), 2), restart.ReasonRestartDue, 0},
-		"as many Pods are ready as before":              {runs(failedAt(noon.Add(-minute)).Build(), uninjected, uninjected, uninjected, crashing), restart.ReasonRestartDue, 0},
-		"as many Pods are ready as are still asked for": {outside(failedAt(noon.Add(-minute)).Replicas(2).RolledOut(), 2), restart.ReasonRestartDue, 0},
+		"its rollout goes on": {
+			cart: outside(failedAt(noon.Add(-minute), goesOn), 3), want: restart.ReasonBudgetExhausted, until: 9*minute + 30*time.Second,
+		},
+		"its rollout has gone nowhere for long": {
+			cart: outside(failedAt(noon.Add(-11*minute), goesOn), 3), want: restart.ReasonRestartDue,
+		},
+		"its rollout went on a moment ago": {
+			cart: runs(
+				failedAt(noon.Add(-11*minute), goesOn).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-minute)),
+			), want: restart.ReasonBudgetExhausted, until: 9*minute + 30*time.Second,
+		},
+		"its controller may take down another Pod": {
+			cart: outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 3), want: restart.ReasonRestartDue,
+		},
+		"it ends by a clock that is ahead": {
+			cart: outside(failedAt(noon.Add(10*minute)), 2), want: restart.ReasonBudgetExhausted, until: 20*minute + 30*time.Second,
+		},
+		"a Pod of it becomes ready over and over": {
+			cart: runs(
+				failedAt(noon.Add(-time.Hour), goesOn).Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-minute)),
+			), want: restart.ReasonRestartDue,
+		},
+		"its controller has taken down all it may": {
+			cart: outside(failedAt(noon.Add(-time.Hour), goesOn, takesDown(1)), 2), want: restart.ReasonRestartDue,
+		},
+		"its controller is paused": {
+			cart: outside(
+				failedAt(noon.Add(-time.Hour), goesOn, takesDown(1), func(d *appsv1.Deployment) { d.Spec.Paused = true }), 3,
+			), want: restart.ReasonRestartDue,
+		},
+		"fewer Pods are ready than before": {
+			cart: outside(failedAt(noon.Add(-minute)), 2), want: restart.ReasonBudgetExhausted, until: 9*minute + 30*time.Second,
+		},
+		"fewer Pods are ready than before, for long": {
+			cart: outside(failedAt(noon.Add(-11*minute)), 2), want: restart.ReasonRestartDue,
+		},
+		"as many Pods are ready as before": {
+			cart: runs(failedAt(noon.Add(-minute)).Build(), uninjected, uninjected, uninjected, crashing), want: restart.ReasonRestartDue,
+		},
+		"as many Pods are ready as are still asked for": {
+			cart: outside(failedAt(noon.Add(-minute)).Replicas(2).RolledOut(), 2), want: restart.ReasonRestartDue,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
@@ -67,62 +90,8 @@ func TestFailedRestartKeepsItsPlaceForAWhile(t *testing.T) {
 			if got := verdicts(plan)["Deployment shop/pay"]; got.Reason != test.want {
 				t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
 			}
-			if test.until != 0 && !plan.NextLook.Equal(noon.Add(test.until)) {
-				t.Errorf("looked at again at %s", plan.NextLook)
-			}
-		})
-	}
-}
-
-// A record that a newer version wrote holds a place while it looks as if its restart went on, for as long as
-// that may take. What anybody else wrote holds none.
-func TestRecordsThatCannotBeReadHoldNoPlaceForLong(t *testing.T) {
-	const minute, patience = time.Minute, 10*time.Minute + 30*time.Second
-	written := func(record string, changes ...func(*appsv1.Deployment)) []any {
-		b := cart().Annotated(v1alpha1.LastRestartAnnotation, record)
-		for _, change := range append(changes, goesOn) {
-			b.With(change)
-		}
-		return outside(b, 3)
-	}
-	begun := func(ago time.Duration) string {
-		return fmt.Sprintf(`{"version":2,"start":%q}`, noon.Add(-ago).Format(time.RFC3339))
-	}
-	changed := func(ago time.Duration) func(*appsv1.Deployment) {
-		return func(d *appsv1.Deployment) {
-			d.CreationTimestamp = metav1.NewTime(noon.Add(-ago))
-		}
-	}
-	whole := func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 3 }
-	for name, test := range map[string]struct {
-		cart []any
-		want restart.Reason
-		// until is when the place is free by itself.
-		until time.Duration
-	}{
-		"one of a newer version":                              {written(begun(minute)), restart.ReasonBudgetUsedUp, patience - minute},
-		"one of a newer version that began long ago":          {written(begun(patience)), restart.ReasonRestartDue, 0},
-		"one of a newer version by a clock that is ahead":     {written(begun(-9 * minute)), restart.ReasonBudgetUsedUp, patience + 9*minute},
-		"one of a newer version that begins in the future":    {written(begun(-11 * minute)), restart.ReasonRestartDue, 0},
-		"one that does not tell when, of a template just now": {written(`{"version":2}`, changed(minute)), restart.ReasonBudgetUsedUp, patience - minute},
-		"one that does not tell when":                         {written(`{"version":2}`), restart.ReasonRestartDue, 0},
-		"each Pod that came in may take as long": {
-			runs(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(patience)).With(goesOn).Build(), uninjected, uninjected, injected), restart.ReasonBudgetUsedUp, patience},
-		"fewer Pods are ready than are asked for": {
-			runs(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(minute)).Build(), uninjected, uninjected, broken), restart.ReasonBudgetUsedUp, patience - minute},
-		"one of a newer version whose Pods are all there": {outside(cart().Annotated(v1alpha1.LastRestartAnnotation, begun(minute)).With(whole), 3), restart.ReasonRestartDue, 0},
-		"one that is none":                          {written("yes", changed(minute)), restart.ReasonRestartDue, 0},
-		"one of no version":                         {written("{}", changed(minute)), restart.ReasonRestartDue, 0},
-		"one of this version that it did not write": {written(`{"version":1,"cause":"x"}`, changed(minute)), restart.ReasonRestartDue, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
-			plan := newScene(policy, test.cart, outside(deployment("shop", "pay"), 3)).decide()
-			if got := verdicts(plan)["Deployment shop/pay"]; got.Reason != test.want {
-				t.Errorf("the other Deployment: %s %s: %s", got.Action, got.Reason, got.Message)
-			}
-			if test.until != 0 && !plan.NextLook.Equal(noon.Add(test.until)) {
-				t.Errorf("looked at again in %s", plan.NextLook.Sub(noon))
+			if test.until != 0 && !plan.NextChange.Equal(noon.Add(test.until)) {
+				t.Errorf("looked at again at %s", plan.NextChange)
 			}
 		})
 	}
@@ -130,30 +99,7 @@ func TestRecordsThatCannotBeReadHoldNoPlaceForLong(t *testing.T) {
 
 // begunAt is the Deployment cart in the middle of a restart of which so many Pods were ready.
 func begunAt(start time.Time, replicas, ready int) *builder.Workload[*appsv1.Deployment] {
-	record := inventory.NewRecord(cartCause(), "RolloutRestart", decidedNow(), start)
-	record.Replicas, record.Ready = replicas, ready
-	return restarting().Annotated(v1alpha1.LastRestartAnnotation, record.String())
-}
-
-// The owner may write any number of Pods into a record; only whoever began the restart knows how many there were.
-func TestHowManyPodsThereWereIsKnownToWhoeverBeganTheRestart(t *testing.T) {
-	start := noon.Add(-105 * time.Minute)
-	for name, test := range map[string]struct {
-		started restart.Start
-		want    v1alpha1.RestartResult
-	}{
-		"this process, of so many":  {restart.Start{Cause: cartCause().String(), At: start, Replicas: 12}, ""},
-		"this process, of fewer":    {restart.Start{Cause: cartCause().String(), At: start, Replicas: 3}, v1alpha1.ResultFailed},
-		"somebody else, as is said": {restart.Start{}, v1alpha1.ResultFailed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newScene(runs(begunAt(start, 12, 12).Build(), readyInMeshAt(noon.Add(-time.Minute)), uninjected, uninjected)).when(tookOver(noon.Add(-2 * time.Hour)))
-			s.Started = func(types.UID) restart.Start { return test.started }
-			if got := only(t, s.decide()); got.Record.Result != test.want {
-				t.Errorf("the result is %q, want %q: %s", got.Record.Result, test.want, got.Message)
-			}
-		})
-	}
+	return restarting(since(start), ofPods(replicas, ready))
 }
 
 // Slow is not failed, and neither is what was broken before. What becomes ready over and over is.
@@ -168,7 +114,9 @@ func TestProgressIsAFurtherPodThatIsReady(t *testing.T) {
 		"a Pod that is ready after a long time is progress": {
 			runs(begunAt(noon.Add(-2*patience), 3, 3).Build(), justReady, uninjected, uninjected), "", ""},
 		"a Pod that is ready over and over is not": {
-			runs(begunAt(noon.Add(-2*patience-time.Second), 3, 3).Build(), justReady, uninjected, uninjected), v1alpha1.ResultFailed, "become ready and unready again"},
+			runs(
+				begunAt(noon.Add(-2*patience-time.Second), 3, 3).Build(), justReady, uninjected, uninjected,
+			), v1alpha1.ResultFailed, "become ready and unready again"},
 		"each further Pod may take as long": {
 			runs(begunAt(noon.Add(-3*patience), 3, 3).Build(), justReady, readyInMeshAt(noon.Add(-patience)), uninjected), "", ""},
 		"Pods that were scaled away had their time": {
@@ -177,16 +125,24 @@ func TestProgressIsAFurtherPodThatIsReady(t *testing.T) {
 			runs(begunAt(noon.Add(-time.Hour), 3, 2).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), crashing),
 			v1alpha1.ResultSucceeded, "2 of 3 Pods are ready, no fewer than before the restart."},
 		"fewer Pods are ready than before": {
-			runs(begunAt(noon.Add(-time.Hour), 3, 3).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), crashing), v1alpha1.ResultFailed, "CrashLoopBackOff"},
+			runs(
+				begunAt(noon.Add(-time.Hour), 3, 3).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), crashing,
+			), v1alpha1.ResultFailed, "CrashLoopBackOff"},
 		"none was ready before and none is": {
 			runs(begunAt(noon.Add(-time.Hour), 3, 0).Build(), crashing, crashing, crashing), v1alpha1.ResultFailed, "CrashLoopBackOff"},
 		"as many are ready as before, and one is outside": {
-			runs(begunAt(noon.Add(-time.Hour), 3, 2).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), uninjected), v1alpha1.ResultFailed, "2 of 3"},
+			runs(
+				begunAt(noon.Add(-time.Hour), 3, 2).Build(), readyInMeshAt(noon.Add(-time.Hour)), readyInMeshAt(noon.Add(-time.Hour)), uninjected,
+			), v1alpha1.ResultFailed, "2 of 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := only(t, newScene(test.objects).decide())
-			if verdict.Action != v1alpha1.ActionInFlight || verdict.Record.Result != test.result || !strings.Contains(verdict.Record.Message, test.message) {
-				t.Errorf("%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
+			if verdict.Action != v1alpha1.ActionInFlight || resultOf(verdict) != test.result || !strings.Contains(
+				verdict.Restart.Message, test.message,
+			) {
+				t.Errorf(
+					"%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Restart.Result, verdict.Message, verdict.Restart.Message,
+				)
 			}
 		})
 	}
@@ -194,51 +150,49 @@ func TestProgressIsAFurtherPodThatIsReady(t *testing.T) {
 
 // The progress of a restart that takes sidecars away is Pods without them.
 func TestTakingSidecarsAwayMakesProgressToo(t *testing.T) {
-	cause := cartCause()
-	cause.Finding = v1alpha1.FindingLeftover
-	record := inventory.NewRecord(cause, "RolloutRestart", decidedNow(), noon.Add(-15*time.Minute))
-	leftover := restartedFor(v1alpha1.FindingLeftover).Annotated(v1alpha1.LastRestartAnnotation, record.String()).With(goesOn).With(func(d *appsv1.Deployment) { d.Generation, d.Status.ObservedGeneration = 2, 2 })
-	ask := builder.Namespace("shop").CreatedAt(yesterday).Build()
-	verdict := only(t, newScene(ask, runs(leftover.Build(), readyInMeshAt(yesterday), readyInMeshAt(yesterday), uninjectedAt(noon.Add(-time.Minute)))).decide())
-	if verdict.Action != v1alpha1.ActionInFlight || verdict.Record.Result != "" || !strings.Contains(verdict.Message, "1 of 3 Pods have lost their sidecar") {
-		t.Errorf("%s %s with result %q: %s %s", verdict.Action, verdict.Reason, verdict.Record.Result, verdict.Message, verdict.Record.Message)
+	leftover := restarting(forFinding(v1alpha1.FindingLeftover), since(noon.Add(-15*time.Minute)))
+	verdict := only(
+		t,
+		newScene(
+			noLabel, runs(leftover.Build(), readyInMeshAt(yesterday), readyInMeshAt(yesterday), uninjectedAt(noon.Add(-time.Minute))),
+		).decide(),
+	)
+	if verdict.Action != v1alpha1.ActionInFlight || resultOf(verdict) != "" || !strings.Contains(
+		verdict.Message, "1 of 3 Pods have lost their sidecar",
+	) {
+		t.Errorf("%s %s with result %q: %s", verdict.Action, verdict.Reason, resultOf(verdict), verdict.Message)
 	}
 }
 
 // failedAndAskedFor is the Deployment cart, whose restart has failed, keeps its place, and is asked for again.
-func failedAndAskedFor() (record inventory.Record, workload *builder.Workload[*appsv1.Deployment]) {
-	record = inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-20*time.Minute))
-	record.Replicas, record.Ready = 3, 3
-	record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Minute))
-	return record, cart().Labelled("tier", "front").TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
-		Annotated(v1alpha1.LastRestartAnnotation, record.String(), v1alpha1.RetryAnnotation, "now").With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas = 1 })
+func failedAndAskedFor(changes ...tweak) *appsv1.Deployment {
+	ending := []tweak{since(noon.Add(-20 * time.Minute)), endedAt(v1alpha1.ResultFailed, noon.Add(-time.Minute))}
+	return restarted(
+		cart().Labelled("tier", "front"), append(ending, changes...)...,
+	).Annotated(v1alpha1.RetryAnnotation, "now").With(goesOn).Build()
 }
 
-// What is to be tried again and has to wait keeps its place while it does.
+// What is tried again and has to wait keeps its place while it does.
 func TestAFailedRestartKeepsItsPlaceWhileItWaits(t *testing.T) {
-	_, again := failedAndAskedFor()
 	going := tried("shop", "fly", "", time.Minute)
 	going[0].(*appsv1.Deployment).Spec.Template.Labels["tier"] = "front"
 	given := verdicts(newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil),
 		builder.DisruptionBudget("shop", "front").Covering("tier", "front").Healthy(6, 5, 6).Build(),
-		runs(again.Build(), uninjected, uninjected, crashing), going, outside(deployment("shop", "pay"), 3)).decide())
+		runs(failedAndAskedFor(), uninjected, uninjected, crashing), going, outside(deployment("shop", "pay"), 3)).decide())
 	if got := given["Deployment shop/cart"]; got.Reason != restart.ReasonSharesDisruptionBudget {
-		t.Errorf("what is to be tried again: %s: %s", got.Reason, got.Message)
+		t.Errorf("what is tried again: %s: %s", got.Reason, got.Message)
 	}
-	if got := given["Deployment shop/pay"]; got.Reason != restart.ReasonBudgetUsedUp {
+	if got := given["Deployment shop/pay"]; got.Reason != restart.ReasonBudgetExhausted {
 		t.Errorf("another one: %s: %s", got.Reason, got.Message)
 	}
 }
 
 // What is tried again under another policy counts against the budgets of that one from then on.
 func TestAnotherTryCountsUnderThePolicyThatMakesIt(t *testing.T) {
-	record, again := failedAndAskedFor()
-	s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil).Over("team", "till"),
-		runs(again.Build(), uninjected, uninjected, crashing),
+	s := newScene(runs(failedAndAskedFor(), uninjected, uninjected, crashing),
 		builder.Namespace("till").Labelled("istio-injection", "enabled", "team", "till").CreatedAt(yesterday).Build(),
-		tried("till", "fly", "", time.Minute), outside(deployment("till", "pay"), 3))
-	s.policies = append(s.policies, builder.Enforcing("other").Build())
-	s.Started = startOf(cartCause().UID, restart.Start{Cause: record.Cause, At: record.Start, Policy: "mesh", Ended: true})
+		tried("till", "fly", "", time.Minute), outside(deployment("till", "pay"), 3)).
+		governedBy(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 2, nil).Over("team", "till"), builder.Enforcing("other"))
 	given := verdicts(s.decide())
 	if len(given) != 3 {
 		t.Errorf("%d verdicts", len(given))
@@ -247,5 +201,72 @@ func TestAnotherTryCountsUnderThePolicyThatMakesIt(t *testing.T) {
 		if got.Action != v1alpha1.ActionRestart && got.Action != v1alpha1.ActionInFlight {
 			t.Errorf("%s: %s: %s", name, got.Reason, got.Message)
 		}
+	}
+}
+
+// A restart counts against the budgets of the policy under which it was decided on until it ends, and while what has
+// failed keeps its place, also where that policy does not govern the namespace any more.
+func TestARestartCountsUnderThePolicyThatBeganIt(t *testing.T) {
+	bank := func() *builder.PolicyBuilder {
+		return builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Over("team", "bank")
+	}
+	for name, test := range map[string]struct {
+		policies []*builder.PolicyBuilder
+		begunBy  string
+		waits    bool
+	}{
+		"nobody governs its namespace": {policies: []*builder.PolicyBuilder{bank()}, begunBy: "mesh", waits: true},
+		"another policy governs it": {
+			policies: []*builder.PolicyBuilder{bank(), builder.Enforcing("other")}, begunBy: "mesh", waits: true,
+		},
+		"another policy governs it and began it":   {policies: []*builder.PolicyBuilder{bank(), builder.Enforcing("other")}, begunBy: "other"},
+		"a policy that is gone began it":           {policies: []*builder.PolicyBuilder{bank(), builder.Enforcing("other")}, begunBy: "gone"},
+		"one that is gone, and nobody governs now": {policies: []*builder.PolicyBuilder{bank()}, begunBy: "gone"},
+	} {
+		for state, ending := range map[string]tweak{"in flight": under(test.begunBy), "failed": endedAt(
+			v1alpha1.ResultFailed, noon.Add(-time.Minute),
+		)} {
+			t.Run(name+", "+state, func(t *testing.T) {
+				going := restarted(cart(), since(noon.Add(-20*time.Minute)), under(test.begunBy), ending).With(goesOn)
+				s := newScene(runs(going.Build(), uninjected, uninjected, readyInMeshAt(noon.Add(-5*time.Minute)), crashing),
+					builder.Namespace("bank").Labelled(
+						"istio-injection", "enabled", "team", "bank",
+					).CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3)).
+					governedBy(test.policies...)
+				if got := verdicts(s.decide())["Deployment bank/pay"]; (got.Reason == restart.ReasonBudgetExhausted) != test.waits {
+					t.Errorf("the other Deployment: %s: %s", got.Reason, got.Message)
+				}
+			})
+		}
+	}
+}
+
+// No further Pod is evicted where nobody governs: what is down is all that counts.
+func TestEvictionsThatNobodyGovernsTakeWhatIsDown(t *testing.T) {
+	web := func() []any {
+		b := evicting(builder.Deployment("shop", "cart").Replicas(40).Unavailable(20).Surge(0).CreatedAt(yesterday).RolledOut())
+		return runs(b.Build(), append(slices.Repeat([]func(*builder.PodBuilder){uninjected}, 38), crashing)...)
+	}
+	for pods, want := range map[int]restart.Reason{3: restart.ReasonRestartDue, 2: restart.ReasonBudgetExhausted} {
+		s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 5, pods).Over("team", "bank"), web(),
+			builder.Namespace("bank").Labelled(
+				"istio-injection", "enabled", "team", "bank",
+			).CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
+		if got := verdicts(s.decide())["Deployment bank/pay"]; got.Reason != want {
+			t.Errorf("with room for %d Pods, the other Deployment: %s: %s", pods, got.Reason, got.Message)
+		}
+	}
+}
+
+// A restart that failed long ago counts against nobody's budgets, and nothing is said of its workload where nobody
+// governs.
+func TestAnOldFailureCountsAgainstNobody(t *testing.T) {
+	old := outside(restarted(cart(), since(noon.Add(-48*time.Hour)), endedAt(v1alpha1.ResultFailed, noon.Add(-47*time.Hour))), 2)
+	s := newScene(builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil).Over("team", "bank"), old,
+		builder.Namespace("bank").Labelled(
+			"istio-injection", "enabled", "team", "bank",
+		).CreatedAt(yesterday).Build(), outside(deployment("bank", "pay"), 3))
+	if got := only(t, s.decide()); got.Workload.Key.Name != "pay" || got.Action != v1alpha1.ActionRestart {
+		t.Errorf("%s: %s: %s", got.Workload.Key, got.Reason, got.Message)
 	}
 }

@@ -15,12 +15,18 @@ import (
 type Plan struct {
 	// Namespaces that a policy governs or in which a restart counts or ends, by name.
 	Namespaces []*NamespacePlan
-	// Policies is what else is to be said of the policies that govern one of them.
-	Policies map[*Policy]*Standing
-	// NextLook is when time alone may change the plan; zero where it may not.
-	NextLook time.Time
-	// Windows are what those of each policy are now.
-	Windows map[*Policy]Stretch
+	// Policies is what is said of each policy that governs one of them.
+	Policies map[*Policy]*PolicyPlan
+	// NextChange is when time alone may change the plan; zero where it may not.
+	NextChange time.Time
+}
+
+// PolicyPlan is what is said of a policy as a whole.
+type PolicyPlan struct {
+	// Gate is why the policy may start nothing; nil where it may.
+	Gate *Gate
+	// Breaker is nil while it is closed.
+	Breaker *v1alpha1.BreakerStatus
 }
 
 // NamespacePlan is what is decided about one namespace.
@@ -30,24 +36,28 @@ type NamespacePlan struct {
 	Policy *Policy
 	// Verdicts on the workloads that are not complete, the worst first.
 	Verdicts []Verdict
-	Standing Standing
-	// Restarted are the workloads of which Fullmesh is known to have made the restart that they tell of.
-	Restarted []Restarted
-	// Counts says that a restart in the namespace counts against the budgets of somebody.
-	Counts bool
-	// Untold are the workloads whose restart goes on and that do not tell of it any more.
-	Untold []*inventory.Workload
-	// believed are those of which it may have.
-	believed []*inventory.Workload
+	// Breaker is nil while it is closed.
+	Breaker *v1alpha1.BreakerStatus
+	// Recheck are restarts that have not ended and of whose workloads another restart is in flight, or nothing is
+	// known: what became of them must be read from the API server.
+	Recheck []*inventory.Restart
+	// Surplus are MeshRestarts that are not kept any more.
+	Surplus []*inventory.Restart
 
-	// rest are the workloads of which no restart goes on or has just ended.
-	rest []*situation
-	// looks are when time may change what the verdicts rest on.
-	looks []time.Time
+	pass *pass
+	// rest are the workloads of which no restart is in flight or has just ended.
+	rest []*Candidate
+	// wakeTimes are when time may change what the verdicts rest on.
+	wakeTimes []time.Time
 }
 
-// Steps are what is to be done, in its order: how restarts have ended is written down before others
-// begin in their place, so that at no moment more is in flight, by what is written, than may be.
+// add gives a verdict.
+func (n *NamespacePlan) add(verdict Verdict) {
+	n.Verdicts = append(n.Verdicts, verdict)
+	n.pass.verdicts[verdict.Workload] = &verdict
+}
+
+// Steps are what must be done, in its order: how restarts have ended comes first.
 func (p *Plan) Steps() iter.Seq2[*NamespacePlan, *Verdict] {
 	return func(yield func(*NamespacePlan, *Verdict) bool) {
 		for _, finishes := range []bool{true, false} {
@@ -63,11 +73,11 @@ func (p *Plan) Steps() iter.Seq2[*NamespacePlan, *Verdict] {
 	}
 }
 
-func (p *Plan) lookAgain(at, now time.Time) {
+func (p *Plan) wakeAt(at, now time.Time) {
 	if !at.IsZero() && at.Before(now) {
 		at = now
 	}
-	p.NextLook = earlier(p.NextLook, at)
+	p.NextChange = earlier(p.NextChange, at)
 }
 
 // sortVerdicts puts first what somebody must act on, then what is going on, then what waits.

@@ -45,18 +45,13 @@ type Policy struct {
 	stopAfter int
 	coolDown  time.Duration
 
-	// breaker, injectors (by revision) and retryServed are what its status says, retryRequested what its
-	// annotation does. isNew says that nothing has been written about it yet.
-	breaker        *v1alpha1.BreakerStatus
-	injectors      map[string]*v1alpha1.BreakerStatus
-	retryServed    *v1alpha1.ServedRetry
+	// retryRequested is the request to try again that its annotation holds.
 	retryRequested string
-	isNew          bool
 }
 
 // NewPolicy makes a policy ready. The error says which field cannot be used, and how to correct it
 // where the API server does not see that: schedules and time zones of windows. A policy that comes
-// with such an error still governs its namespaces, so that no other one restarts there what this one would
+// with such an error still governs its namespaces, so no other one restarts there what this one would
 // hold; nothing is restarted under it. It is nil where a selector cannot be read.
 func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 	spec := &object.Spec
@@ -71,14 +66,7 @@ func NewPolicy(object *v1alpha1.MeshPolicy) (*Policy, error) {
 		budgets:         defaultBudgets(),
 		stopAfter:       defaultStopAfter,
 		coolDown:        defaultCoolDown,
-		breaker:         object.Status.Breaker,
-		injectors:       map[string]*v1alpha1.BreakerStatus{},
-		retryServed:     object.Status.RetryServed,
 		retryRequested:  requested(object.Annotations),
-		isNew:           object.Status.ObservedGeneration == nil,
-	}
-	for i := range object.Status.InjectorBreakers {
-		policy.injectors[object.Status.InjectorBreakers[i].Revision] = &object.Status.InjectorBreakers[i].Breaker
 	}
 	var err error
 	if spec.NamespaceSelector != nil {

@@ -19,14 +19,32 @@ func TestNamespaceFollowsOnePolicy(t *testing.T) {
 		namespace *inventory.Namespace
 		want      string
 	}{
-		"none where there is none":                     {nil, shop, ""},
-		"none where none selects it":                   {[]*builder.PolicyBuilder{builder.Enforcing("a").Over("team", "bank")}, shop, ""},
-		"the one that selects it":                      {[]*builder.PolicyBuilder{builder.Enforcing("a").Over("team", "bank"), builder.Enforcing("b").Over("team", "shop")}, shop, "b"},
-		"the highest priority":                         {[]*builder.PolicyBuilder{builder.Enforcing("a"), builder.Enforcing("b").Priority(1), builder.Enforcing("c").Priority(-1)}, shop, "b"},
-		"the first by name among equals":               {[]*builder.PolicyBuilder{builder.Enforcing("b"), builder.Enforcing("a"), builder.Enforcing("c").Priority(0)}, shop, "a"},
-		"no system namespace":                          {[]*builder.PolicyBuilder{builder.Enforcing("a")}, &inventory.Namespace{Name: "kube-system"}, ""},
-		"a system namespace that says so":              {[]*builder.PolicyBuilder{builder.Enforcing("a")}, &inventory.Namespace{Name: "kube-system", Labels: map[string]string{v1alpha1.IncludeLabel: "true"}}, "a"},
-		"no system namespace that says something else": {[]*builder.PolicyBuilder{builder.Enforcing("a")}, &inventory.Namespace{Name: "kube-system", Labels: map[string]string{v1alpha1.IncludeLabel: "yes"}}, ""},
+		"none where there is none":   {nil, shop, ""},
+		"none where none selects it": {[]*builder.PolicyBuilder{builder.Enforcing("a").Over("team", "bank")}, shop, ""},
+		"the one that selects it": {
+			[]*builder.PolicyBuilder{builder.Enforcing("a").Over("team", "bank"), builder.Enforcing("b").Over("team", "shop")},
+			shop,
+			"b",
+		},
+		"the highest priority": {
+			[]*builder.PolicyBuilder{builder.Enforcing("a"), builder.Enforcing("b").Priority(1), builder.Enforcing("c").Priority(-1)},
+			shop,
+			"b",
+		},
+		"the first by name among equals": {
+			[]*builder.PolicyBuilder{builder.Enforcing("b"), builder.Enforcing("a"), builder.Enforcing("c").Priority(0)},
+			shop,
+			"a",
+		},
+		"no system namespace": {[]*builder.PolicyBuilder{builder.Enforcing("a")}, &inventory.Namespace{Name: "kube-system"}, ""},
+		"a system namespace that says so": {
+			[]*builder.PolicyBuilder{builder.Enforcing("a")},
+			&inventory.Namespace{Name: "kube-system", Labels: map[string]string{v1alpha1.IncludeLabel: "true"}}, "a",
+		},
+		"no system namespace that says something else": {
+			[]*builder.PolicyBuilder{builder.Enforcing("a")},
+			&inventory.Namespace{Name: "kube-system", Labels: map[string]string{v1alpha1.IncludeLabel: "yes"}}, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var policies []*restart.Policy
@@ -38,7 +56,9 @@ func TestNamespaceFollowsOnePolicy(t *testing.T) {
 				policies = append(policies, policy)
 			}
 			got := ""
-			if policy := restart.Governing(restart.Rank(policies), restart.SystemNamespaces.Has(test.namespace.Name), test.namespace); policy != nil {
+			if policy := restart.Governing(
+				restart.Rank(policies), restart.SystemNamespaces.Has(test.namespace.Name), test.namespace,
+			); policy != nil {
 				got = policy.Name
 			}
 			if got != test.want {
@@ -96,7 +116,9 @@ func TestPolicyWithoutNamespaceSelectorReportsOnAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if policy.Mode != v1alpha1.ModeReport || restart.Governing([]*restart.Policy{policy}, false, &inventory.Namespace{Name: "shop"}) != policy {
+	if policy.Mode != v1alpha1.ModeReport || restart.Governing(
+		[]*restart.Policy{policy}, false, &inventory.Namespace{Name: "shop"},
+	) != policy {
 		t.Errorf("mode %s", policy.Mode)
 	}
 }
@@ -111,7 +133,9 @@ func TestControlPlanesAreLeftAloneUnlessALabelSaysSo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := istio.Webhooks[0].ClientConfig.Service.Namespace
-			s := newScene(builder.Namespace(service).Labelled(test.labels...).CreatedAt(yesterday).Build(), outside(deployment(service, "gateway"), 3))
+			s := newScene(
+				builder.Namespace(service).Labelled(test.labels...).CreatedAt(yesterday).Build(), outside(deployment(service, "gateway"), 3),
+			)
 			if got := verdicts(s.decide()); len(got) != test.want {
 				t.Errorf("There are verdicts on %d workloads, want %d: %v", len(got), test.want, got)
 			}

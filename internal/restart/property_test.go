@@ -69,8 +69,8 @@ func TestEverythingIsBroughtIn(t *testing.T) {
 				t.Fatalf("%s has %s after %d steps:\n%s", a, a.describe(), bound, w.transcript.String())
 			}
 		}
-		if !w.plan.NextLook.IsZero() {
-			t.Fatalf("all is done, and yet time may change something at %s", w.plan.NextLook)
+		if !w.plan.NextChange.IsZero() {
+			t.Fatalf("all is done, and yet time may change something at %s", w.plan.NextChange)
 		}
 	})
 }
@@ -106,7 +106,7 @@ func TestEverythingIsBroughtInWhenItIsCalmAgain(t *testing.T) {
 		}
 		for _, a := range w.apps {
 			verdict := verdicts(w.plan)[a.cut().Key().String()]
-			if !a.isBroughtIn() && !w.neverFits(a) && verdict.Reason != restart.ReasonUpdatePending {
+			if !w.hasJoined(a) && !w.neverFits(a) && verdict.Reason != restart.ReasonUpdatePending {
 				t.Fatalf("%s has %s, and is held: %s %s %s\n%s", a, a.describe(), verdict.Reason, verdict.ClearsBy, verdict.Message, w.transcript.String())
 			}
 		}
@@ -144,16 +144,16 @@ func (w *world) calm() {
 
 func (w *world) isBroughtIn() bool {
 	return w.plan != nil && !slices.ContainsFunc(w.apps, func(a *app) bool {
-		return !a.isBroughtIn() && verdicts(w.plan)[a.cut().Key().String()].Reason != restart.ReasonUpdatePending
+		return !w.hasJoined(a) && verdicts(w.plan)[a.cut().Key().String()].Reason != restart.ReasonUpdatePending
 	})
 }
 
-func (a *app) isBroughtIn() bool {
-	return a.count(func(p *pod) bool { return ready(p) && inMesh(p) }) >= a.replicas() && !a.recordInFlight()
+func (w *world) hasJoined(a *app) bool {
+	return a.count(func(p *pod) bool { return ready(p) && inMesh(p) }) >= a.replicas() && w.unfinished(a) == nil
 }
 
 // Time changes nothing before the moment that the plan names.
-func TestNothingChangesBeforeTheNextLook(t *testing.T) {
+func TestNothingChangesBeforeTheNextChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, true)
@@ -162,7 +162,7 @@ func TestNothingChangesBeforeTheNextLook(t *testing.T) {
 			w.tick()
 		}
 		w.pass()
-		next := w.plan.NextLook
+		next := w.plan.NextChange
 		later := w.now.Add(5 * time.Minute) // within which checks do not age
 		if !next.IsZero() && !next.After(later) {
 			later = next.Add(-time.Nanosecond)
@@ -191,7 +191,6 @@ func reasons(plan *restart.Plan) string {
 // What a policy in mode Report says is what it would say in mode Enforce, up to its mode: nothing is
 // asked or done, and only where nobody would have to act for a restart does it say that the mode is why.
 func TestReportSaysWhatEnforceWould(t *testing.T) {
-	t.Parallel()
 	after := sets.New(restart.ReasonReportMode, restart.ReasonEvictionHeld)
 	ofTheWorkload := sets.New(restart.ReasonWouldCauseDowntime, restart.ReasonStrictMTLS, restart.ReasonOwnedByOperator,
 		restart.ReasonInjectedPodsFailing, restart.ReasonUpdatePending, restart.ReasonExceedsDisruptionBudget)
@@ -226,7 +225,7 @@ func TestReportSaysWhatEnforceWould(t *testing.T) {
 type world struct{ *simulation }
 
 // drawWorld draws a cluster whose namespaces ask for sidecars now. One that is free has risks that
-// nobody accepts and budgets that hold some up for ever.
+// nobody accepts and budgets that hold some up forever.
 func drawWorld(t *rapid.T, free bool) *world {
 	w := &world{newSimulation(t)}
 	policy := builder.Enforcing("mesh").Settling(int32(rapid.SampledFrom([]int{2, 30, 60}).Draw(t, "settling")))
@@ -344,7 +343,7 @@ func (w *world) quiet() bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(w.apps, (*app).recordInFlight)
+	return !slices.ContainsFunc(w.apps, func(a *app) bool { return w.unfinished(a) != nil })
 }
 
 // neverFits reports whether a disruption budget never lets a workload go.
@@ -419,23 +418,13 @@ func (w *world) disturb(t *rapid.T, by []string) {
 		policy.Name += "'"
 		policy.Status = v1alpha1.MeshPolicyStatus{}
 		w.policies[0] = policy
-	case "replace":
-		// What Fullmesh wrote down is replaced with what is in Git.
-		w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
-		a.object.SetAnnotations(nil)
-		w.changed(a)
-	case "strip":
-		// What Fullmesh wrote down is taken away, and the template stays as it is.
-		if a.recordInFlight() && a.record().Method == v1alpha1.MethodRolloutRestart {
-			a.stripped = a.record()
-		}
-		a.object.SetAnnotations(nil)
-		w.changed(a)
+	case "die":
+		w.dies = rapid.SampledFrom([]string{"create", "touch", "round"}).Draw(t, "dies after")
 	case "revert":
 		if a.argo != nil {
 			w.change(a, func() { a.setRestartAt(time.Time{}) })
 		} else {
-			w.setTemplate(a, v1alpha1.RestartCauseAnnotation, "")
+			w.setTemplate(a, v1alpha1.RestartedByAnnotation, "")
 		}
 	case "step":
 		if a.argo != nil {
@@ -462,11 +451,11 @@ func (w *world) disturb(t *rapid.T, by []string) {
 	}
 }
 
-var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "replace", "strip", "step", "owner's restart", "pause", "opt out", "Pod",
+var disturbances = []string{"label", "red button", "mode", "guard", "webhooks", "injector", "control plane", "node", "mutual TLS", "crash", "scale", "template", "revert", "ask again", "ask again", "fail over", "delete", "rename", "die", "die", "step", "owner's restart", "pause", "opt out", "Pod",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 // passing are those after which nobody has to be told anything: no restart fails by them, and none is taken back.
-var passing = []string{"label", "label", "injector", "injector", "webhooks", "webhooks", "Pod", "Pod", "Pod", "scale", "red button", "mode", "guard", "control plane", "node", "template", "fail over", "rename", "pause", "opt out",
+var passing = []string{"label", "label", "injector", "injector", "webhooks", "webhooks", "Pod", "Pod", "Pod", "scale", "red button", "mode", "guard", "control plane", "node", "template", "fail over", "die", "rename", "pause", "opt out",
 	"nothing", "nothing", "nothing", "nothing", "nothing", "nothing"}
 
 func (w *world) disturbControlPlane(t *rapid.T) {

@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -16,70 +15,91 @@ import (
 	"github.com/fullmesh/fullmesh/test/builder"
 )
 
-// servedTo is a policy that has taken in a request so long ago.
-func servedTo(value string, ago time.Duration) *v1alpha1.MeshPolicy {
-	policy := builder.Enforcing("mesh").Unbounded().Build()
-	policy.Annotations = map[string]string{v1alpha1.RetryAnnotation: value}
-	policy.Status.ObservedGeneration = new(int64(1))
-	policy.Status.RetryServed = &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(noon.Add(-ago))}
-	return policy
+// serving is a restart that was decided on when such requests stood.
+func serving(requests v1alpha1.RetryRequests) tweak {
+	return func(r *inventory.Restart) { r.Requests = requests }
 }
 
-// servedIn is what the report of every namespace says of a request that it has taken in.
-func servedIn(value string, ago time.Duration) func(*restart.Input) {
-	return func(in *restart.Input) {
-		in.Reported = func(string) *v1alpha1.MeshReportStatus {
-			return &v1alpha1.MeshReportStatus{
-				Conditions:  []metav1.Condition{{Type: v1alpha1.ConditionReady}},
-				RetryServed: &v1alpha1.ServedRetry{Value: value, Time: metav1.NewTime(noon.Add(-ago))},
-			}
-		}
-	}
+// askedIn is the namespace shop with a request for another try.
+func askedIn(value string) *corev1.Namespace {
+	return builder.Namespace("shop").Labelled("istio-injection", "enabled").Annotated(
+		v1alpha1.RetryAnnotation, value,
+	).CreatedAt(yesterday).Build()
 }
 
-// A request lets what failed, was in vain, was taken back or was done already be tried once more; what
-// ended after it, and what it was served to, is not.
+// A request lets what failed, was without effect, was taken back or was done already be tried once more; what a
+// restart has served, it does not serve again.
 func TestRequestIsServedOnce(t *testing.T) {
 	const minute = time.Minute
-	failed := func(changes ...func(*inventory.Record)) []any { return failedAgo("shop", "cart", 5*minute, changes...) }
-	tried := func(result v1alpha1.RestartResult) []any {
-		return asking(tried("shop", "cart", result, 5*minute))
+	failed := func(changes ...tweak) []any { return failedAgo("shop", "cart", 5*minute, changes...) }
+	tried := func(result v1alpha1.RestartResult, changes ...tweak) []any {
+		return withPods(asking(tried("shop", "cart", result, 5*minute, changes...)), uninjected, uninjected, uninjected)
 	}
+	mesh := func() *v1alpha1.MeshPolicy { return requested(builder.Enforcing("mesh").Unbounded()) }
 	for name, test := range map[string]struct {
-		scene  *scene
+		scene *scene
+		// reason is that of a restart that is due when unset.
 		reason restart.Reason
 	}{
-		"nobody asks":                               {newScene(failed()), restart.ReasonRestartFailed},
-		"the owner asks, for one that failed":       {newScene(tried(v1alpha1.ResultFailed)), restart.ReasonRestartDue},
-		"the owner asks, for one in vain":           {newScene(tried(v1alpha1.ResultIneffective)).checkedSince(), restart.ReasonRestartDue},
-		"the owner asks, for one taken back":        {newScene(tried(v1alpha1.ResultReverted)), restart.ReasonRestartDue},
-		"the owner asks, for one rolled back":       {newScene(tried(v1alpha1.ResultRolledBack)), restart.ReasonRestartDue},
-		"the owner asks by a value that was served": {newScene(asking(failed(func(r *inventory.Record) { r.Retry = "now" }))), restart.ReasonRestartFailed},
-		"the owner asks by another value":           {newScene(asking(failed(func(r *inventory.Record) { r.Retry = "before" }))), restart.ReasonRestartDue},
-		"on the policy, after it failed":            {newScene(servedTo("now", minute), failed()), restart.ReasonRestartDue},
-		"on the policy, before it failed":           {newScene(servedTo("now", 6*minute), failed()), restart.ReasonRestartFailed},
-		"on the policy, and it was served":          {newScene(servedTo("now", minute), failed(func(r *inventory.Record) { r.Asked = noon.Add(-minute).Unix() })), restart.ReasonRestartFailed},
-		"on the policy, and an earlier one was served": {
-			newScene(servedTo("now", minute), failed(func(r *inventory.Record) { r.Asked = noon.Add(-10 * minute).Unix() })), restart.ReasonRestartDue},
-		"on the policy, long ago":                {newScene(servedTo("now", noon.Sub(time.Unix(0, 0))), failed()), restart.ReasonRestartFailed},
-		"on the namespace, after it failed":      {newScene(failed()).when(servedIn("now", minute)), restart.ReasonRestartDue},
-		"on the namespace, before it failed":     {newScene(failed()).when(servedIn("now", 6*minute)), restart.ReasonRestartFailed},
-		"and it is not taken in yet":             {newScene(askedPolicy(), failed()), restart.ReasonRestartFailed},
-		"for one of which the Pods are all in":   {newScene(asking(withPods(failed(), readyInMeshAt(noon), readyInMeshAt(noon), crashing))), restart.ReasonRestartFailed},
-		"though the Pods of the failed one fail": {newScene(asking(withPods(failed(), uninjected, uninjected, crashing))), restart.ReasonRestartDue},
-		"though its own rollout goes on":         {newScene(asking(rollingOut(failed()))), restart.ReasonRestartDue},
+		"nobody asks":                            {scene: newScene(failed()), reason: restart.ReasonRestartFailed},
+		"the owner asks, for one that failed":    {scene: newScene(tried(v1alpha1.ResultFailed))},
+		"the owner asks, for one without effect": {scene: newScene(tried(v1alpha1.ResultIneffective)).checkedSince()},
+		"the owner asks, for one taken back":     {scene: newScene(tried(v1alpha1.ResultReverted)).when(evictionDisabled)},
+		"the owner asks, for one that is done":   {scene: newScene(tried(v1alpha1.ResultSucceeded)).checkedSince()},
+		"the owner asks by a value that was served": {
+			scene:  newScene(asking(failed(serving(v1alpha1.RetryRequests{Workload: "now"})))),
+			reason: restart.ReasonRestartFailed,
+		},
+		"the owner asks by another value": {scene: newScene(asking(failed(serving(v1alpha1.RetryRequests{Workload: "before"}))))},
+		"the owner has taken the request away": {
+			scene:  newScene(failed(serving(v1alpha1.RetryRequests{Workload: "before"}))),
+			reason: restart.ReasonRestartFailed,
+		},
+		"on the policy": {scene: newScene(mesh(), failed())},
+		"on the policy, and it was served": {
+			scene:  newScene(mesh(), failed(serving(v1alpha1.RetryRequests{Policy: "now"}))),
+			reason: restart.ReasonRestartFailed,
+		},
+		"on the policy, and another one was served": {scene: newScene(mesh(), failed(serving(v1alpha1.RetryRequests{Policy: "before"})))},
+		"on another policy than it was tried under": {scene: newScene(mesh(), failed(under("other"))), reason: restart.ReasonRestartFailed},
+		"on the Namespace":                          {scene: newScene(askedIn("now"), failed())},
+		"on the Namespace, and it was served": {
+			scene:  newScene(askedIn("now"), failed(serving(v1alpha1.RetryRequests{Namespace: "now"}))),
+			reason: restart.ReasonRestartFailed,
+		},
+		"by nothing but spaces":        {scene: newScene(askedIn("  "), failed()), reason: restart.ReasonRestartFailed},
+		"of which only one was served": {scene: newScene(askedIn("now"), asking(failed(serving(v1alpha1.RetryRequests{Namespace: "now"}))))},
+		"one that was interrupted has served none": {
+			scene: newScene(
+				outside(
+					restarted(
+						restarted(cart(), ended(v1alpha1.ResultFailed)), ended(v1alpha1.ResultInterrupted), attempt(2),
+						serving(v1alpha1.RetryRequests{Workload: "now"}),
+					).Annotated(v1alpha1.RetryAnnotation, "now"),
+					3,
+				),
+			),
+		},
+		"for one of which the Pods are all in": {
+			scene:  newScene(withPods(asking(failed()), readyInMeshAt(noon), readyInMeshAt(noon), crashing)),
+			reason: restart.ReasonRestartFailed,
+		},
+		"though the Pods of the failed one fail": {scene: newScene(withPods(asking(failed()), uninjected, uninjected, crashing))},
+		"though its own rollout goes on":         {scene: newScene(asking(rollingOut(failed())))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := only(t, test.scene.decide())
-			if verdict.Reason != test.reason {
-				t.Fatalf("verdict %s: %s", verdict.Reason, verdict.Message)
-			}
-			if test.reason != restart.ReasonRestartDue {
+			if test.reason != "" {
+				if verdict.Reason != test.reason {
+					t.Errorf("verdict %s: %s", verdict.Reason, verdict.Message)
+				}
 				return
 			}
+			if verdict.Reason != restart.ReasonRestartDue {
+				t.Fatalf("verdict %s: %s", verdict.Reason, verdict.Message)
+			}
 			// When it has been served, and failed as well, it is not served again.
-			record := verdict.Record.Ended(v1alpha1.ResultFailed, "It has failed.", noon)
-			again := test.scene.with(withRecord(test.scene.objects, record)...)
+			again := test.scene.with(written(verdict.Restart.Ended(v1alpha1.ResultFailed, "It has failed.", noon)))
 			again.Now = noon.Add(time.Second)
 			if verdict := only(t, again.decide()); verdict.Reason != restart.ReasonRestartFailed {
 				t.Errorf("served, it is %s: %s", verdict.Reason, verdict.Message)
@@ -88,50 +108,23 @@ func TestRequestIsServedOnce(t *testing.T) {
 	}
 }
 
-// A request that is taken in is written down with what was there before; one that was there first of all
-// asks for nothing.
-func TestRequestIsTakenIn(t *testing.T) {
-	served := func(s *scene) *v1alpha1.ServedRetry {
-		for _, standing := range s.decide().Policies {
-			return standing.RetryServed
-		}
-		return nil
+// What a restart says of requests is what stood when it was decided on. A hash stands for what is too long.
+func TestRequestsAreWrittenDown(t *testing.T) {
+	s := newScene(
+		requested(builder.Enforcing("mesh").Unbounded()), askedIn(strings.Repeat("n", 64)),
+		outside(cart().Annotated(v1alpha1.RetryAnnotation, strings.Repeat("w", 65)), 3),
+	)
+	got := only(t, s.decide()).Restart.Requests
+	if got.Policy != "now" || got.Namespace != strings.Repeat("n", 64) {
+		t.Errorf("on the policy %q, on the Namespace %q", got.Policy, got.Namespace)
 	}
-	ahead := func(r *inventory.Record) { r.Start = noon }
-	for name, test := range map[string]struct {
-		scene *scene
-		value string
-		at    time.Time
-	}{
-		"now":                                    {newScene(askedPolicy(), outside(cart(), 3)), "again", noon},
-		"after what failed by a clock ahead":     {newScene(askedPolicy(), failedAgo("shop", "cart", -5*time.Minute, ahead)), "again", noon.Add(5 * time.Minute)},
-		"not after what fails in the future":     {newScene(askedPolicy(), failedAgo("shop", "cart", -11*time.Minute, ahead)), "again", noon},
-		"not once more":                          {newScene(servedTo("now", time.Hour), outside(cart(), 3)), "now", noon.Add(-time.Hour)},
-		"for nothing, where it was there before": {newScene(unseen(askedPolicy()), outside(cart(), 3)), "again", time.Unix(0, 0)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := served(test.scene); got == nil || got.Value != test.value || !got.Time.Time.Equal(test.at) {
-				t.Errorf("taken in: %+v", got)
-			}
-		})
+	if !strings.HasPrefix(got.Workload, "sha256:") || len(got.Workload) > 64 {
+		t.Errorf("on the workload %q", got.Workload)
 	}
-	long := askedPolicy()
-	long.Annotations[v1alpha1.RetryAnnotation] = strings.Repeat("x", 1000)
-	if got := served(newScene(long, outside(cart(), 3))); got == nil || len(got.Value) > 64 || !strings.HasPrefix(got.Value, "sha256:") {
-		t.Errorf("a long one is written down as %+v", got)
+	other := newScene(outside(cart().Annotated(v1alpha1.RetryAnnotation, strings.Repeat("w", 66)), 3))
+	if long := only(t, other.decide()).Restart.Requests.Workload; long == got.Workload {
+		t.Errorf("another long value is written down as %q as well", long)
 	}
-}
-
-// askedPolicy asks for another try, and that is not taken in yet.
-func askedPolicy() *v1alpha1.MeshPolicy {
-	policy := servedTo("again", 0)
-	policy.Status.RetryServed = nil
-	return policy
-}
-
-func unseen(policy *v1alpha1.MeshPolicy) *v1alpha1.MeshPolicy {
-	policy.Status.ObservedGeneration = nil
-	return policy
 }
 
 // withPods is a workload with other Pods.
@@ -145,30 +138,10 @@ func rollingOut(objects []any) []any {
 	return objects
 }
 
-// withRecord is the Deployment cart with another record, and the rest as it is.
-func withRecord(objects []any, record inventory.Record) []any {
-	changed := []any{}
-	for _, object := range objects {
-		switch object := object.(type) {
-		case *appsv1.Deployment:
-			object = object.DeepCopy()
-			object.Annotations[v1alpha1.LastRestartAnnotation] = record.String()
-			object.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation] = record.Cause
-			changed = append(changed, object)
-		case *corev1.Pod:
-			changed = append(changed, object)
-		}
-	}
-	return changed
-}
-
-// A restart that failed keeps its place for a while, and waits not for itself when it is asked for again.
+// A restart that failed keeps its place for a while, and does not wait for itself when it is asked for again.
 func TestNobodyWaitsForItself(t *testing.T) {
-	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-15*time.Minute))
-	record.Replicas, record.Ready = 3, 3
-	record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-time.Minute))
-	failed := cart().Annotated(v1alpha1.LastRestartAnnotation, record.String(), v1alpha1.RetryAnnotation, "please").
-		TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause).
+	failed := restarted(cart(), since(noon.Add(-15*time.Minute)), endedAt(v1alpha1.ResultFailed, noon.Add(-time.Minute))).
+		Annotated(v1alpha1.RetryAnnotation, "please").
 		With(func(d *appsv1.Deployment) { d.Status.UpdatedReplicas, d.Status.Replicas = 1, 4 })
 	pods := []func(*builder.PodBuilder){uninjected, uninjected, uninjected, notReadySince(noon.Add(-14 * time.Minute))}
 	for name, extra := range map[string]any{
@@ -186,17 +159,9 @@ func TestNobodyWaitsForItself(t *testing.T) {
 
 // What failed is tried again whenever something that decides has changed, though it is as it was before.
 func TestEachChangeOfTheInjectorIsAnotherTry(t *testing.T) {
-	record := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-6*time.Hour))
-	var reported []v1alpha1.RecentRestart
+	b := restarted(cart(), since(noon.Add(-6*time.Hour)), endedAt(v1alpha1.ResultFailed, noon.Add(-5*time.Hour)))
 	for n := range 5 {
-		at := time.Duration(5-n) * time.Hour
-		record = record.Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-at))
-		reported = append(reported, v1alpha1.RecentRestart{
-			WorkloadReference: cartReference, Cause: record.Cause,
-			StartTime: metav1.NewTime(record.Start), EndTime: new(metav1.NewTime(*record.End)), Result: record.Result,
-		})
-		restarted := outside(cart().Annotated(v1alpha1.LastRestartAnnotation, record.String()).TemplateAnnotated(v1alpha1.RestartCauseAnnotation, record.Cause), 3)
-		same, changed := newScene(restarted).when(remembersRows(reported...)), newScene(restarted).when(remembersRows(reported...))
+		same, changed := newScene(outside(b, 3)), newScene(outside(b, 3))
 		if n%2 == 0 {
 			changed.lettingPass()
 		} else {
@@ -206,32 +171,11 @@ func TestEachChangeOfTheInjectorIsAnotherTry(t *testing.T) {
 			t.Errorf("after failure %d, as it was: %s: %s", n+1, got.Reason, got.Message)
 		}
 		got := only(t, changed.decide())
-		if got.Action != v1alpha1.ActionRestart {
+		if got.Action != v1alpha1.ActionRestart || got.Restart.Attempt != n+2 {
 			t.Fatalf("after failure %d and a change: %s: %s", n+1, got.Reason, got.Message)
 		}
-		record = got.Record
-		record.Start = noon.Add(-at + time.Minute)
-	}
-}
-
-// It is not tried once more because what is written down about that is taken away.
-func TestWhatWasMendedIsNotForgottenWithTheRecord(t *testing.T) {
-	failed := inventory.NewRecord(cartCause(), v1alpha1.MethodRolloutRestart, decidedNow(), noon.Add(-5*time.Hour)).Ended(v1alpha1.ResultFailed, "It has failed.", noon.Add(-4*time.Hour))
-	again := only(t, newScene(outside(cart().Annotated(v1alpha1.LastRestartAnnotation, failed.String()), 3)).lettingPass().decide()).Record
-	inMind := func(in *restart.Input) {
-		in.Started = func(types.UID) restart.Start { return restart.Start{Cause: again.Cause} }
-	}
-	for name, s := range map[string]*scene{
-		"on the template":        newScene(outside(cart().TemplateAnnotated(v1alpha1.RestartCauseAnnotation, again.Cause), 3)),
-		"in this process's mind": newScene(outside(cart(), 3)).when(inMind),
-		"in the report": newScene(outside(cart(), 3)).when(remembersRows(v1alpha1.RecentRestart{
-			WorkloadReference: cartReference, Cause: again.Cause, StartTime: metav1.NewTime(again.Start), Result: v1alpha1.ResultFailed,
-		})),
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := only(t, s.lettingPass().decide()); got.Action == v1alpha1.ActionRestart {
-				t.Errorf("restarted for %s after %s", got.Record.Cause, again.Cause)
-			}
-		})
+		r := *got.Restart
+		r.Start = noon.Add(-4*time.Hour + time.Duration(n)*time.Minute)
+		b.Restarted(written(r.Ended(v1alpha1.ResultFailed, "It has failed.", r.Start.Add(time.Minute))))
 	}
 }

@@ -55,6 +55,10 @@ type scene struct {
 	unshown bool
 	// unread are kinds that have not been read, with why.
 	unread map[string]string
+	// check is what every dry-run check has answered; nil where none has been asked. Where it is assumed, nobody can
+	// ask.
+	check   *restart.Check
+	assumed bool
 }
 
 // newScene has the namespace shop, which asks for sidecars, and a policy that restarts what it may.
@@ -91,15 +95,21 @@ func (s *scene) with(objects ...any) *scene {
 	return s
 }
 
-// answer is what every dry-run check says.
+// answer is what every dry-run check has answered.
 func (s *scene) answer(check restart.Check) *scene {
-	s.Check = func(restart.CheckKey) (restart.Check, bool) { return check, true }
+	s.check = &check
 	return s
 }
 
 // unasked leaves every dry-run check unasked.
 func (s *scene) unasked() *scene {
-	s.Check = func(restart.CheckKey) (restart.Check, bool) { return restart.Check{}, false }
+	s.check = nil
+	return s
+}
+
+// assuming has nobody ask for dry-run checks.
+func (s *scene) assuming() *scene {
+	s.assumed = true
 	return s
 }
 
@@ -113,7 +123,18 @@ func (s *scene) input() restart.Input {
 	i := inventory.New()
 	i.SetInjector(injectorOf(s.webhooks...), s.injectorChanged)
 	for _, object := range s.objects {
+		if carrying, is := object.(metav1.Object); is {
+			without, restarts := builder.Ledger(carrying)
+			object = without
+			for n := range restarts {
+				i.SetRestart(inventory.FromMeshRestart(&restarts[n]))
+			}
+		}
 		switch object := object.(type) {
+		case *v1alpha1.MeshRestart:
+			i.SetRestart(inventory.FromMeshRestart(object))
+		case *inventory.Restart:
+			i.AddPendingRestart(object)
 		case *corev1.Namespace:
 			i.DeleteNamespace(object.Name)
 			i.SetNamespace(object, noon)
@@ -158,6 +179,15 @@ func (s *scene) input() restart.Input {
 	for _, namespace := range s.Snapshot.Namespaces {
 		if !s.unshown {
 			namespace.Shown.Insert(s.Snapshot.Injector.Revisions()...)
+		}
+	}
+	s.Answers = nil
+	if !s.assumed {
+		s.Answers = map[restart.CheckKey]restart.Check{}
+	}
+	if s.check != nil && !s.assumed {
+		for _, key := range restart.CheckKeys(s.Snapshot) {
+			s.Answers[key] = *s.check
 		}
 	}
 	s.Policies = nil
@@ -221,7 +251,10 @@ func controlPlane(revision string, change func(*appsv1.Deployment)) []any {
 
 // istiodService is behind the webhooks of the revision without a name.
 func istiodService(selector map[string]string) *corev1.Service {
-	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: istioNamespace, Name: "istiod"}, Spec: corev1.ServiceSpec{Selector: selector}}
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: istioNamespace, Name: "istiod"},
+		Spec:       corev1.ServiceSpec{Selector: selector},
+	}
 }
 
 // canary is an Argo Rollout of three Pods.
@@ -275,16 +308,6 @@ func sidecar(revision string) mesh.Observation {
 // broken is a Pod without a sidecar that cannot become ready.
 func broken(b *builder.PodBuilder) { b.CreatedAt(yesterday).Crashing("app", 1) }
 
-// startOf remembers that one restart was begun.
-func startOf(uid types.UID, start restart.Start) func(types.UID) restart.Start {
-	return func(of types.UID) restart.Start {
-		if of != uid {
-			return restart.Start{}
-		}
-		return start
-	}
-}
-
 func brokenAt(at time.Time) func(*builder.PodBuilder) {
 	return func(b *builder.PodBuilder) { b.CreatedAt(at).Crashing("app", 1) }
 }
@@ -311,3 +334,118 @@ func tainted(node *corev1.Node) *corev1.Node {
 
 // inParallel lets a StatefulSet's controller go on while a Pod is not ready.
 func inParallel(s *appsv1.StatefulSet) { s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement }
+
+// began is when restarts of these tests began, unless they say otherwise.
+var began = noon.Add(-5 * time.Minute)
+
+// tweak changes what the ledger says of a restart.
+type tweak = func(*inventory.Restart)
+
+// restartOf is the first MeshRestart of a workload: by a rollout restart, under the policy mesh, for three Pods that
+// are outside since yesterday. What decides is as it is now.
+func restartOf(workload metav1.Object, changes ...tweak) *v1alpha1.MeshRestart {
+	key := mesh.Key{Group: "apps", Namespace: workload.GetNamespace(), Name: workload.GetName()}
+	switch workload := workload.(type) {
+	case *appsv1.Deployment:
+		key.Kind = "Deployment"
+	case *appsv1.StatefulSet:
+		key.Kind = "StatefulSet"
+	case *appsv1.DaemonSet:
+		key.Kind = "DaemonSet"
+	case *appsv1.ReplicaSet:
+		key.Kind = "ReplicaSet"
+	case *unstructured.Unstructured:
+		key.Group, key.Kind = "argoproj.io", "Rollout"
+	default:
+		panic(fmt.Sprintf("a %T is not restarted", workload))
+	}
+	r := &inventory.Restart{
+		Namespace: key.Namespace, Workload: key, WorkloadUID: workload.GetUID(), Generation: workload.GetGeneration(), Policy: "mesh",
+		Cause:  inventory.Cause{Finding: v1alpha1.FindingMissing, Revision: mesh.DefaultRevision, Newest: yesterday.Unix()},
+		Method: v1alpha1.MethodRolloutRestart, InputsHash: inputsOf(workload), Replicas: 3, Ready: 3, Attempt: 1, Start: began,
+	}
+	for _, change := range changes {
+		change(r)
+	}
+	r.Name = restart.NameOf(r.Workload, r.WorkloadUID, r.Attempt)
+	object := r.MeshRestart()
+	object.UID, object.ResourceVersion, object.CreationTimestamp = types.UID("restart-"+r.Name), "1", metav1.NewTime(r.Start)
+	return object
+}
+
+// restarted is a workload that Fullmesh has restarted. Of a restart that was reverted its template tells nothing.
+func restarted[T metav1.Object](b *builder.Workload[T], changes ...tweak) *builder.Workload[T] {
+	r := restartOf(b.Build(), changes...)
+	if inventory.FromMeshRestart(r).Result == v1alpha1.ResultReverted {
+		return b.Intended(r)
+	}
+	return b.Restarted(r)
+}
+
+// intended is a workload that Fullmesh is about to restart.
+func intended[T metav1.Object](b *builder.Workload[T], changes ...tweak) *builder.Workload[T] {
+	return b.Intended(restartOf(b.Build(), changes...))
+}
+
+// inputsOf is the hash over what decides about a workload as it is, in a namespace that asks for sidecars.
+func inputsOf(workload metav1.Object) string {
+	return restart.CheckKeys(newScene(meshed(workload.GetNamespace()), workload).input().Snapshot)[workload.GetUID()].InputsHash
+}
+
+// since is when a restart began.
+func since(start time.Time) tweak { return func(r *inventory.Restart) { r.Start = start } }
+
+// endedAt is how a restart ended, and when.
+func endedAt(result v1alpha1.RestartResult, end time.Time) tweak {
+	return func(r *inventory.Restart) { *r = *r.Ended(result, "It has ended.", end) }
+}
+
+// ended is how a restart ended that was begun two hours ago and went on for one.
+func ended(result v1alpha1.RestartResult) tweak {
+	return func(r *inventory.Restart) {
+		r.Start = noon.Add(-2 * time.Hour)
+		endedAt(result, noon.Add(-time.Hour))(r)
+	}
+}
+
+// byEviction is a restart that evicts Pods.
+func byEviction(r *inventory.Restart) { r.Method = v1alpha1.MethodEviction }
+
+// forOlder is a restart whose newest Pod to be replaced was a second older than those that are outside now.
+func forOlder(r *inventory.Restart) { r.Cause.Newest-- }
+
+// forFinding is a restart for something else than Pods that are outside.
+func forFinding(finding v1alpha1.Finding) tweak {
+	return func(r *inventory.Restart) {
+		if r.Cause.Finding = finding; finding == v1alpha1.FindingLeftover {
+			r.Cause.Revision = ""
+		}
+	}
+}
+
+// ofPods is how many Pods the workload asked for when a restart began, and how many were ready.
+func ofPods(replicas, ready int) tweak {
+	return func(r *inventory.Restart) { r.Replicas, r.Ready = replicas, ready }
+}
+
+// decidedBy is the hash over what decided when a restart began.
+func decidedBy(inputs string) tweak { return func(r *inventory.Restart) { r.InputsHash = inputs } }
+
+// excusedFor is a restart that was without effect for a reason that is not held against its workload.
+func excusedFor(why v1alpha1.RestartExcuse) tweak {
+	return func(r *inventory.Restart) { r.Excuse = why }
+}
+
+// attempt is which restart of its workload it is.
+func attempt(n int) tweak { return func(r *inventory.Restart) { r.Attempt = n } }
+
+// under names the policy under which a restart was decided on.
+func under(policy string) tweak { return func(r *inventory.Restart) { r.Policy = policy } }
+
+// resultOf is how the restart of a verdict has ended; empty where it has not, or there is none.
+func resultOf(verdict restart.Verdict) v1alpha1.RestartResult {
+	if verdict.Restart == nil {
+		return ""
+	}
+	return verdict.Restart.Result
+}

@@ -73,10 +73,10 @@ func (s *simulation) mayRestartAt(a *app, verdict *restart.Verdict, never func(s
 	switch {
 	case verdict.Method != v1alpha1.MethodRestartAt:
 		never("it is an Argo Rollout, and the method is %s", verdict.Method)
-	case !verdict.RestartAt.After(newest):
-		never("restartAt is %s, and its newest Pod was created at %s", verdict.RestartAt, newest)
-	case !verdict.RestartAt.After(object.RestartAt):
-		never("restartAt was %s already and becomes %s", object.RestartAt, verdict.RestartAt)
+	case !verdict.Restart.RestartAt.After(newest):
+		never("restartAt is %s, and its newest Pod was created at %s", verdict.Restart.RestartAt, newest)
+	case !verdict.Restart.RestartAt.After(object.RestartAt):
+		never("restartAt was %s already and becomes %s", object.RestartAt, verdict.Restart.RestartAt)
 	case object.RestartAt.After(s.now):
 		never("its owner has asked for a restart at %s", object.RestartAt)
 	case verdict.Workload.Object.Updating:

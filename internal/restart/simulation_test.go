@@ -25,6 +25,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 	"github.com/fullmesh/fullmesh/internal/restart"
 	"github.com/fullmesh/fullmesh/test/builder"
+	"github.com/fullmesh/fullmesh/test/referee"
 )
 
 // simulation is a small cluster: the controllers of Deployments, StatefulSets and DaemonSets, the
@@ -60,19 +61,16 @@ type simulation struct {
 	stopped     bool
 	guard       restart.Guard
 
+	// ledger are the MeshRestarts as the API server has them, by namespace and name.
+	ledger map[types.NamespacedName]*inventory.Restart
+	// dies is after which write the process dies that makes the next restart; "" for none.
+	dies string
+
 	inventory *inventory.Inventory
 	checks    map[restart.CheckKey]restart.Check
-	evictions map[types.UID]restart.Evictions
+	memory    *restart.Recorder
 	plan      *restart.Plan
-	causes    sets.Set[string]
-	// tookOver is when the process began that decides.
-	tookOver time.Time
-	// found are the causes of what was in flight then.
-	found map[types.UID]string
-	// started is what Fullmesh remembers to have restarted.
-	started map[types.UID]restart.Start
-	// reports are what is written about namespaces.
-	reports map[string]*v1alpha1.MeshReportStatus
+	referee   referee.Ledger
 
 	version, made int
 	events        []event
@@ -120,9 +118,6 @@ type app struct {
 	crashes func(*pod) bool
 	// argo is of an Argo Rollout.
 	argo *argo
-	// stripped is what was written down of a rollout restart that went on when that was taken away; nil where
-	// nothing was.
-	stripped *inventory.Record
 	// disturbed: something else was done to it, or it was down already when it was restarted.
 	disturbed bool
 }
@@ -153,15 +148,12 @@ func newSimulation(t interface{ Fatalf(string, ...any) }) *simulation {
 	s := &simulation{
 		t:         t,
 		began:     noon,
-		tookOver:  noon,
 		now:       noon,
 		guard:     restart.GuardHolds,
 		inventory: inventory.New(),
 		checks:    map[restart.CheckKey]restart.Check{},
-		evictions: map[types.UID]restart.Evictions{},
-		causes:    sets.New[string](),
-		started:   map[types.UID]restart.Start{},
-		reports:   map[string]*v1alpha1.MeshReportStatus{},
+		ledger:    map[types.NamespacedName]*inventory.Restart{},
+		memory:    &restart.Recorder{},
 		told:      map[string]string{},
 
 		knownAsCordoned: sets.New[string](),
@@ -287,6 +279,9 @@ func (s *simulation) delete(a *app) {
 		s.happens("Pod "+string(p.uid), func(i *inventory.Inventory) { i.DeletePod(p.uid) })
 	}
 	s.apps = slices.DeleteFunc(s.apps, func(other *app) bool { return other == a })
+	for _, r := range s.restartsOf(a) { // the garbage collector follows owner references
+		s.deleteRestart(r)
+	}
 }
 
 func (s *simulation) addNode(name string, room int) {
@@ -393,19 +388,17 @@ func (s *simulation) learn() {
 	s.past = append(s.past, events...)
 }
 
-// failOver has another process go on: it reads the cluster anew and remembers nothing.
+// failOver has another process go on: it reads the ledger from the API server, everything else as far as it has been
+// learned of, and remembers nothing.
 func (s *simulation) failOver() {
 	s.say("Another replica of Fullmesh takes over.")
-	s.tookOver = s.now
-	s.inventory, s.checks, s.started = inventory.New(), map[restart.CheckKey]restart.Check{}, map[types.UID]restart.Start{}
-	s.evictions = map[types.UID]restart.Evictions{}
+	s.inventory, s.checks, s.memory = inventory.New(), map[restart.CheckKey]restart.Check{}, &restart.Recorder{}
 	for _, event := range s.past {
 		event.tell(s.inventory)
 	}
-	for _, a := range s.apps {
-		s.inventory.SetObject(a.cut())
+	for _, r := range s.ledger {
+		s.inventory.SetRestart(r)
 	}
-	s.found = s.inventory.Snapshot().InFlight()
 }
 
 // writtenBy has the API server's record of writers name a field manager, as of now.
@@ -414,19 +407,6 @@ func (s *simulation) writtenBy(a *app, manager string, operation metav1.ManagedF
 		Manager: manager, Operation: operation, Time: new(metav1.NewTime(s.now)),
 		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)},
 	}})
-}
-
-// writtenByFullmesh has it name Fullmesh: one entry for the template and all else that Fullmesh owns, whose
-// time moves with each write.
-func (s *simulation) writtenByFullmesh(a *app) {
-	if a.template == nil || a.template.Annotations[v1alpha1.RestartCauseAnnotation] == "" {
-		return
-	}
-	others := slices.DeleteFunc(slices.Clone(a.object.GetManagedFields()), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == v1alpha1.FieldManager })
-	a.object.SetManagedFields(append(others, metav1.ManagedFieldsEntry{
-		Manager: v1alpha1.FieldManager, Operation: metav1.ManagedFieldsOperationUpdate, Time: new(metav1.NewTime(s.now)),
-		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:template":{}}}`)},
-	}))
 }
 
 // cut is the workload as the inventory keeps it.
@@ -796,16 +776,11 @@ func (s *simulation) countBudgets() {
 
 // Fullmesh.
 
-// decide looks at the picture once.
+// decide looks at the inventory once.
 func (s *simulation) decide() *restart.Plan {
 	in := restart.Input{
 		Now: s.now, Snapshot: s.inventory.Snapshot(), System: restart.SystemNamespaces.Union(sets.New(istioNamespace)), Stopped: s.stopped, Guard: s.guard,
-		Check:     func(key restart.CheckKey) (restart.Check, bool) { answer, known := s.checks[key]; return answer, known },
-		Reported:  func(namespace string) *v1alpha1.MeshReportStatus { return s.reports[namespace] },
-		Evictions: func(uid types.UID) restart.Evictions { return s.evictions[uid] },
-		Started:   func(uid types.UID) restart.Start { return s.started[uid] },
-		TookOver:  s.tookOver,
-		Found:     func(uid types.UID) string { return s.found[uid] },
+		Answers: maps.Clone(s.checks), Memory: s.memory.Memory(),
 	}
 	for _, policy := range s.policies {
 		ready, err := restart.NewPolicy(policy)
@@ -820,12 +795,23 @@ func (s *simulation) decide() *restart.Plan {
 
 // pass decides and acts until nothing is left to do.
 func (s *simulation) pass() {
-	for range 10 {
+	for range 12 {
 		plan := s.decide()
-		acted := s.write(plan)
 		s.tellPlan(plan)
+		acted := false
 		for namespace, verdict := range plan.Steps() {
 			acted = s.act(namespace, verdict) || acted
+			if s.plan != plan { // the process has died
+				return
+			}
+		}
+		for _, namespace := range plan.Namespaces {
+			for _, unfinished := range namespace.Recheck {
+				acted = s.recheck(unfinished) || acted
+			}
+			for _, surplus := range namespace.Surplus {
+				s.deleteRestart(surplus)
+			}
 		}
 		if !acted {
 			return
@@ -833,67 +819,89 @@ func (s *simulation) pass() {
 	}
 }
 
-// write writes down how things stand, and reports whether that may change what is decided.
-func (s *simulation) write(plan *restart.Plan) bool {
-	changed := false
-	for policy, standing := range plan.Policies {
-		at := slices.IndexFunc(s.policies, func(p *v1alpha1.MeshPolicy) bool { return p.Name == policy.Name })
-		object := s.policies[at].DeepCopy()
-		changed = changed || render(object.Status.RetryServed) != render(standing.RetryServed)
-		object.Status = v1alpha1.MeshPolicyStatus{
-			ObservedGeneration: new(int64(1)), Breaker: standing.Breaker.DeepCopy(), InjectorBreakers: standing.Injectors, RetryServed: standing.RetryServed.DeepCopy(),
-		}
-		s.policies[at] = object
-		s.tellBreaker("MeshPolicy "+policy.Name, standing.Breaker)
-		for _, injector := range standing.Injectors {
-			s.tellBreaker("injector "+injector.Revision, &injector.Breaker)
-		}
+// The API server's side of the ledger.
+
+// store writes a MeshRestart, if it is still as it was read; it is false where it is not.
+func (s *simulation) store(r *inventory.Restart) (*inventory.Restart, bool) {
+	key := types.NamespacedName{Namespace: r.Namespace, Name: r.Name}
+	current := s.ledger[key]
+	if created := current == nil && r.Pending(); !created && (current == nil || current.ResourceVersion != r.ResourceVersion) {
+		return current, false
 	}
-	for _, namespace := range plan.Namespaces {
-		before := s.reports[namespace.Name]
-		status := &v1alpha1.MeshReportStatus{
-			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady}},
-			Breaker:    namespace.Standing.Breaker.DeepCopy(), RetryServed: namespace.Standing.RetryServed.DeepCopy(),
-			Recent: recent(before, namespace),
-		}
-		changed = changed || before != nil && render(before.RetryServed) != render(status.RetryServed)
-		s.reports[namespace.Name] = status
-		s.tellBreaker("namespace "+namespace.Name, status.Breaker)
+	s.version++
+	stored := *r
+	stored.ResourceVersion = strconv.Itoa(s.version)
+	if stored.UID == "" {
+		stored.UID = types.UID("mrestart-" + stored.ResourceVersion)
 	}
-	return changed
+	s.ledger[key] = &stored
+	s.promised(s.referee.Write(&stored))
+	s.happens("MeshRestart "+key.String(), func(i *inventory.Inventory) { i.SetRestart(&stored) })
+	s.inventory.SetRestart(&stored)
+	return &stored, true
 }
 
-// recent are the restarts that the report of a namespace remembers: those that workloads tell of, and those that
-// were reported before.
-func recent(before *v1alpha1.MeshReportStatus, namespace *restart.NamespacePlan) []v1alpha1.RecentRestart {
-	var rows []v1alpha1.RecentRestart
-	for _, workload := range namespace.Restarted {
-		rows = append(rows, v1alpha1.RecentRestart{
-			WorkloadReference: referenceTo(workload.Workload),
-			Cause:             workload.Record.Cause,
-			Method:            workload.Record.Method,
-			StartTime:         metav1.NewTime(workload.Record.Start),
-			Policy:            workload.Policy,
-			Result:            workload.Record.Result,
-		})
+func (s *simulation) deleteRestart(r *inventory.Restart) {
+	key := types.NamespacedName{Namespace: r.Namespace, Name: r.Name}
+	if s.ledger[key] == nil || s.ledger[key].UID != r.UID {
+		return
 	}
-	if before == nil {
-		return rows
-	}
-	for _, row := range before.Recent {
-		if slices.ContainsFunc(rows, func(told v1alpha1.RecentRestart) bool { return told.Cause == row.Cause }) {
-			continue
-		}
-		if row.Result == "" && !slices.ContainsFunc(namespace.Untold, func(workload *inventory.Workload) bool { return referenceTo(workload) == row.WorkloadReference }) {
-			row.Result = v1alpha1.ResultReverted
-		}
-		rows = append(rows, row)
-	}
-	return rows
+	delete(s.ledger, key)
+	s.promised(s.referee.Delete(r.Namespace, r.Name, s.appOf(r.WorkloadUID) == nil))
+	s.happens("MeshRestart "+key.String(), func(i *inventory.Inventory) { i.DeleteRestart(r.Namespace, r.Name, r.UID) })
+	s.inventory.RestartDeleted(r.Namespace, r.Name, r.UID)
 }
 
-func referenceTo(workload *inventory.Workload) v1alpha1.WorkloadReference {
-	return v1alpha1.WorkloadReference{Group: workload.Key.Group, Kind: workload.Key.Kind, Name: workload.Key.Name}
+// promised fails the test where the referee says that a promise was broken.
+func (s *simulation) promised(err error) {
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, s.transcript.String())
+	}
+}
+
+// restartsOf are the MeshRestarts of a workload, the newest first.
+func (s *simulation) restartsOf(a *app) []*inventory.Restart {
+	var restarts []*inventory.Restart
+	for _, r := range s.ledger {
+		if r.WorkloadUID == a.object.GetUID() {
+			restarts = append(restarts, r)
+		}
+	}
+	slices.SortFunc(restarts, func(x, y *inventory.Restart) int { return cmp.Compare(y.Attempt, x.Attempt) })
+	return restarts
+}
+
+// lastRestart is the newest; nil where there was none.
+func (s *simulation) lastRestart(a *app) *inventory.Restart {
+	if restarts := s.restartsOf(a); len(restarts) > 0 {
+		return restarts[0]
+	}
+	return nil
+}
+
+// unfinished is the restart of a workload that has not ended; nil where none is in flight.
+func (s *simulation) unfinished(a *app) *inventory.Restart {
+	for _, r := range s.restartsOf(a) {
+		if r.InFlight() {
+			return r
+		}
+	}
+	return nil
+}
+
+// recheck does what follows from how the API server has the workload of a restart.
+func (s *simulation) recheck(r *inventory.Restart) bool {
+	var live *inventory.Object
+	if a := s.appOf(r.WorkloadUID); a != nil {
+		live = a.cut()
+		s.inventory.SetObject(live)
+	}
+	if !restart.IsVoid(r, live, s.now) {
+		return false
+	}
+	s.say("the restart of %s never began", r.Workload)
+	s.deleteRestart(r)
+	return true
 }
 
 func (s *simulation) tellBreaker(of string, breaker *v1alpha1.BreakerStatus) {
@@ -901,10 +909,10 @@ func (s *simulation) tellBreaker(of string, breaker *v1alpha1.BreakerStatus) {
 		return
 	}
 	line := "  breaker of " + of + ": " + string(v1alpha1.BreakerClosed)
-	if breaker != nil && breaker.State != v1alpha1.BreakerClosed {
+	if breaker != nil {
 		line = fmt.Sprintf("  breaker of %s: %s, %d failed", of, breaker.State, *breaker.FailedWorkloads)
 		if breaker.RetryTime != nil {
-			line += fmt.Sprintf(", one is tried %s after noon", breaker.RetryTime.Sub(noon))
+			line += fmt.Sprintf(", probe %s after noon", breaker.RetryTime.Sub(noon))
 		}
 		if *breaker.ProbesFailed > 0 {
 			line += fmt.Sprintf(", probes failed: %d", *breaker.ProbesFailed)
@@ -930,11 +938,8 @@ func (s *simulation) ask(what any, value string) {
 	}
 }
 
-// act does what a verdict asks for, and reports whether the picture has changed by it.
+// act does what a verdict asks for, and reports whether something has changed by it.
 func (s *simulation) act(namespace *restart.NamespacePlan, verdict *restart.Verdict) bool {
-	if verdict.Step == restart.StepNone {
-		return false
-	}
 	at := slices.IndexFunc(s.apps, func(a *app) bool { return a.object.GetUID() == verdict.Workload.Object.UID })
 	if at < 0 {
 		return false
@@ -943,49 +948,76 @@ func (s *simulation) act(namespace *restart.NamespacePlan, verdict *restart.Verd
 	switch verdict.Step {
 	case restart.StepCheck:
 		s.checks[verdict.CheckKey] = s.dryRun(a)
+		return true
 	case restart.StepRestart:
-		if a.object.GetGeneration() != verdict.Workload.Object.Generation {
-			return false
-		}
-		s.mayStart(namespace, verdict)
-		s.started[verdict.Workload.Object.UID] = restart.Start{Cause: verdict.Record.Cause, At: verdict.Record.Start, Replicas: verdict.Record.Replicas, Policy: namespace.Policy.Name}
-		if verdict.Method == v1alpha1.MethodEviction {
-			s.note("begin to evict Pods of %s", a)
-			a.disturbed = a.count(ready) < a.replicas()
-			a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
-			s.inventory.SetObject(s.changed(a))
-			return true
-		}
-		s.note("restart %s", a)
-		a.disturbed = wasDown(a, verdict.Workload)
-		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
-		if verdict.Method == v1alpha1.MethodRestartAt {
-			a.setRestartAt(verdict.RestartAt)
-		} else {
-			a.annotate(v1alpha1.RestartCauseAnnotation, verdict.Record.Cause)
-		}
-		a.object.SetGeneration(a.object.GetGeneration() + 1)
-		s.writtenByFullmesh(a)
-		s.inventory.SetObject(s.changed(a))
+		return s.start(namespace, verdict, a)
 	case restart.StepEvict:
 		return s.evict(namespace, verdict, a)
 	case restart.StepFinish:
-		if a.object.GetAnnotations()[v1alpha1.LastRestartAnnotation] != verdict.Workload.Object.Annotations[v1alpha1.LastRestartAnnotation] {
+		ended, written := s.store(verdict.Restart)
+		switch {
+		case !written:
 			return false
+		case ended.Result == v1alpha1.ResultSucceeded:
+			s.note("%s: %s. %s", a, ended.Result, ended.Message)
+		default:
+			s.say("%s: %s. %s", a, ended.Result, ended.Message)
 		}
-		if start := s.started[a.object.GetUID()]; start.Cause == verdict.Record.Cause {
-			start.Ended = true
-			s.started[a.object.GetUID()] = start
-		}
-		if verdict.Record.Result == v1alpha1.ResultSucceeded {
-			s.note("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
-		} else {
-			s.say("%s: %s. %s", a, verdict.Record.Result, verdict.Record.Message)
-		}
-		a.object.SetAnnotations(with(a.object.GetAnnotations(), v1alpha1.LastRestartAnnotation, verdict.Record.String()))
-		s.writtenByFullmesh(a)
-		s.inventory.SetObject(s.changed(a))
+		return true
+	case restart.StepRecheck:
+		return s.recheck(verdict.Restart)
+	default:
+		return false
 	}
+}
+
+// start creates the MeshRestart and touches the workload, and dies in between where that was asked for.
+func (s *simulation) start(namespace *restart.NamespacePlan, verdict *restart.Verdict, a *app) bool {
+	s.mayStart(namespace, verdict)
+	r, created := s.store(verdict.Restart)
+	if !created {
+		return false // another process has made the same attempt
+	}
+	if s.diesAfter("create") {
+		return true
+	}
+	switch {
+	case r.Method == v1alpha1.MethodEviction:
+		s.note("begin to evict Pods of %s", a)
+		a.disturbed = a.count(ready) < a.replicas()
+	case a.object.GetGeneration() != r.Generation:
+		s.memory.SpecChanged(r.WorkloadUID, s.now)
+		s.deleteRestart(r)
+		return false
+	default:
+		s.note("restart %s", a)
+		a.disturbed = wasDown(a, verdict.Workload)
+		if r.Method == v1alpha1.MethodRestartAt {
+			a.setRestartAt(r.RestartAt)
+		} else {
+			a.annotate(v1alpha1.RestartedByAnnotation, r.Name)
+		}
+		a.object.SetGeneration(a.object.GetGeneration() + 1)
+		_, err := s.referee.Touch(r.Namespace, r.Name, r.WorkloadUID, a.object.GetGeneration())
+		s.promised(err)
+		changed := s.changed(a)
+		if !s.diesAfter("touch") {
+			s.inventory.SetObject(changed)
+		}
+	}
+	s.memory.Restarted(r.WorkloadUID)
+	return true
+}
+
+// diesAfter has another process take over where this one was to die after a write.
+func (s *simulation) diesAfter(write string) bool {
+	if s.dies != write {
+		return false
+	}
+	s.dies = ""
+	s.say("Fullmesh dies after the write: %s.", write)
+	s.failOver()
+	s.decide()
 	return true
 }
 
@@ -997,7 +1029,14 @@ func wasDown(a *app, known *inventory.Workload) bool {
 
 // evict does as the API server does, which asks the disruption budgets, until it refuses.
 func (s *simulation) evict(namespace *restart.NamespacePlan, verdict *restart.Verdict, a *app) bool {
-	acted, unseen := false, a.count(ready) < verdict.Workload.Pods.Ready
+	r, written := verdict.Restart, true
+	if !slices.Equal(r.Evicting, verdict.Workload.InFlight.Evicting) {
+		r, written = s.store(r)
+	}
+	if !written || s.diesAfter("round") {
+		return false
+	}
+	acted, unseen := len(verdict.Evict) == 0, a.count(ready) < verdict.Workload.Pods.Ready
 	for _, chosen := range verdict.Evict {
 		at := slices.IndexFunc(a.pods, func(p *pod) bool { return p.uid == chosen.UID })
 		if at < 0 || a.pods[at].going {
@@ -1005,18 +1044,13 @@ func (s *simulation) evict(namespace *restart.NamespacePlan, verdict *restart.Ve
 		}
 		p := a.pods[at]
 		s.mayEvictNow(namespace, verdict, a, p)
-		memory := s.evictions[a.object.GetUID()]
 		if refused := s.refusal(a, p); refused != "" {
-			if memory.Refused == "" {
-				memory.RefusedSince = s.now
-			}
-			memory.Refused, memory.Until = refused, s.now.Add(15*time.Second)
-			s.evictions[a.object.GetUID()] = memory
+			s.memory.EvictionRefused(r.WorkloadUID, refused, s.now)
 			s.say("eviction of %s is refused: %s", p.name, refused)
 			return acted
 		}
 		s.say("evict %s", p.name)
-		s.evictions[a.object.GetUID()] = restart.Evictions{Last: s.now}
+		s.memory.EvictionAccepted(r.WorkloadUID, s.now)
 		a.remove(s, p)
 		s.inventory.Evicted(p.uid)
 		if !unseen { // Pods that are down already, of which nobody has learned
@@ -1107,7 +1141,7 @@ func (s *simulation) runUntilQuiet() {
 		if quiet++; s.lines != before {
 			quiet = 0
 		}
-		waits := !s.plan.NextLook.IsZero()
+		waits := !s.plan.NextChange.IsZero()
 		if quiet >= 6 && !waits || quiet >= 120 {
 			return
 		}
@@ -1117,11 +1151,18 @@ func (s *simulation) runUntilQuiet() {
 
 // The transcript.
 
+// widestLine is how wide a line of it may be; whole sentences are pinned elsewhere.
+const widestLine = 150
+
 // say writes a line down.
 func (s *simulation) say(format string, arguments ...any) {
 	s.lines++
 	elapsed := s.now.Sub(s.began)
-	fmt.Fprintf(&s.transcript, "%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, strings.TrimSpace(fmt.Sprintf(format, arguments...)))
+	line := fmt.Sprintf("%02d:%02d  %s", int(elapsed.Minutes()), int(elapsed.Seconds())%60, strings.TrimSpace(fmt.Sprintf(format, arguments...)))
+	if runes := []rune(line); len(runes) > widestLine {
+		line = string(runes[:widestLine-1]) + "…"
+	}
+	fmt.Fprintln(&s.transcript, line)
 }
 
 // note writes down what goes well.
@@ -1152,23 +1193,39 @@ func (s *simulation) tellWell(about, line string) {
 }
 
 func (s *simulation) tellPlan(plan *restart.Plan) {
-	spoken := sets.New[string]()
+	for policy, own := range plan.Policies {
+		s.tellBreaker("MeshPolicy "+policy.Name, own.Breaker)
+	}
+	holds := map[string][]string{}
+	var order []string
+	held := sets.New[string]()
 	for _, namespace := range plan.Namespaces {
-		for _, verdict := range namespace.Verdicts {
+		s.tellBreaker("namespace "+namespace.Name, namespace.Breaker)
+		for i := range namespace.Verdicts {
+			verdict := &namespace.Verdicts[i]
 			about := "verdict on " + verdict.Workload.Key.String()
-			spoken.Insert(about)
+			why := fmt.Sprintf("%s (%s)", verdict.Reason, verdict.ClearsBy)
 			switch {
-			case verdict.Waits():
-				s.tellWell(about, fmt.Sprintf("  hold %s: %s, until %s clears it: %s", verdict.Workload.Key, verdict.Reason, verdict.ClearsBy, verdict.Message))
-			case verdict.Action == v1alpha1.ActionHold:
-				s.tell(about, fmt.Sprintf("  hold %s: %s, until %s clears it: %s", verdict.Workload.Key, verdict.Reason, verdict.ClearsBy, verdict.Message))
-			case verdict.Step != restart.StepFinish && verdict.Action == v1alpha1.ActionInFlight:
-				s.told[about] = ""
+			case verdict.Action != v1alpha1.ActionHold:
+				continue
+			case s.told[about] == why:
+			case verdict.Waits() && s.brief:
+				s.lines++
+			default:
+				if len(holds[why]) == 0 {
+					order = append(order, why)
+				}
+				holds[why] = append(holds[why], verdict.Workload.Key.String())
 			}
+			held.Insert(about)
+			s.told[about] = why
 		}
 	}
-	for about, line := range s.told {
-		if strings.HasPrefix(about, "verdict on ") && !spoken.Has(about) && line != "" {
+	for _, why := range order {
+		s.say("  hold %s: %s", why, strings.Join(holds[why], ", "))
+	}
+	for about := range s.told {
+		if strings.HasPrefix(about, "verdict on ") && !held.Has(about) {
 			s.told[about] = ""
 		}
 	}
@@ -1202,17 +1259,13 @@ func (a *app) describe() string {
 func (s *simulation) outcome() string {
 	var lines []string
 	for _, a := range s.apps {
-		object := a.cut()
 		line := fmt.Sprintf("%s: %s", a, a.describe())
-		if text := object.Annotations[v1alpha1.LastRestartAnnotation]; text != "" {
-			var record inventory.Record
-			if err := json.Unmarshal([]byte(text), &record); err != nil {
-				s.t.Fatalf("reading the record of %s: %v", a, err)
-			}
-			line += ", restart " + cmp.Or(string(record.Result), "in flight")
-			if s.brief && record.Result == v1alpha1.ResultSucceeded {
-				continue
-			}
+		last := s.lastRestart(a)
+		if s.brief && (last == nil || last.Result == v1alpha1.ResultSucceeded) {
+			continue // most of them have gone from the history
+		}
+		if last != nil {
+			line += ", restart " + cmp.Or(string(last.Result), "in flight")
 		}
 		lines = append(lines, line)
 	}

@@ -2,7 +2,6 @@ package restart
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
@@ -10,25 +9,23 @@ import (
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
 
-// wouldRefuseItsCallers speaks where the Pods of a workload would refuse plain traffic once they are in
+// wouldRefuseItsCallers holds where the Pods of a workload would refuse plain traffic once they are in
 // the mesh, while others can send nothing else. A workload of which a Pod is in the mesh refuses it
 // already, and one of which no Pod is ready answers nobody.
-func wouldRefuseItsCallers(s *situation) *hold {
-	if s.policy.accepts(v1alpha1.RiskStrictMTLS, s.workload) {
-		return nil
-	}
-	strict := s.pass.wouldRefuse(s.namespace, s.workload)
+func wouldRefuseItsCallers(c *Candidate) *hold {
+	strict := c.wouldRefusePlainTraffic()
 	if !strict.Strict {
 		return nil
 	}
-	callers := s.callers()
-	others := callers.outside - s.workload.Pods.Outside
+	callers := c.callers()
+	others := callers.outside - c.workload.Pods.Outside
 	if others <= 0 {
 		return nil
 	}
-	near := s.namespace.Totals.Outside - s.workload.Pods.Outside
-	message := fmt.Sprintf("%s makes it take mutual TLS only%s: once it is in the mesh it refuses Pods that are outside of it. There are such %s.",
-		strict.By, onPorts(strict.Ports), s.where(near > 0, others > near))
+	near := c.namespace.Totals.Outside - c.workload.Pods.Outside
+	message := fmt.Sprintf("%s makes it take mutual TLS only%s: once it is in the mesh it refuses Pods that are outside of it, and there "+
+		"are some %s.",
+		strict.By, onPorts(strict.Ports), c.where(near > 0, others > near))
 	answer := &hold{reason: ReasonStrictMTLS, clearsBy: v1alpha1.ClearedByAdmin}
 	accept := "Accept it"
 	switch {
@@ -37,23 +34,24 @@ func wouldRefuseItsCallers(s *situation) *hold {
 		message += " All of them are on their way into the mesh, and it follows them by itself."
 		accept = "To have it restarted before, accept it"
 	case callers.held >= callers.outside:
-		message += " All of them belong to workloads that are held for the same reason, so that this does not end by itself."
+		message += " All of them belong to workloads that are held for the same reason, so this does not end by itself."
 	case callers.coming == 0:
-		message += " Nothing is about to bring the others in, so that this does not end by itself."
+		message += " Nothing is about to bring the others in, so this does not end by itself."
 	}
-	answer.message = message + fmt.Sprintf(" %s with accept: [StrictMTLS] in MeshPolicy %s, or for this workload alone with the annotation %s=StrictMTLS; or set the mode PERMISSIVE until everything is in the mesh.", accept, s.policy.Name, v1alpha1.AcceptAnnotation)
+	answer.message = message + fmt.Sprintf(" %s with accept: [StrictMTLS] in MeshPolicy %s, or for this workload alone with the "+
+		"annotation %s=StrictMTLS; or set the mode PERMISSIVE until everything is in the mesh.", accept, c.policy.Name, v1alpha1.AcceptAnnotation)
 	return answer
 }
 
 // where says where Pods are, without their number: that changes all the time.
-func (s *situation) where(near, far bool) string {
+func (c *Candidate) where(near, far bool) string {
 	switch {
 	case near && far:
-		return "in its namespace and in others that MeshPolicy " + s.policy.Name + " governs"
+		return "in its namespace and in others that MeshPolicy " + c.policy.Name + " governs"
 	case near:
 		return "in its namespace"
 	default:
-		return "in other namespaces that MeshPolicy " + s.policy.Name + " governs"
+		return "in other namespaces that MeshPolicy " + c.policy.Name + " governs"
 	}
 }
 
@@ -64,14 +62,17 @@ func onPorts(ports []string) string {
 	return " on port " + strings.Join(ports, ", ")
 }
 
-// wouldRefuse is what the workload would do with plain traffic when its first Pods are in the mesh; the
-// zero value where a restart changes nothing about it.
-func (in *Input) wouldRefuse(namespace *inventory.Namespace, workload *inventory.Workload) mesh.MutualTLS {
+// wouldRefusePlainTraffic is what the workload would do with plain traffic when its first Pods are in the mesh; the
+// zero value where a restart changes nothing about it, or that is accepted.
+func (c *Candidate) wouldRefusePlainTraffic() mesh.MutualTLS {
+	workload, snapshot := c.workload, c.pass.Snapshot
 	pods := &workload.Pods
-	if in.Snapshot.PeerAuthentications == nil || !workload.Expectation.Inject || workload.Finding != v1alpha1.FindingMissing || pods.Ready == 0 || pods.Outside < pods.Running {
+	if snapshot.PeerAuthentications == nil || !workload.Expectation.Inject || workload.Finding != v1alpha1.FindingMissing ||
+		pods.Ready == 0 || pods.Outside < pods.Running ||
+		c.policy.accepts(v1alpha1.RiskStrictMTLS, workload) {
 		return mesh.MutualTLS{}
 	}
-	return in.Snapshot.Injector.Effective(in.Snapshot.PeerAuthentications, workload.Expectation.Revision, namespace.Name, workload.Template.Labels)
+	return snapshot.Injector.Effective(snapshot.PeerAuthentications, workload.Expectation.Revision, c.namespace.Name, workload.Template.Labels)
 }
 
 // callersOf are those of the workloads under a policy that one revision injects.
@@ -88,25 +89,11 @@ type callers struct {
 	held, coming int
 }
 
-// isKeptOut reports whether somebody must do something before the workload is brought into the mesh, beside what
-// holds as well those whom a revision injects and who wait for it.
-func (s *situation) isKeptOut(revision string) bool {
-	if s.workload.Record.InFlight() {
-		return false
-	}
-	return slices.ContainsFunc(s.pass.checks, func(check check) bool {
-		if check.occasions&notOfCallers != 0 || check.occasions&ofRevision != 0 && s.workload.Expectation.Revision == revision {
-			return false
-		}
-		spoken := check.ask(s)
-		return spoken != nil && spoken.needsSomebody()
-	})
-}
-
-// callers counts those under the workload's policy once for its revision, and only where somebody would refuse them.
-func (s *situation) callers() *callers {
-	p, policy := s.pass, s.policy
-	by := callersOf{policy, s.workload.Expectation.Revision}
+// callers counts those under the workload's policy, by the verdicts that were given before: workloads that would refuse
+// plain traffic are judged last.
+func (c *Candidate) callers() *callers {
+	p, policy := c.pass, c.policy
+	by := callersOf{policy, c.workload.Expectation.Revision}
 	if known := p.callers[by]; known != nil {
 		return known
 	}
@@ -117,15 +104,29 @@ func (s *situation) callers() *callers {
 			if workload.Finding != v1alpha1.FindingMissing {
 				continue
 			}
-			caller := &situation{pass: p, namespace: namespace, policy: policy, windows: s.windows, workload: workload, podLimit: p.ledger.podLimit(policy, namespace.Name)}
+			caller := &Candidate{pass: p, namespace: namespace, policy: policy, workload: workload}
 			switch {
-			case p.wouldRefuse(namespace, workload).Strict && !policy.accepts(v1alpha1.RiskStrictMTLS, workload):
+			case caller.wouldRefusePlainTraffic().Strict:
 				counted.held += workload.Pods.Outside
-			case !caller.isKeptOut(by.revision):
+			case !p.needsActionToJoin(workload, by):
 				counted.coming += workload.Pods.Outside
 			}
 		}
 	}
 	p.callers[by] = counted
 	return counted
+}
+
+// needsActionToJoin reports whether somebody must do something before the workload is brought into the mesh, other than
+// for what holds as well those whom it calls: the policy's gate, and the injector of their revision.
+func (p *pass) needsActionToJoin(workload *inventory.Workload, callersOf callersOf) bool {
+	verdict := p.verdicts[workload]
+	if verdict == nil || !verdict.NeedsAction() {
+		return false
+	}
+	gate := p.gates[callersOf.policy]
+	if gate != nil && gate.Reason == verdict.Reason {
+		return false
+	}
+	return verdict.Reason != ReasonInjectorRollingOut || workload.Expectation.Revision != callersOf.revision
 }

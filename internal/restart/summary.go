@@ -31,7 +31,7 @@ func (n *NamespacePlan) Summarise() Summary {
 			sum.WillRestart++
 		case verdict.Waits():
 			sum.Waiting++
-			if verdict.Reason == ReasonNextRunIsInjected {
+			if verdict.Reason == ReasonJobRunsToCompletion {
 				sum.LeftAlone++
 			}
 		default:

@@ -3,8 +3,6 @@ package restart
 import (
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
@@ -21,71 +19,77 @@ const (
 	ReasonEvictionHeld      Reason = "EvictionHeld"
 )
 
-// Reasons of holds, in the order in which they are looked for.
+// Reasons of holds, by the phase in which they are found.
 const (
-	ReasonNamespaceTerminating    Reason = "NamespaceTerminating"
-	ReasonUnknownRecord           Reason = "UnknownRecord"
-	ReasonRestartFailed           Reason = "RestartFailed"
-	ReasonNotSelected             Reason = "NotSelected"
-	ReasonOptedOut                Reason = "OptedOut"
-	ReasonInvalidAnnotation       Reason = "InvalidAnnotation"
-	ReasonNotRemediated           Reason = "NotRemediated"
-	ReasonNextRunIsInjected       Reason = "NextRunIsInjected"
-	ReasonNobodyRecreatesPod      Reason = "NobodyRecreatesPod"
-	ReasonNotReadYet              Reason = "NotReadYet"
-	ReasonTemplateUnknown         Reason = "TemplateUnknown"
-	ReasonScaledToZero            Reason = "ScaledToZero"
-	ReasonPaused                  Reason = "Paused"
-	ReasonMeshModeConflict        Reason = "MeshModeConflict"
-	ReasonEvictionDisabled        Reason = "EvictionDisabled"
-	ReasonTemplateLent            Reason = "TemplateLent"
-	ReasonRolloutInProgress       Reason = "RolloutInProgress"
+	// eligibility
+	ReasonNamespaceTerminating      Reason = "NamespaceTerminating"
+	ReasonWorkloadTerminating       Reason = "WorkloadTerminating"
+	ReasonNotSelected               Reason = "NotSelected"
+	ReasonOptedOut                  Reason = "OptedOut"
+	ReasonInvalidAnnotation         Reason = "InvalidAnnotation"
+	ReasonNotRemediated             Reason = "NotRemediated"
+	ReasonJobRunsToCompletion       Reason = "JobRunsToCompletion"
+	ReasonNoController              Reason = "NoController"
+	ReasonCacheNotSynced            Reason = "CacheNotSynced"
+	ReasonTemplateUnknown           Reason = "TemplateUnknown"
+	ReasonScaledToZero              Reason = "ScaledToZero"
+	ReasonPaused                    Reason = "Paused"
+	ReasonMeshModeConflict          Reason = "MeshModeConflict"
+	ReasonEvictionDisabled          Reason = "EvictionDisabled"
+	ReasonTemplateSharedWithRollout Reason = "TemplateSharedWithRollout"
+	// history
+	ReasonRestartFailed      Reason = "RestartFailed"
+	ReasonRestartIneffective Reason = "RestartIneffective"
+	ReasonRestartReverted    Reason = "RestartReverted"
+	ReasonAlreadyRestarted   Reason = "AlreadyRestarted"
+	// safety
 	ReasonRolloutStuck            Reason = "RolloutStuck"
-	ReasonRolledBack              Reason = "RolledBack"
-	ReasonRestartIneffective      Reason = "RestartIneffective"
-	ReasonRestartReverted         Reason = "RestartReverted"
-	ReasonAlreadyRestarted        Reason = "AlreadyRestarted"
-	ReasonInvalidMeshPolicy       Reason = "InvalidMeshPolicy"
 	ReasonWouldCauseDowntime      Reason = "WouldCauseDowntime"
 	ReasonStrictMTLS              Reason = "StrictMTLS"
 	ReasonOwnedByOperator         Reason = "OwnedByOperator"
 	ReasonInjectedPodsFailing     Reason = "InjectedPodsFailing"
+	ReasonWaitingForCapacity      Reason = "WaitingForCapacity"
 	ReasonUpdatePending           Reason = "UpdatePending"
 	ReasonExceedsDisruptionBudget Reason = "ExceedsDisruptionBudget"
 	ReasonExceedsBudget           Reason = "ExceedsBudget"
-	ReasonReportMode              Reason = "ReportMode"
-	ReasonNotObserved             Reason = "NotObserved"
-	ReasonStopped                 Reason = "Stopped"
-	ReasonGuardMissing            Reason = "GuardMissing"
-	ReasonGuardUnknown            Reason = "GuardUnknown"
-	ReasonWindowClosed            Reason = "WindowClosed"
-	ReasonFirstWorkloadsFailed    Reason = "FirstWorkloadsFailed"
-	ReasonBreakerOpen             Reason = "BreakerOpen"
-	ReasonNamespaceBreakerOpen    Reason = "NamespaceBreakerOpen"
-	ReasonInjectorBreakerOpen     Reason = "InjectorBreakerOpen"
-	ReasonInjectorRollingOut      Reason = "InjectorRollingOut"
-	ReasonSettling                Reason = "Settling"
-	ReasonInjectorSilent          Reason = "InjectorSilent"
-	ReasonInjectorUnreachable     Reason = "InjectorUnreachable"
-	ReasonWouldNotBeInjected      Reason = "WouldNotBeInjected"
-	ReasonOtherRevision           Reason = "OtherRevision"
-	ReasonWouldNotHelp            Reason = "WouldNotHelp"
-	ReasonInjectorDenied          Reason = "InjectorDenied"
-	ReasonQuotaExceeded           Reason = "QuotaExceeded"
-	ReasonPodSecurityDenied       Reason = "PodSecurityDenied"
-	ReasonDeniedByPolicy          Reason = "DeniedByPolicy"
-	ReasonServiceAccountMissing   Reason = "ServiceAccountMissing"
-	ReasonCreationDenied          Reason = "CreationDenied"
-	ReasonUnchecked               Reason = "Unchecked"
-	ReasonRootCertificateMissing  Reason = "RootCertificateMissing"
-	ReasonCheckFailed             Reason = "CheckFailed"
-	ReasonRefusedByAdmission      Reason = "RefusedByAdmission"
-	ReasonWaitingForCapacity      Reason = "WaitingForCapacity"
-	ReasonPodsNotReady            Reason = "PodsNotReady"
-	ReasonSharesDisruptionBudget  Reason = "SharesDisruptionBudget"
-	ReasonSoaking                 Reason = "Soaking"
-	ReasonFirstWorkloadPending    Reason = "FirstWorkloadPending"
-	ReasonBudgetUsedUp            Reason = "BudgetUsedUp"
+	// gate
+	ReasonInvalidMeshPolicy Reason = "InvalidMeshPolicy"
+	ReasonReportMode        Reason = "ReportMode"
+	ReasonWatchStale        Reason = "WatchStale"
+	ReasonStopped           Reason = "Stopped"
+	ReasonGuardMissing      Reason = "GuardMissing"
+	ReasonGuardUnknown      Reason = "GuardUnknown"
+	ReasonWindowClosed      Reason = "WindowClosed"
+	ReasonBreakerOpen       Reason = "BreakerOpen"
+	// readiness
+	ReasonRolloutInProgress    Reason = "RolloutInProgress"
+	ReasonCanaryFailed         Reason = "CanaryFailed"
+	ReasonNamespaceBreakerOpen Reason = "NamespaceBreakerOpen"
+	ReasonInjectorRollingOut   Reason = "InjectorRollingOut"
+	ReasonSettling             Reason = "Settling"
+	ReasonSpecKeepsChanging    Reason = "SpecKeepsChanging"
+	ReasonPodsNotReady         Reason = "PodsNotReady"
+	// evidence
+	ReasonInjectorSilent         Reason = "InjectorSilent"
+	ReasonInjectorUnreachable    Reason = "InjectorUnreachable"
+	ReasonWouldNotBeInjected     Reason = "WouldNotBeInjected"
+	ReasonOtherRevision          Reason = "OtherRevision"
+	ReasonWouldNotHelp           Reason = "WouldNotHelp"
+	ReasonInjectorDenied         Reason = "InjectorDenied"
+	ReasonQuotaExceeded          Reason = "QuotaExceeded"
+	ReasonPodSecurityDenied      Reason = "PodSecurityDenied"
+	ReasonDeniedByPolicy         Reason = "DeniedByPolicy"
+	ReasonServiceAccountMissing  Reason = "ServiceAccountMissing"
+	ReasonCreationDenied         Reason = "CreationDenied"
+	ReasonUnchecked              Reason = "Unchecked"
+	ReasonRootCertificateMissing Reason = "RootCertificateMissing"
+	ReasonCheckFailed            Reason = "CheckFailed"
+	ReasonRefusedByAdmission     Reason = "RefusedByAdmission"
+	// pacing
+	ReasonSharesDisruptionBudget Reason = "SharesDisruptionBudget"
+	ReasonSoaking                Reason = "Soaking"
+	ReasonCanaryInProgress       Reason = "CanaryInProgress"
+	ReasonBudgetExhausted        Reason = "BudgetExhausted"
 )
 
 // Step is what is to be done about a workload, now.
@@ -97,12 +101,15 @@ const (
 	StepNone Step = iota
 	// StepCheck: ask the API server, with a dry run, what a new Pod would become.
 	StepCheck
-	// StepRestart: restart it.
+	// StepRestart: create the MeshRestart and touch the workload.
 	StepRestart
-	// StepEvict: evict some of its Pods.
+	// StepEvict: write the Pods of the next round into the MeshRestart and evict them. Where none is named, those of
+	// the round before are taken off.
 	StepEvict
-	// StepFinish: write down how its restart ended.
+	// StepFinish: write into the MeshRestart how the restart ended.
 	StepFinish
+	// StepRecheck: read from the API server what became of the restart.
+	StepRecheck
 )
 
 // Verdict is what is decided about one workload.
@@ -119,14 +126,9 @@ type Verdict struct {
 	Method v1alpha1.RestartMethod
 
 	Step Step
-	// Record is what a restart or its end is written down as.
-	Record inventory.Record
-	// EventsOf is the Pod or workload whose last Event tells more of why a restart has failed; empty where
-	// none does.
-	EventsOf types.UID
-	// RestartAt is the time to be set as spec.restartAt, where that is the method.
-	RestartAt time.Time
-	// Evict are the Pods that are to be evicted now.
+	// Restart is what the MeshRestart will say after the step; nil where there is none.
+	Restart *inventory.Restart
+	// Evict are the Pods that are evicted now.
 	Evict []*mesh.Pod
 	// CheckKey names the dry-run check that this verdict rests on or asks for.
 	CheckKey CheckKey
@@ -154,33 +156,7 @@ type hold struct {
 	checkDue bool
 }
 
-// come is what Pods of the workload are that come now.
-func (s *situation) come() string {
-	if s.workload.Finding == v1alpha1.FindingLeftover {
-		return "without a sidecar"
-	}
-	return "injected"
-}
-
 // needsSomebody reports whether the hold stays until its owner or an administrator does something.
 func (h *hold) needsSomebody() bool {
 	return h.clearsBy == v1alpha1.ClearedByOwner || h.clearsBy == v1alpha1.ClearedByAdmin
-}
-
-// held is the verdict on a workload of which a check has spoken.
-func (s *situation) held(h *hold) Verdict {
-	verdict := Verdict{
-		Workload: s.workload,
-		Action:   v1alpha1.ActionHold,
-		Reason:   h.reason,
-		Message:  h.message,
-		ClearsBy: h.clearsBy,
-		Method:   s.method().name,
-		Until:    h.until,
-	}
-	if h.checkDue {
-		verdict.Step = StepCheck
-		verdict.CheckKey = s.checkKey()
-	}
-	return verdict
 }

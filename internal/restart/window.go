@@ -51,11 +51,13 @@ func newWindows(from []v1alpha1.Window) (windows, error) {
 func newWindow(from *v1alpha1.Window) (window, error) {
 	schedule, err := readSchedule(from.Schedule)
 	if err != nil {
-		return window{}, fmt.Errorf("schedule: %w; write cron's five fields (minute, hour, day of month, month, day of week), for instance \"0 22 * * 1-5\"", err)
+		return window{}, fmt.Errorf("schedule: %w; write cron's five fields (minute, hour, day of month, month, day of week), for instance "+
+			"\"0 22 * * 1-5\"", err)
 	}
 	zone, err := time.LoadLocation(from.TimeZone)
 	if err != nil || from.TimeZone == "Local" { // that is the zone of whatever machine this runs on
-		return window{}, fmt.Errorf("timeZone: %q is not in the time zone database; write a name like \"Europe/Berlin\", or leave it unset for UTC", from.TimeZone)
+		return window{}, fmt.Errorf("timeZone: %q is not in the time zone database; write a name like \"Europe/Berlin\", or leave it unset "+
+			"for UTC", from.TimeZone)
 	}
 	if from.DurationMinutes < 1 {
 		return window{}, errors.New("durationMinutes: it must be at least 1")
@@ -135,26 +137,3 @@ func (w *windows) stretchAt(now time.Time) Stretch {
 	}
 	return Stretch{Open: true, Ends: earlier(latestEnd(w.allow, now), nextBeginning(w.deny, now))}
 }
-
-// windowIsClosed also notes up to when windows are open for certain.
-func windowIsClosed(s *situation) *hold {
-	stretch := &s.windows
-	if stretch.Open {
-		s.look = earlier(s.look, stretch.Ends)
-		return nil
-	}
-	answer := &hold{reason: ReasonWindowClosed, until: stretch.Opens}
-	if stretch.Never {
-		answer.clearsBy = v1alpha1.ClearedByAdmin
-		answer.message = fmt.Sprintf("The windows of MeshPolicy %s are closed. They do not open before %s, as far as that was looked for. Correct spec.windows.",
-			s.policy.Name, moment(stretch.Opens))
-	} else {
-		answer.clearsBy = v1alpha1.ClearedByTime
-		answer.message = fmt.Sprintf("The windows of MeshPolicy %s are closed. They open at %s; change spec.windows to restart it earlier.",
-			s.policy.Name, moment(stretch.Opens))
-	}
-	return answer
-}
-
-// moment formats a time for messages.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -53,11 +53,12 @@ func TestValidation(t *testing.T) {
 	t.Run("selectors", func(t *testing.T) { testSelectors(t, dryRun) })
 	t.Run("samples", func(t *testing.T) { testSamples(t, dryRun, root) })
 	t.Run("reports", func(t *testing.T) { testReports(t, persistent) })
+	t.Run("restarts", func(t *testing.T) { testRestarts(t, persistent) })
 }
 
 // testDefinitions asks for the conditions that the API server sets on what it accepts in full.
 func testDefinitions(t *testing.T, c client.Client) {
-	for _, name := range []string{"meshpolicies.fullmesh.dev", "meshreports.fullmesh.dev"} {
+	for _, name := range []string{"meshpolicies.fullmesh.dev", "meshreports.fullmesh.dev", "meshrestarts.fullmesh.dev"} {
 		definition := &unstructured.Unstructured{}
 		definition.SetAPIVersion("apiextensions.k8s.io/v1")
 		definition.SetKind("CustomResourceDefinition")

@@ -47,10 +47,6 @@ func testReports(t *testing.T, c client.Client) {
 		},
 		wantErrors: []string{"status.workloads", "must have at most 64 items"},
 	}, {
-		name:       "21 restarts",
-		mutate:     func(s *v1alpha1.MeshReportStatus) { s.Recent = repeat(v1alpha1.MaxRecentRestarts+1, s.Recent[0]) },
-		wantErrors: []string{"status.recent", "must have at most 20 items"},
-	}, {
 		name:       "an unknown finding",
 		mutate:     func(s *v1alpha1.MeshReportStatus) { s.Workloads[0].Finding = "Absent" },
 		wantErrors: []string{"status.workloads[0].finding", `"Absent"`},
@@ -81,7 +77,6 @@ func testReports(t *testing.T, c client.Client) {
 		full := mesh.DeepCopy()
 		full.Status = fullStatus()
 		full.Status.Workloads = repeat(v1alpha1.MaxReportedWorkloads, full.Status.Workloads[0])
-		full.Status.Recent = repeat(v1alpha1.MaxRecentRestarts, full.Status.Recent[0])
 		for i := range 31 {
 			full.Status.Pods.NotExpected = append(full.Status.Pods.NotExpected,
 				v1alpha1.NotExpectedPods{Reason: fmt.Sprintf("Reason%d", i), Pods: 1})
@@ -119,13 +114,5 @@ func fullStatus() v1alpha1.MeshReportStatus {
 			Message:           "A restart leaves no Pod ready for a moment; accept Downtime in the policy.",
 		}},
 		OmittedWorkloads: new(int32(0)),
-		Recent: []v1alpha1.RecentRestart{{
-			WorkloadReference: workload,
-			Cause:             "Missing/default/8c1e/2026-01-02T03:04:05Z",
-			StartTime:         now,
-			EndTime:           &now,
-			Result:            v1alpha1.ResultSucceeded,
-			Message:           "Every Pod is in the mesh.",
-		}},
 	}
 }

@@ -236,6 +236,7 @@ func (w *world) evict(s step) (string, error) {
 		return called(object) + " has no Pods to evict", err
 	}
 	pod := &pods.Items[s.how%len(pods.Items)]
+	w.witness.evictsByUser(pod.UID)
 	err = w.admin.SubResource("eviction").Create(w.t.Context(), pod, &policyv1.Eviction{})
 	return fmt.Sprintf("a user evicts Pod %s/%s: %v", pod.Namespace, pod.Name, err), nil
 }

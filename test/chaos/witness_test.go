@@ -1,13 +1,10 @@
 package chaos
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,20 +19,28 @@ import (
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/test/availability"
 	"github.com/fullmesh/fullmesh/test/cluster"
+	"github.com/fullmesh/fullmesh/test/referee"
 )
 
 // witness sees every write to the cluster, in order, and holds Fullmesh to its promises after each.
 // It knows the budgets and the disruption budgets of the fleet, and takes nothing from the operator
-// but what is written on workloads.
+// but the MeshRestarts, and the names of them on templates.
 type witness struct {
 	teamOf  map[string]string // of each namespace
 	budgets []disruptionBudget
 
-	mu         sync.Mutex
-	workloads  map[types.NamespacedName]*sight    // by namespace and resource/name
-	owners     map[types.UID]types.NamespacedName // of ReplicaSets of Deployments
-	pods       availability.Pods
-	evicted    map[types.UID]evictedFor
+	mu        sync.Mutex
+	workloads map[types.NamespacedName]*sight    // by namespace and resource/name
+	owners    map[types.UID]types.NamespacedName // of ReplicaSets of Deployments
+	pods      availability.Pods
+	ledger    referee.Ledger
+	// created and touched count the MeshRestarts of a name that were created, and that touched their workload: a name
+	// is taken again after one that never began.
+	created, touched map[types.NamespacedName]int
+	// byUsers are the Pods that users evict, named those that MeshRestarts say are evicted.
+	byUsers    map[types.UID]bool
+	named      map[types.UID]*inventory.Restart
+	evicted    map[types.UID]int64 // when they were created
 	violations []string
 	restarts   int
 	most       most
@@ -58,53 +63,15 @@ type sight struct {
 	generation int64
 	replicas   int
 	template   labels.Set
+	// names is the MeshRestart that the template names.
+	names string
 	// cost is how many Pods a rollout takes down or adds at once: now, or when its restart began if
 	// those were less.
-	cost   int
-	record *record
-	// causes are those for which it was restarted, ever; newest is the last one's.
-	causes map[string]bool
-	newest int64
+	cost int
+	gone bool // or going
 	// disturbed says that somebody else than Fullmesh changed it, and that its Pods have not all been
 	// ready since.
 	disturbed bool
-}
-
-// evictedFor is what was in flight when a Pod was evicted, by whomever; the empty cause if nothing was.
-type evictedFor struct {
-	cause   string
-	created int64
-}
-
-// record is what Fullmesh writes down about a restart, as far as it matters here.
-type record struct {
-	Cause, Result string
-	Method        v1alpha1.RestartMethod
-	Start         time.Time
-}
-
-func (r *record) inFlight() bool { return r != nil && r.Result == "" }
-
-// goneOnWith reports whether next evicts what former evictions have left: they were interrupted before all Pods were
-// evicted, or ended because one came up without a sidecar, which has gone since.
-func (r *record) goneOnWith(next *record) bool {
-	if r == nil || next.Method != v1alpha1.MethodEviction || r.Method != v1alpha1.MethodEviction ||
-		r.Result != string(v1alpha1.ResultInterrupted) && r.Result != string(v1alpha1.ResultIneffective) {
-		return false
-	}
-	former, formerErr := inventory.ParseCause(r.Cause)
-	cause, err := inventory.ParseCause(next.Cause)
-	return formerErr == nil && err == nil && former.Covers(cause)
-}
-
-// triedAnewFor reports whether a restart for the cause tries again what had failed, as is promised where
-// something that decides has changed since.
-func (r *record) triedAnewFor(cause *inventory.Cause) bool {
-	if r == nil || r.Result != string(v1alpha1.ResultFailed) {
-		return false
-	}
-	failed, err := inventory.ParseCause(r.Cause)
-	return err == nil && failed.Retry != cause.Retry
 }
 
 func newWitness(f *fleet) *witness {
@@ -112,7 +79,11 @@ func newWitness(f *fleet) *witness {
 		teamOf:    map[string]string{},
 		workloads: map[types.NamespacedName]*sight{},
 		owners:    map[types.UID]types.NamespacedName{},
-		evicted:   map[types.UID]evictedFor{},
+		created:   map[types.NamespacedName]int{},
+		touched:   map[types.NamespacedName]int{},
+		byUsers:   map[types.UID]bool{},
+		named:     map[types.UID]*inventory.Restart{},
+		evicted:   map[types.UID]int64{},
 	}
 	for _, namespace := range f.namespaces {
 		w.teamOf[namespace.Name] = namespace.Labels["team"]
@@ -153,6 +124,8 @@ func (w *witness) see(write *cluster.Write) {
 		see(w, write, &appsv1.DaemonSet{})
 	case "replicasets":
 		see(w, write, &appsv1.ReplicaSet{})
+	case "meshrestarts.fullmesh.dev":
+		w.seeRestart(write)
 	}
 }
 
@@ -191,7 +164,14 @@ func (w *witness) checkAvailability(write *cluster.Write) {
 	}
 }
 
-// seeEviction notes what an eviction is a part of. The API server marks a Pod before it deletes it.
+// evictsByUser says that a user is about to evict a Pod.
+func (w *witness) evictsByUser(uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.byUsers[uid] = true
+}
+
+// seeEviction holds evictions to what MeshRestarts say. The API server marks a Pod before it deletes it.
 func (w *witness) seeEviction(write *cluster.Write) {
 	if write.Deleted() {
 		return
@@ -208,19 +188,60 @@ func (w *witness) seeEviction(write *cluster.Write) {
 	if _, known := w.evicted[pod.UID]; known || !isEvicted || owner == nil {
 		return
 	}
-	key, ofDeployment := w.owners[owner.UID]
-	if !ofDeployment {
-		key = keyOf(pod.Namespace, owner)
+	w.evicted[pod.UID] = pod.CreationTimestamp.Unix()
+	if w.named[pod.UID] == nil && !w.byUsers[pod.UID] {
+		w.blame(write, "it is evicted, and no MeshRestart has named it")
 	}
-	workload := w.workloads[key]
-	if workload == nil || !ofDeployment && workload.uid != owner.UID {
-		return // it is gone
+}
+
+// seeRestart holds the ledger to what is promised of it, and to the budgets.
+func (w *witness) seeRestart(write *cluster.Write) {
+	name := types.NamespacedName{Namespace: write.Namespace, Name: write.Name}
+	if write.Deleted() {
+		if former := w.ledger.Of(write.Namespace, write.Name); former != nil {
+			w.blameFor(write, w.ledger.Delete(write.Namespace, write.Name, w.isGone(former.WorkloadUID)))
+		}
+		return
 	}
-	during := evictedFor{created: pod.CreationTimestamp.Unix()}
-	if workload.record.inFlight() {
-		during.cause = workload.record.Cause
+	var object v1alpha1.MeshRestart
+	if err := write.Into(&object); err != nil {
+		w.blame(write, "it cannot be read: %v", err)
+		return
 	}
-	w.evicted[pod.UID] = during
+	r, former := inventory.FromMeshRestart(&object), w.ledger.Of(write.Namespace, write.Name)
+	w.blameFor(write, w.ledger.Write(r))
+	for _, uid := range r.Evicting {
+		w.named[uid] = r
+	}
+	if former == nil {
+		w.created[name]++
+		w.checkStart(write, r)
+	}
+	if r.InFlight() {
+		w.checkBudgets(write)
+	}
+}
+
+// workloadOf is a workload by its UID; nil where it is not known.
+func (w *witness) workloadOf(uid types.UID) *sight {
+	for _, known := range w.workloads {
+		if known.uid == uid {
+			return known
+		}
+	}
+	return nil
+}
+
+// isGone reports whether a workload was deleted, or is being deleted.
+func (w *witness) isGone(uid types.UID) bool {
+	known := w.workloadOf(uid)
+	return known == nil || known.gone
+}
+
+func (w *witness) blameFor(write *cluster.Write, err error) {
+	if err != nil {
+		w.blame(write, "%v", err)
+	}
 }
 
 // keyOf is an owner as the witness knows workloads: by namespace and resource/name.
@@ -239,7 +260,7 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 	known := w.workloads[key]
 	if write.Deleted() {
 		if known != nil {
-			known.record, known.disturbed = nil, true
+			known.gone, known.disturbed = true, true
 		}
 		return
 	}
@@ -252,27 +273,34 @@ func see(w *witness, write *cluster.Write, object client.Object) {
 		return
 	}
 	if known == nil || known.uid != object.GetUID() {
-		known = &sight{uid: object.GetUID(), causes: map[string]bool{}, disturbed: true}
+		known = &sight{uid: object.GetUID(), disturbed: true}
 		w.workloads[key] = known
 	}
 	template, s := taken(object)
 	known.template, known.replicas = template.Labels, int(s.replicas)
-	former := known.record
-	known.record = w.recordOf(write, object)
-	started := known.record.inFlight() && (!former.inFlight() || former.Cause != known.record.Cause)
-	if started || !known.record.inFlight() {
-		known.cost = costOf(object, known.record)
+	started := false
+	if names := template.Annotations[v1alpha1.RestartedByAnnotation]; names != known.names {
+		var err error
+		started, err = w.ledger.Touch(write.Namespace, names, known.uid, object.GetGeneration())
+		w.blameFor(write, err)
+		known.names = names
 	}
-	known.cost = min(known.cost, costOf(object, known.record))
 	if started {
-		w.checkStart(write, known, former)
+		w.restarts++
+		w.touched[types.NamespacedName{Namespace: write.Namespace, Name: known.names}]++
+		w.most.restartsOfOne = max(w.most.restartsOfOne, len(w.ledger.Begun(known.uid)))
 	}
-	if object.GetGeneration() != known.generation && (!started || known.record.Method != v1alpha1.MethodRolloutRestart) {
+	if cost := costOf(object); !w.inFlight(known.uid) {
+		known.cost = cost
+	} else {
+		known.cost = min(known.cost, cost)
+	}
+	if object.GetGeneration() != known.generation && !started {
 		known.disturbed = true
 	}
 	known.generation = object.GetGeneration()
 	if object.GetDeletionTimestamp() != nil {
-		known.disturbed = true // its Pods go before it does
+		known.gone, known.disturbed = true, true // its Pods go before it does
 		return
 	}
 	if known.disturbed && s.observed == known.generation && s.updated == s.replicas && s.current == s.replicas && s.ready == s.replicas {
@@ -297,11 +325,13 @@ func taken(object client.Object) (*corev1.PodTemplateSpec, status) {
 	}
 }
 
-// costOf is how many Pods a restart of a workload of the fleet takes down or adds at once, at least.
-func costOf(object client.Object, by *record) int {
-	if by.inFlight() && by.Method != v1alpha1.MethodRolloutRestart {
-		return 1
-	}
+// inFlight reports whether a restart of a workload has not ended.
+func (w *witness) inFlight(uid types.UID) bool {
+	return slices.ContainsFunc(w.ledger.Unfinished(), func(r *inventory.Restart) bool { return r.WorkloadUID == uid })
+}
+
+// costOf is how many Pods a rollout restart of a workload of the fleet takes down or adds at once, at least.
+func costOf(object client.Object) int {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
 		if o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
@@ -313,67 +343,38 @@ func costOf(object client.Object, by *record) int {
 	}
 }
 
-// recordOf is what Fullmesh wrote about the last restart of this very object.
-func (w *witness) recordOf(write *cluster.Write, object metav1.Object) *record {
-	text, set := object.GetAnnotations()[v1alpha1.LastRestartAnnotation]
-	if !set {
-		return nil
+// checkStart holds a restart that was just recorded to the disruption budgets that it shares with others in flight.
+func (w *witness) checkStart(write *cluster.Write, r *inventory.Restart) {
+	if r.Method == v1alpha1.MethodEviction {
+		w.restarts++
+		w.most.restartsOfOne = max(w.most.restartsOfOne, len(w.ledger.Begun(r.WorkloadUID)))
 	}
-	read := &record{}
-	if err := json.Unmarshal([]byte(text), read); err != nil {
-		w.blame(write, "the record %q cannot be read: %v", text, err)
-		return nil
+	started := w.workloadOf(r.WorkloadUID)
+	if started == nil {
+		w.blame(write, "the workload %s with the UID %s was never seen", r.Workload, r.WorkloadUID)
+		return
 	}
-	if !strings.Contains(read.Cause, string(object.GetUID())) {
-		return nil // copied from another
+	for _, other := range w.ledger.Unfinished() {
+		if other.Namespace == r.Namespace && other.WorkloadUID != r.WorkloadUID && !w.isGone(other.WorkloadUID) {
+			w.checkShared(write, started, w.workloadOf(other.WorkloadUID))
+		}
 	}
-	return read
 }
 
-// checkStart holds the start of a restart to the budgets, and to once per cause: evictions that were
-// interrupted may go on, of the Pods that are left.
-func (w *witness) checkStart(write *cluster.Write, started *sight, former *record) {
-	cause, err := inventory.ParseCause(started.record.Cause)
-	goesOn := former.goneOnWith(started.record)
-	if !goesOn {
-		w.restarts++
-	}
-	switch {
-	case err != nil:
-		w.blame(write, "it was restarted for a cause that nobody can read: %v", err)
-	case goesOn:
-	case started.causes[started.record.Cause]:
-		w.blame(write, "it was restarted again for the cause %s", started.record.Cause)
-	case former.triedAnewFor(&cause):
-	case cause.Newest <= started.newest:
-		w.blame(write, "it was restarted for Pods of second %d after it had been restarted for those of second %d", cause.Newest, started.newest)
-	}
-	started.causes[started.record.Cause] = true
-	started.newest = max(started.newest, cause.Newest)
-	w.most.restartsOfOne = max(w.most.restartsOfOne, len(started.causes))
-
+// checkBudgets holds what is in flight to the budgets, by all MeshRestarts that have not ended, as soon as they exist.
+func (w *witness) checkBudgets(write *cluster.Write) {
 	team := w.teamOf[write.Namespace]
-	var inPolicy, inNamespace, pods int
-	var records []string
-	for key, other := range w.workloads {
-		if !other.record.inFlight() || w.teamOf[key.Namespace] != team {
-			continue
+	takes := func(r *inventory.Restart) int {
+		if workload := w.workloadOf(r.WorkloadUID); r.Method == v1alpha1.MethodRolloutRestart && workload != nil {
+			return workload.cost
 		}
-		inPolicy++
-		pods += other.cost
-		records = append(records, fmt.Sprintf("%s: %+v", key, *other.record))
-		if key.Namespace == write.Namespace {
-			inNamespace++
-			w.checkShared(write, started, other)
-		}
+		return max(1, len(r.Evicting))
 	}
-	w.most.workloads, w.most.pods = max(w.most.workloads, inPolicy), max(w.most.pods, pods)
-	if inPolicy > policyWorkloads || pods > policyPods {
-		w.blame(write, "%d workloads with %d Pods are in flight; policy %s allows %d and %d: %q", inPolicy, pods, team, policyWorkloads, policyPods, records)
-	}
-	if inNamespace > namespaceWorkloads {
-		w.blame(write, "%d workloads of its namespace are in flight, and %d are allowed", inNamespace, namespaceWorkloads)
-	}
+	used := w.ledger.InUse(func(r *inventory.Restart) (int, bool) { return takes(r), w.teamOf[r.Namespace] == team })
+	w.most.workloads, w.most.pods = max(w.most.workloads, used.Workloads), max(w.most.pods, used.Pods)
+	w.blameFor(write, referee.Budget{Scope: "Policy", Usage: referee.Usage{Workloads: policyWorkloads, Pods: policyPods}}.Allows(used))
+	used = w.ledger.InUse(func(r *inventory.Restart) (int, bool) { return 0, r.Namespace == write.Namespace })
+	w.blameFor(write, referee.Budget{Scope: "Namespace", Usage: referee.Usage{Workloads: namespaceWorkloads}}.Allows(used))
 }
 
 // checkShared holds two restarts to the disruption budget that covers both.
@@ -386,59 +387,13 @@ func (w *witness) checkShared(write *cluster.Write, started, other *sight) {
 	}
 }
 
-// checkEvictions says which Pods the operator evicted that it should not have.
-func (w *witness) checkEvictions(audit []cluster.AuditEvent) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var errs []error
-	for i := range audit {
-		event := &audit[i]
-		if event.Resource != "pods" || event.Subresource != "eviction" || event.DryRun || event.Code >= 300 {
-			continue
-		}
-		var body policyv1.Eviction
-		if err := json.Unmarshal(event.Object, &body); err != nil {
-			return fmt.Errorf("reading an eviction of the audit log: %w", err)
-		}
-		switch {
-		case body.DeleteOptions == nil || body.DeleteOptions.Preconditions == nil || body.DeleteOptions.Preconditions.UID == nil:
-			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted without a precondition on its uid", event.Namespace, event.Name))
-		case w.pods.Injected(*body.DeleteOptions.Preconditions.UID):
-			errs = append(errs, fmt.Errorf("Pod %s/%s was evicted, though it has a sidecar", event.Namespace, event.Name))
-		default:
-			errs = append(errs, w.checkCohort(event, *body.DeleteOptions.Preconditions.UID))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkCohort says what is wrong with an eviction by the operator: only Pods may be evicted that ran when
-// the restart's cause arose, and none of those that came in their place.
-func (w *witness) checkCohort(event *cluster.AuditEvent, uid types.UID) error {
-	during, known := w.evicted[uid]
-	cause, err := inventory.ParseCause(during.cause)
-	switch {
-	case !known:
-		return nil // its workload was gone
-	case err != nil:
-		return fmt.Errorf("Pod %s/%s was evicted, and no restart of its workload was in flight", event.Namespace, event.Name)
-	case during.created > cause.Newest:
-		return fmt.Errorf("Pod %s/%s, created at second %d, was evicted for the cause %s", event.Namespace, event.Name, during.created, during.cause)
-	default:
-		return nil
-	}
-}
-
-// inFlight names the restarts that have not ended.
-func (w *witness) inFlight() []string {
+// unfinished names the restarts that have not ended.
+func (w *witness) unfinished() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var names []string
-	for key, seen := range w.workloads {
-		if seen.record.inFlight() {
-			names = append(names, key.String())
-		}
+	for _, r := range w.ledger.Unfinished() {
+		names = append(names, r.Namespace+"/"+r.Name)
 	}
-	slices.Sort(names)
 	return names
 }

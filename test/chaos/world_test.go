@@ -115,7 +115,7 @@ func (w *world) insist(do func(context.Context) error) error { return w.insistFo
 
 func (w *world) insistFor(limit time.Duration, do func(context.Context) error) error {
 	return cluster.Eventually(w.t.Context(), 100*time.Millisecond, limit, func(ctx context.Context) error {
-		// Nobody waits for one answer for ever.
+		// Nobody waits for one answer forever.
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		return do(ctx)

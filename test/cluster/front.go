@@ -69,7 +69,11 @@ func (f *Front) Kubeconfig(of string) (string, error) {
 	for _, server := range kubeconfig.Clusters {
 		server.Server = "https://" + f.listener.Addr().String()
 	}
-	path := of + ".front"
+	_, port, err := net.SplitHostPort(f.listener.Addr().String())
+	if err != nil {
+		return "", err
+	}
+	path := of + ".front-" + port // there may be several
 	if err := clientcmd.WriteToFile(*kubeconfig, path); err != nil {
 		return "", fmt.Errorf("writing kubeconfig %s: %w", path, err)
 	}

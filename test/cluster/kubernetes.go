@@ -154,7 +154,7 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 
 // finishDeletions deletes the Pods that an API server was about to remove when it
 // ended: it writes a grace period of zero first. A kubelet would try again; kwok
-// leaves such Pods alone, and they would stay Terminating for ever.
+// leaves such Pods alone, and they would stay Terminating forever.
 func (c *Cluster) finishDeletions(ctx context.Context) error {
 	pods, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	if err != nil {

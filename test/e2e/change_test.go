@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -51,9 +52,9 @@ func TestSilentInjectorIsHealed(test *testing.T) {
 	}
 	begin := serverTime()
 	startIstiod(t)
-	report := awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
-	if len(report.Status.Recent) != 1 || report.Status.Recent[0].Result != v1alpha1.ResultSucceeded {
-		t.Errorf("recent restarts are %+v", report.Status.Recent)
+	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+	if diff := cmp.Diff([]string{"web by RolloutRestart: Succeeded"}, inWords(awaitNothingInFlight(t, shop))); diff != "" {
+		t.Errorf("restarts (-want +got):\n%s", diff)
 	}
 	if got := templateChanges(operatorRequests(t, begin), shop)["deployments/web"]; got != 1 {
 		t.Errorf("%d restarts, want 1", got)
@@ -171,24 +172,6 @@ func TestEditedPolicyRestartsNothingOutside(t *testing.T) {
 			}
 		})
 	}
-}
-
-// awaitNothingInFlight waits until every restart of a namespace's Deployments has its outcome
-// written down.
-func awaitNothingInFlight(t *clusterTest, namespace string) {
-	t.Helper()
-	eventually(t, "nothing is in flight", func(ctx context.Context) error {
-		var list appsv1.DeploymentList
-		if err := t.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-			return err
-		}
-		for i := range list.Items {
-			if record := list.Items[i].Annotations[v1alpha1.LastRestartAnnotation]; record != "" && !hasResult(record) {
-				return fmt.Errorf("%s is: %s", list.Items[i].Name, record)
-			}
-		}
-		return nil
-	})
 }
 
 // The red button is pressed in the middle of a run: what is in flight ends, nothing else starts.

@@ -89,7 +89,7 @@ func awaitRestarts(t *clusterTest, namespace string, atLeast int) {
 		}
 		restarted := 0
 		for i := range list.Items {
-			if list.Items[i].Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation] != "" {
+			if list.Items[i].Spec.Template.Annotations[v1alpha1.RestartedByAnnotation] != "" {
 				restarted++
 			}
 		}

@@ -77,7 +77,8 @@ func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(test *testing.T) {
 	modify(t, owned, func(d *appsv1.Deployment) {
 		d.Annotations = map[string]string{v1alpha1.AcceptAnnotation: string(v1alpha1.RiskOwnedByOperator)}
 	})
-	report := awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+	made := awaitNothingInFlight(t, shop)
 
 	requests := operatorRequests(t, begin)
 	if changes := templateChanges(requests, shop); len(changes) > 0 {
@@ -86,10 +87,13 @@ func TestPodsAreEvictedWhereARollingUpdateWouldNotDo(test *testing.T) {
 	if diff := cmp.Diff(before, specs(t, workloads)); diff != "" {
 		t.Errorf("specs were changed (-before +after):\n%s", diff)
 	}
-	if len(report.Status.Recent) != len(workloads) || slices.ContainsFunc(report.Status.Recent, func(restart v1alpha1.RecentRestart) bool {
-		return restart.Result != v1alpha1.ResultSucceeded || restart.Method != v1alpha1.MethodEviction
-	}) {
-		t.Errorf("recent restarts are %+v", report.Status.Recent)
+	var want []string
+	for _, workload := range workloads {
+		want = append(want, workload.GetName()+" by Eviction: Succeeded")
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, inWords(made)); diff != "" {
+		t.Errorf("restarts (-want +got):\n%s", diff)
 	}
 	evicted := evictions(requests, shop)
 	for workload, pods := range map[string]int{"wide": 1, "db": 3, "queue": 3, "logs": 3, "old": 2, "bounded": 4, "owned": 2} {

@@ -152,7 +152,7 @@ func TestUnknownTemplateIsHeld(test *testing.T) {
 	label(t, shop, "istio-injection", "enabled")
 	startOperator(t)
 	create(t, builder.Enforcing(shop).Over("team", shop).Settling(2).Build())
-	row := awaitHeld(t, shop, "Deployment", "web", "CreationDenied")
+	row := awaitHeld(t, shop, "Deployment", "web", "InjectorDenied")
 	if row.ClearsBy != v1alpha1.ClearedByOwner || !containsAll(row.Message, "nonsense") {
 		t.Errorf("the hold is %+v", row)
 	}

@@ -58,12 +58,12 @@ func TestEveryKindReachesFullMeshOrIsHeldWithItsCure(test *testing.T) {
 		{"StatefulSet", "alone", "WouldCauseDowntime", v1alpha1.ClearedByAdmin, "accept: [Downtime]"},
 		{"Deployment", "paused", "Paused", v1alpha1.ClearedByOwner, "kubectl rollout resume deployment/paused -n " + shop},
 		{"Deployment", "legacy", "OptedOut", v1alpha1.ClearedByOwner, "remove the annotation"},
-		{"StatefulSet", "broken", "RolloutStuck", v1alpha1.ClearedByOwner, "Mend or undo"},
-		{"Job", "migrate", "NextRunIsInjected", v1alpha1.ClearedByTime, "one created now is injected"},
-		{"CronJob", "nightly", "NextRunIsInjected", v1alpha1.ClearedByTime, "the next run is injected"},
-		{"Pod", "bare", "NobodyRecreatesPod", v1alpha1.ClearedByOwner, "Delete it and create it again"},
+		{"StatefulSet", "broken", "RolloutStuck", v1alpha1.ClearedByOwner, "Fix or delete that Pod"},
+		{"Job", "migrate", "JobRunsToCompletion", v1alpha1.ClearedByTime, "one created now is injected"},
+		{"CronJob", "nightly", "JobRunsToCompletion", v1alpha1.ClearedByTime, "the next run is injected"},
+		{"Pod", "bare", "NoController", v1alpha1.ClearedByOwner, "Delete it and create it again"},
 		{"CloneSet", "clone", "OwnedByOperator", v1alpha1.ClearedByOwner, "by the means of that controller"},
-		{"ReplicationController", "old", "OwnedByOperator", v1alpha1.ClearedByOwner, "delete the Pods that are to be replaced one by one"},
+		{"ReplicationController", "old", "OwnedByOperator", v1alpha1.ClearedByOwner, "delete the Pods that must be replaced one by one"},
 	} {
 		if row := awaitHeld(t, shop, held.kind, held.name, held.reason); row.ClearsBy != held.clearsBy || !containsAll(row.Message, held.cure) {
 			t.Errorf("%s %s is held by %+v", held.kind, held.name, row)
@@ -116,7 +116,7 @@ func TestNamespaceStopsAfterTwoFailuresAndGoesOnWhenAsked(test *testing.T) {
 	begin := serverTime()
 	startOperator(t)
 	create(t, builder.Enforcing(bad).Over("team", bad).Settling(2).ProgressTimeout(10).CoolDown(3600).Budget(v1alpha1.BudgetScopePolicy, 2, nil).Build())
-	row := awaitHeld(t, bad, "Deployment", "c", "FirstWorkloadsFailed")
+	row := awaitHeld(t, bad, "Deployment", "c", "CanaryFailed")
 	if row.ClearsBy != v1alpha1.ClearedByOwner || !containsAll(row.Message, "Deployment stops/a", "Deployment stops/b", "kubectl annotate namespace/stops fullmesh.dev/retry-requested=") {
 		t.Errorf("it is held by %+v", row)
 	}
@@ -148,9 +148,14 @@ func TestNamespaceStopsAfterTwoFailuresAndGoesOnWhenAsked(test *testing.T) {
 		}
 		return nil
 	})
-	report = awaitReport(t, bad, v1alpha1.ConditionSettled, metav1.ConditionTrue)
-	if served := report.Status.RetryServed; served == nil || served.Value != "once" {
-		t.Errorf("the request that was served is %+v", served)
+	awaitReport(t, bad, v1alpha1.ConditionSettled, metav1.ConditionTrue)
+	served := map[string]string{}
+	for _, r := range awaitNothingInFlight(t, bad) {
+		served[fmt.Sprintf("%s, attempt %d", r.Workload.Name, r.Attempt)] = r.Requests.Namespace
+	}
+	wantServed := map[string]string{"a, attempt 1": "", "a, attempt 2": "once", "b, attempt 1": "", "b, attempt 2": "once", "c, attempt 1": "once"}
+	if diff := cmp.Diff(wantServed, served); diff != "" {
+		t.Errorf("requests served by restarts (-want +got):\n%s", diff)
 	}
 	restarts(map[string]int{"deployments/a": 2, "deployments/b": 2, "deployments/c": 1})
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // From the label to full mesh the operator asks the API server for little: per restarted workload
-// one dry-run Pod, one change of the template and one outcome. It reads from its watches only, but
-// for the mesh's root certificate, once per namespace.
+// one dry-run Pod, one MeshRestart, one change of the template and one result. It reads from its watches
+// only, except for the mesh's root certificate, once per namespace.
 func TestRequestsPerRestart(test *testing.T) {
 	t := onCluster(test)
 	const shop, size = "requests", 8
@@ -36,6 +36,7 @@ func TestRequestsPerRestart(test *testing.T) {
 	begin := serverTime()
 	label(t, shop, "istio-injection", "enabled")
 	awaitReport(t, shop, v1alpha1.ConditionFullMesh, metav1.ConditionTrue)
+	awaitNothingInFlight(t, shop)
 	requests := operatorRequests(t, begin)
 
 	counts := map[string]int{}
@@ -45,7 +46,7 @@ func TestRequestsPerRestart(test *testing.T) {
 		}
 	}
 	t.Logf("requests from the label to full mesh of %d workloads: %v", size, counts)
-	for what, count := range map[string]int{"dry-run Pod": size, "template change": size, "outcome": size} {
+	for what, count := range map[string]int{"dry-run Pod": size, "MeshRestart": size, "template change": size, "result": size, "other change of a workload": 0} {
 		if counts[what] != count {
 			t.Errorf("%d requests of the sort %q, want %d", counts[what], what, count)
 		}
@@ -78,12 +79,16 @@ func classify(request *cluster.AuditEvent) string {
 		return "read " + request.Resource
 	case request.Resource == "pods" && request.DryRun:
 		return "dry-run Pod"
-	case request.Verb == "patch" && request.DryRun:
+	case request.DryRun:
 		return "guard probe"
+	case request.Resource == "meshrestarts" && request.Verb == "create":
+		return "MeshRestart"
+	case request.Resource == "meshrestarts" && request.Subresource == "status":
+		return "result"
 	case request.Verb == "patch" && strings.Contains(string(request.Object), "/spec/template"):
 		return "template change"
-	case request.Verb == "patch" && slices.Contains(workloadKinds, request.Resource):
-		return "outcome"
+	case slices.Contains(workloadKinds, request.Resource):
+		return "other change of a workload"
 	default:
 		return request.Verb + " " + strings.TrimSuffix(request.Resource+"/"+request.Subresource, "/")
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -230,15 +229,14 @@ func operatorRequests(t *clusterTest, since time.Time) []cluster.AuditEvent {
 // workloadKinds are what the operator restarts.
 var workloadKinds = []string{"deployments", "statefulsets", "daemonsets"}
 
-// templateChanges counts, by resource/name, the restarts in a namespace: patches of workloads that
-// set the cause, dry runs and refused ones left out.
+// templateChanges counts, by resource/name, the restarts in a namespace: patches of templates that name a
+// MeshRestart, dry runs and refused ones left out.
 func templateChanges(events []cluster.AuditEvent, namespace string) map[string]int {
 	counts := map[string]int{}
 	for i := range events {
 		event := &events[i]
 		if event.Namespace == namespace && slices.Contains(workloadKinds, event.Resource) && event.Verb == "patch" &&
-			!event.DryRun && event.Code == 200 && strings.Contains(string(event.Object), "restart-cause") &&
-			strings.Contains(string(event.Object), "/spec/template") {
+			!event.DryRun && event.Code == 200 && strings.Contains(string(event.Object), "/spec/template/metadata/annotations/fullmesh.dev~1restarted-by") {
 			counts[event.Resource+"/"+event.Name]++
 		}
 	}
@@ -259,10 +257,46 @@ func expectInjected(ctx context.Context, t *clusterTest, pod *corev1.Pod) error 
 	return nil
 }
 
-// hasResult reports whether a record of a restart has its outcome.
-func hasResult(record string) bool {
-	var read inventory.Record
-	return json.Unmarshal([]byte(record), &read) == nil && !read.InFlight()
+// restarts are the MeshRestarts of a namespace.
+func restarts(ctx context.Context, t *clusterTest, namespace string) ([]*inventory.Restart, error) {
+	var list v1alpha1.MeshRestartList
+	if err := t.admin.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	var all []*inventory.Restart
+	for i := range list.Items {
+		all = append(all, inventory.FromMeshRestart(&list.Items[i]))
+	}
+	return all, nil
+}
+
+// awaitNothingInFlight waits until every MeshRestart of a namespace has its result, and returns them.
+func awaitNothingInFlight(t *clusterTest, namespace string) []*inventory.Restart {
+	t.Helper()
+	var all []*inventory.Restart
+	eventually(t, "nothing is in flight", func(ctx context.Context) error {
+		var err error
+		if all, err = restarts(ctx, t, namespace); err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.InFlight() {
+				return fmt.Errorf("%s is", r.Name)
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+// inWords says of restarts what was restarted how, and with which result.
+func inWords(all []*inventory.Restart) []string {
+	var words []string
+	for _, r := range all {
+		words = append(words, fmt.Sprintf("%s by %s: %s", r.Workload.Name, r.Method, r.Result))
+	}
+	slices.Sort(words)
+	return words
 }
 
 func containsAll(text string, parts ...string) bool {

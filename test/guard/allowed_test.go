@@ -4,6 +4,7 @@
 package guard
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,9 +32,9 @@ import (
 func testAllowed(t *testing.T, w *world) {
 	t.Run("observe", func(t *testing.T) { testReads(t, w) })
 	t.Run("check", func(t *testing.T) { testDryRunPod(t, w) })
+	t.Run("record", func(t *testing.T) { testRecords(t, w) })
 	t.Run("act", func(t *testing.T) { testRestarts(t, w) })
 	t.Run("act on Rollouts", func(t *testing.T) { testRolloutRestarts(t, w) })
-	t.Run("write down what is evicted of a ReplicaSet", func(t *testing.T) { testReplicaSet(t, w) })
 	t.Run("evict", func(t *testing.T) { testEviction(t, w) })
 	t.Run("report", func(t *testing.T) { testReports(t, w) })
 	t.Run("lead", func(t *testing.T) { testLease(t, w) })
@@ -46,7 +47,7 @@ func testReads(t *testing.T, w *world) {
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
 		&batchv1.JobList{}, &batchv1.CronJobList{}, &policyv1.PodDisruptionBudgetList{},
 		&admissionregistrationv1.MutatingWebhookConfigurationList{},
-		&v1alpha1.MeshPolicyList{}, &v1alpha1.MeshReportList{},
+		&v1alpha1.MeshPolicyList{}, &v1alpha1.MeshReportList{}, &v1alpha1.MeshRestartList{},
 	}
 	reader, err := client.NewWithWatch(w.operator.config, client.Options{Scheme: w.operator.Scheme()})
 	if err != nil {
@@ -97,18 +98,6 @@ func testReads(t *testing.T, w *world) {
 		read(&corev1.ConfigMapList{}, namespace)
 	}
 	read(&corev1.ServiceList{}, injectorNamespace)
-	t.Run("Events of a Pod", func(t *testing.T) { testEvents(t, reader) })
-}
-
-// testEvents reads the Events of one object, wherever it is, and watches none.
-func testEvents(t *testing.T, reader client.WithWatch) {
-	ofOne := client.MatchingFields{"involvedObject.uid": "any", "type": corev1.EventTypeWarning}
-	if err := reader.List(t.Context(), &corev1.EventList{}, client.InNamespace(shop), ofOne); err != nil {
-		t.Error(err)
-	}
-	if _, err := reader.Watch(t.Context(), &corev1.EventList{}, client.InNamespace(shop)); !apierrors.IsForbidden(err) {
-		t.Errorf("watching Events: %v", err)
-	}
 }
 
 // testDefinitions reads what says whether the kinds are served that not every cluster has.
@@ -143,84 +132,96 @@ func testDryRunPod(t *testing.T, w *world) {
 	}
 }
 
+// testRecords writes the ledger the way the operator does.
+func testRecords(t *testing.T, w *world) {
+	c := w.operator
+	restart := meshRestart(shop, "deployment-cart-1")
+	web := deployment()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(web), web); err != nil {
+		t.Fatal(err)
+	}
+	restart.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: web.Name, UID: web.UID}}
+	w.record(t, restart.DeepCopy())
+	if err := c.Create(t.Context(), restart); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("Creating it twice: %v", err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(restart), restart); err != nil {
+		t.Fatal(err)
+	}
+	restart.Status.Evicting = []string{"one"}
+	if err := c.Status().Update(t.Context(), restart); err != nil {
+		t.Errorf("Writing what is evicted: %v", err)
+	}
+	end := restart.DeepCopy()
+	finish(end, v1alpha1.ResultFailed)
+	if err := c.Status().Patch(t.Context(), end, client.MergeFromWithOptions(restart, client.MergeFromWithOptimisticLock{})); err != nil {
+		t.Errorf("Writing how it ended: %v", err)
+	}
+	finish(end, v1alpha1.ResultSucceeded)
+	if err := c.Status().Update(t.Context(), end); err != nil {
+		t.Errorf("Writing that it succeeded late: %v", err)
+	}
+	if err := c.Delete(t.Context(), end, client.Preconditions{UID: &end.UID}); err != nil {
+		t.Errorf("Deleting it: %v", err)
+	}
+	intent := meshRestart(shop, "deployment-cart-2")
+	w.record(t, intent)
+	if err := c.Delete(t.Context(), intent); err != nil {
+		t.Errorf("Deleting one that has not ended: %v", err)
+	}
+
+	for what, create := range map[string]func(context.Context, client.Object, ...client.CreateOption) error{
+		"with dryRun": rehearsing(c).Create, "for real": c.Create,
+	} {
+		if err := refusedByPolicy(create(t.Context(), meshRestart(shop, "guard-probe")), ledgerOnly, probeMessage); err != nil {
+			t.Errorf("Creating guard-probe %s: %v", what, err)
+		}
+	}
+}
+
 // testRestarts restarts each kind the way the operator does: a JSON patch that tests the UID and
-// the generation, sets the cause on the template and the record on the object.
+// the generation, and sets the name of the MeshRestart on the template.
 func testRestarts(t *testing.T, w *world) {
 	for _, test := range []struct {
 		name     string
 		workload client.Object
-		// template and object say whether there are annotations already.
-		template, object bool
+		// annotated says whether the template has annotations already.
+		annotated bool
 	}{
-		{name: "Deployment", workload: deployment(), template: true, object: true},
-		{name: "StatefulSet", workload: statefulSet(), template: false, object: true},
-		{name: "DaemonSet", workload: daemonSet(), template: false, object: false},
+		{name: "Deployment", workload: deployment(), annotated: true},
+		{name: "StatefulSet", workload: statefulSet()},
+		{name: "DaemonSet", workload: daemonSet()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			workload := test.workload
-			read := func() {
+			restart := func(by string, annotated bool) {
 				t.Helper()
 				if err := w.operator.Get(t.Context(), client.ObjectKeyFromObject(workload), workload); err != nil {
 					t.Fatal(err)
 				}
-			}
-			read()
-			operation := func(op, path string, present bool, key, value string) string {
-				if present {
-					return fmt.Sprintf(`{"op":%q,"path":"%s/fullmesh.dev~1%s","value":%q}`, op, path, key, value)
+				write := fmt.Sprintf(`{"op":"add","path":"/spec/template/metadata/annotations","value":{"fullmesh.dev/restarted-by":%q}}`, by)
+				if annotated {
+					write = fmt.Sprintf(`{"op":"add","path":"/spec/template/metadata/annotations/fullmesh.dev~1restarted-by","value":%q}`, by)
 				}
-				return fmt.Sprintf(`{"op":"add","path":%q,"value":{"fullmesh.dev/%s":%q}}`, path, key, value)
-			}
-			restart := func(cause string, template, object bool) string {
-				return fmt.Sprintf(`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"test","path":"/metadata/generation","value":%d},%s,%s]`,
-					workload.GetUID(), workload.GetGeneration(),
-					operation("add", "/spec/template/metadata/annotations", template, "restart-cause", cause),
-					operation("add", "/metadata/annotations", object, "last-restart", "{}"))
-			}
-			check := func(wantCause string) {
-				t.Helper()
-				read()
-				if got := causeOf(workload); got != wantCause {
-					t.Errorf("The cause on the template is %q, want %q", got, wantCause)
+				patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"test","path":"/metadata/generation","value":%d},%s]`,
+					workload.GetUID(), workload.GetGeneration(), write)
+				generation := workload.GetGeneration()
+				if err := jsonPatch(t.Context(), w.operator, workload, patch); err != nil {
+					t.Fatalf("Restarting by %s: %v", by, err)
 				}
-				if _, found := workload.GetAnnotations()[v1alpha1.LastRestartAnnotation]; !found {
-					t.Error("The record of the last restart is missing")
+				if got := restartOf(workload); got != by {
+					t.Errorf("The template says %q, want %q", got, by)
+				}
+				if got := workload.GetGeneration(); got != generation+1 {
+					t.Errorf("The generation is %d, want one more than %d", got, generation)
+				}
+				if err := jsonPatch(t.Context(), w.operator, workload, patch); !apierrors.IsInvalid(err) {
+					t.Errorf("The same restart again: %v", err)
 				}
 			}
-
-			if err := jsonPatch(t.Context(), w.operator, workload, restart("one", test.template, test.object)); err != nil {
-				t.Fatalf("Restarting: %v", err)
-			}
-			check("one")
-
-			if err := jsonPatch(t.Context(), w.operator, workload, restart("two", true, true)); err != nil {
-				t.Fatalf("Restarting again: %v", err)
-			}
-			check("two")
-
-			outcome := `[{"op":"replace","path":"/metadata/annotations/fullmesh.dev~1last-restart","value":"{\"outcome\":\"Succeeded\"}"}]`
-			if err := jsonPatch(t.Context(), w.operator, workload, outcome); err != nil {
-				t.Fatalf("Recording the outcome: %v", err)
-			}
-			check("two")
-
-			if err := jsonPatch(t.Context(), w.operator, workload,
-				`[{"op":"remove","path":"/spec/template/metadata/annotations/fullmesh.dev~1restart-cause"}]`); err != nil {
-				t.Fatalf("Removing the cause: %v", err)
-			}
-			check("")
+			restart("one", test.annotated)
+			restart(strings.Repeat("a.b-c", v1alpha1.MaxRestartName/5)+"def", true)
 		})
-	}
-}
-
-func testReplicaSet(t *testing.T, w *world) {
-	old := replicaSet()
-	if err := w.operator.Get(t.Context(), client.ObjectKeyFromObject(old), old); err != nil {
-		t.Fatal(err)
-	}
-	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/uid","value":%q},{"op":"add","path":"/metadata/annotations/fullmesh.dev~1last-restart","value":"{}"}]`, old.UID)
-	if err := jsonPatch(t.Context(), w.operator, old, patch); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -245,14 +246,14 @@ func testEviction(t *testing.T, w *world) {
 	}
 }
 
-func causeOf(workload client.Object) string {
+func restartOf(workload client.Object) string {
 	switch workload := workload.(type) {
 	case *appsv1.Deployment:
-		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+		return workload.Spec.Template.Annotations[restartedBy]
 	case *appsv1.StatefulSet:
-		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+		return workload.Spec.Template.Annotations[restartedBy]
 	case *appsv1.DaemonSet:
-		return workload.Spec.Template.Annotations[v1alpha1.RestartCauseAnnotation]
+		return workload.Spec.Template.Annotations[restartedBy]
 	default:
 		return fmt.Sprintf("none is known in a %T", workload)
 	}
@@ -377,9 +378,8 @@ func testTemplateGeneration(t *testing.T, w *world) {
 // testRolloutRestarts restarts a Rollout the way the operator does.
 func testRolloutRestarts(t *testing.T, w *world) {
 	for _, allowed := range []struct{ name, patch string }{
-		{"restartAt, with the first record", `[{"op":"add","path":"/spec/restartAt","value":"2026-01-02T03:04:05Z"},{"op":"add","path":"/metadata/annotations","value":{"fullmesh.dev/last-restart":"{}"}}]`},
+		{"restartAt", `[{"op":"add","path":"/spec/restartAt","value":"2026-01-02T03:04:05Z"}]`},
 		{"a later restartAt", `[{"op":"add","path":"/spec/restartAt","value":"2026-01-02T03:04:06Z"}]`},
-		{"the outcome", `[{"op":"replace","path":"/metadata/annotations/fullmesh.dev~1last-restart","value":"{\"result\":\"Succeeded\"}"}]`},
 	} {
 		t.Run(allowed.name, func(t *testing.T) {
 			if err := jsonPatch(t.Context(), w.operator, rollout(), allowed.patch); err != nil {

@@ -6,6 +6,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -29,11 +30,12 @@ import (
 
 // What the policy on workloads says.
 var (
-	specMessage        = "in spec only the template's annotation fullmesh.dev/restart-cause may change"
-	templateMessage    = "in the template only the annotation fullmesh.dev/restart-cause may change"
-	tAnnotationMessage = "of the template's annotations only fullmesh.dev/restart-cause may be added, changed or removed"
-	metaMessage        = "in metadata only the annotation fullmesh.dev/last-restart may change"
-	annotationMessage  = "of the annotations only fullmesh.dev/last-restart may be added, changed or removed"
+	specMessage        = "in spec only the template's annotation fullmesh.dev/restarted-by may change"
+	templateMessage    = "in the template only the annotation fullmesh.dev/restarted-by may change"
+	tAnnotationMessage = "of the template's annotations only fullmesh.dev/restarted-by may be added or changed, and none removed"
+	nameMessage        = "the template's annotation fullmesh.dev/restarted-by holds the name of a MeshRestart, and nothing else"
+	metaMessage        = "in a workload's metadata nothing may change"
+	annotationMessage  = "of a workload's own annotations none may be added, changed or removed"
 	restartAtMessage   = "a Rollout's restartAt may only be set to a later time"
 	managedMessage     = "what others have applied stays theirs"
 )
@@ -64,7 +66,6 @@ func attacksOnWorkloads() []attack {
 	web := func() client.Object { return deployment() }
 	db := func() client.Object { return statefulSet() }
 	agent := func() client.Object { return daemonSet() }
-	old := func() client.Object { return replicaSet() }
 	const (
 		spec        = "/spec/template/spec/"
 		annotations = "/spec/template/metadata/annotations"
@@ -91,10 +92,18 @@ func attacksOnWorkloads() []attack {
 		patching(web, "a foreign annotation of the template removed", "remove", annotations+"/prometheus.io~1scrape", "", tAnnotationMessage),
 		patching(web, "every annotation of the template removed", "remove", annotations, "", tAnnotationMessage),
 		patching(web, "the owner's word on the template", "add", annotations+"/fullmesh.dev~1restart", `"disabled"`, tAnnotationMessage),
-		patching(web, "another annotation of ours on the template", "add", annotations+"/fullmesh.dev~1last-restart", `"x"`, tAnnotationMessage),
-		patching(web, "a look-alike on the template", "add", annotations+"/fullmesh.dev~1restart-cause.x", `"x"`, tAnnotationMessage),
+		patching(web, "another annotation of ours on the template", "add", annotations+"/fullmesh.dev~1accept", `"Downtime"`, tAnnotationMessage),
+		patching(web, "a look-alike on the template", "add", annotations+"/fullmesh.dev~1restarted-by.x", `"x"`, tAnnotationMessage),
 		patching(agent, "the first annotation of a template", "add", annotations, `{"sidecar.istio.io/proxyImage":"example.com/evil"}`, tAnnotationMessage),
-		patching(db, "a foreign annotation beside the cause", "add", annotations, `{"fullmesh.dev/restart-cause":"x","sidecar.istio.io/inject":"true"}`, tAnnotationMessage),
+		patching(db, "a foreign annotation beside the restart", "add", annotations,
+			`{"fullmesh.dev/restarted-by":"x","sidecar.istio.io/inject":"true"}`, tAnnotationMessage),
+
+		patching(web, "a restart taken back", "remove", annotations+"/fullmesh.dev~1restarted-by", "", tAnnotationMessage),
+		patching(web, "a restart by nobody", "add", annotations+"/fullmesh.dev~1restarted-by", `""`, nameMessage),
+		patching(web, "a restart by what cannot be a name", "add", annotations+"/fullmesh.dev~1restarted-by", `"Evil!"`, nameMessage),
+		patching(web, "a restart by two lines", "add", annotations+"/fullmesh.dev~1restarted-by", `"evil\nevil"`, nameMessage),
+		patching(web, "a restart by too long a name", "add", annotations+"/fullmesh.dev~1restarted-by",
+			`"`+strings.Repeat("a", v1alpha1.MaxRestartName+1)+`"`, nameMessage),
 
 		patching(web, "a label", "add", "/metadata/labels/evil", `"true"`, metaMessage),
 		patching(web, "a label changed", "replace", "/metadata/labels/team", `"cart"`, metaMessage),
@@ -109,7 +118,8 @@ func attacksOnWorkloads() []attack {
 		patching(web, "every annotation removed", "remove", "/metadata/annotations", "", annotationMessage),
 		patching(web, "the owner's word taken back", "remove", "/metadata/annotations/fullmesh.dev~1restart", "", annotationMessage),
 		patching(web, "a risk accepted in the owner's name", "add", "/metadata/annotations/fullmesh.dev~1accept", `"Downtime"`, annotationMessage),
-		patching(web, "the cause in the wrong place", "add", "/metadata/annotations/fullmesh.dev~1restart-cause", `"x"`, annotationMessage),
+		patching(web, "a restart in the wrong place", "add", "/metadata/annotations/fullmesh.dev~1restarted-by", `"x"`, annotationMessage),
+		patching(web, "a record on the workload", "add", "/metadata/annotations/fullmesh.dev~1last-restart", `"{}"`, annotationMessage),
 		patching(agent, "the first annotation", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
 
 		patching(web, "fewer replicas", "replace", "/spec/replicas", "0", specMessage),
@@ -133,11 +143,6 @@ func attacksOnWorkloads() []attack {
 		patching(agent, "another strategy of a DaemonSet", "replace", "/spec/updateStrategy", `{"type":"OnDelete"}`, specMessage),
 		patching(agent, "a label on a DaemonSet", "add", "/metadata/labels/evil", `"true"`, metaMessage),
 
-		patching(old, "another image of a ReplicaSet", "replace", spec+"containers/0/image", image, templateMessage),
-		patching(old, "fewer replicas of a ReplicaSet", "replace", "/spec/replicas", "0", specMessage),
-		patching(old, "an owner of a ReplicaSet", "add", "/metadata/ownerReferences", `[{"apiVersion":"example.com/v1","kind":"App","name":"evil","uid":"1b4e7c1c-6f5d-4a57-8f0b-7d1f2a3b4c5d"}]`, metaMessage),
-		patching(old, "an annotation of a ReplicaSet", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
-
 		{name: "a Pod evicted by its name alone", do: evicting(nil), want: byPolicy(evictOnly, evictionMessage)},
 		{name: "a Pod evicted at a version", do: evicting(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: new("1")}}), want: byPolicy(evictOnly, evictionMessage), rehearse: isStale},
 		{name: "a Pod killed at once", do: evicting(&metav1.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: &metav1.Preconditions{UID: new(types.UID("x"))}}),
@@ -146,10 +151,10 @@ func attacksOnWorkloads() []attack {
 			want: byPolicy(evictOnly, evictionMessage), rehearse: isStale},
 
 		{
-			name: "another image beside the cause",
+			name: "another image beside the restart",
 			do: func(ctx context.Context, c caller) error {
 				return jsonPatch(ctx, c, web(), `[
-					{"op":"add","path":"/spec/template/metadata/annotations/fullmesh.dev~1restart-cause","value":"x"},
+					{"op":"add","path":"/spec/template/metadata/annotations/fullmesh.dev~1restarted-by","value":"x"},
 					{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"example.com/evil"}]`)
 			},
 			want: byPolicy(restartOnly, templateMessage),
@@ -186,7 +191,8 @@ func attacksOnRollouts() []attack {
 	return []attack{
 		patching(canary, "another image of a Rollout", "replace", "/spec/template/spec/containers/0/image", `"example.com/evil"`, specMessage),
 		patching(canary, "no template of a Rollout", "remove", "/spec/template", "", specMessage),
-		patching(canary, "the cause on a Rollout's template, which would begin an update", "add", "/spec/template/metadata", `{"annotations":{"fullmesh.dev/restart-cause":"x"}}`, specMessage),
+		patching(canary, "a restart on a Rollout's template, which would start an update", "add", "/spec/template/metadata",
+			`{"annotations":{"fullmesh.dev/restarted-by":"x"}}`, specMessage),
 		patching(canary, "an annotation on a Rollout's template", "add", "/spec/template/metadata", `{"annotations":{"sidecar.istio.io/proxyImage":"example.com/evil"}}`, specMessage),
 		patching(canary, "a Rollout paused", "add", "/spec/paused", "true", specMessage),
 		patching(canary, "a Rollout's replicas", "replace", "/spec/replicas", "0", specMessage),
@@ -198,7 +204,7 @@ func attacksOnRollouts() []attack {
 		patching(canary, "no restart of a Rollout", "remove", "/spec/restartAt", "", restartAtMessage),
 		patching(canary, "a label on a Rollout", "add", "/metadata/labels", `{"evil":"true"}`, metaMessage),
 		patching(canary, "a finalizer on a Rollout", "add", "/metadata/finalizers", `["example.com/forever"]`, metaMessage),
-		patching(canary, "an annotation on a Rollout", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
+		patching(canary, "an annotation on a Rollout", "add", "/metadata/annotations", `{"evil":"true"}`, annotationMessage),
 		patching(canary, "what others applied to a Rollout made nobody's", "add", "/metadata/managedFields", `[{}]`, managedMessage),
 	}
 }
@@ -275,6 +281,7 @@ func attacksOnRoles() []attack {
 		{name: "the Secrets of Istio", do: list(&corev1.SecretList{}, client.InNamespace(injectorNamespace)), want: byRBAC("list", "secrets")},
 		{name: "a ConfigMap of somebody", do: get(&corev1.ConfigMap{ObjectMeta: inShop("settings")}), want: byRBAC("get", "configmaps")},
 		{name: "every ConfigMap", do: list(&corev1.ConfigMapList{}), want: byRBAC("list", "configmaps")},
+		{name: "the Events of a namespace", do: list(&corev1.EventList{}, client.InNamespace(shop)), want: byRBAC("list", "events")},
 		{name: "the injector's settings changed", do: patch(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: injectorNamespace, Name: "istio-sidecar-injector"}}), want: byRBAC("patch", "configmaps")},
 		{name: "the red button released", do: del(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: v1alpha1.StopConfigMap}}), want: byRBAC("delete", "configmaps")},
 
@@ -323,10 +330,25 @@ func attacksOnRoles() []attack {
 		}, want: byRBAC("update", "rollouts")},
 		{name: "the definition of Rollouts", do: patch(definition()), want: byRBAC("patch", "customresourcedefinitions")},
 		{name: "every definition", do: list(definitions()), want: byRBAC("list", "customresourcedefinitions")},
+		{name: "a ReplicaSet patched", do: patch(replicaSet()), want: byRBAC("patch", "replicasets")},
 		{name: "a ReplicaSet scaled", do: scale(replicaSet()), want: byRBAC("patch", "replicasets/scale")},
 		{name: "a ReplicaSet deleted", do: del(replicaSet()), want: byRBAC("delete", "replicasets")},
 		{name: "a Job", do: create(&batchv1.Job{ObjectMeta: inShop("evil"), Spec: batchv1.JobSpec{Template: jobTemplate()}}), want: byRBAC("create", "jobs")},
 		{name: "a disruption budget deleted", do: del(&policyv1.PodDisruptionBudget{ObjectMeta: inShop("web")}), want: byRBAC("delete", "poddisruptionbudgets")},
+
+		// The ledger, beyond its status.
+		{name: "a MeshRestart patched", do: patch(meshRestart(shop, "deployment-web-1")), want: byRBAC("patch", "meshrestarts"),
+			rehearse: byPolicy(ledgerOnly, labelsMessage)},
+		{name: "a MeshRestart replaced", do: func(ctx context.Context, c caller) error {
+			object := meshRestart(shop, "deployment-web-1")
+			if err := c.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+				return err
+			}
+			return c.Update(ctx, object)
+		}, want: byRBAC("update", "meshrestarts")},
+		{name: "all MeshRestarts deleted", do: func(ctx context.Context, c caller) error {
+			return c.DeleteAllOf(ctx, &v1alpha1.MeshRestart{}, client.InNamespace(shop))
+		}, want: byRBAC("deletecollection", "meshrestarts")},
 
 		// What decides.
 		{name: "a policy's spec", do: func(ctx context.Context, c caller) error {
@@ -367,7 +389,15 @@ func attacksOnRoles() []attack {
 // attacksWithMoreRights are refused by the policies where a role that is too wide allows them.
 func attacksWithMoreRights() []attack {
 	const message = "subresources of workloads, such as scale and status, may not be written"
+	old := func() client.Object { return replicaSet() }
 	return []attack{
+		patching(old, "another image of a ReplicaSet", "replace", "/spec/template/spec/containers/0/image", `"example.com/evil"`, specMessage),
+		patching(old, "a restart of a ReplicaSet, which would restart nothing", "add", "/spec/template/metadata/annotations",
+			`{"fullmesh.dev/restarted-by":"x"}`, specMessage),
+		patching(old, "fewer replicas of a ReplicaSet", "replace", "/spec/replicas", "0", specMessage),
+		patching(old, "an owner of a ReplicaSet", "add", "/metadata/ownerReferences",
+			`[{"apiVersion":"example.com/v1","kind":"App","name":"evil","uid":"1b4e7c1c-6f5d-4a57-8f0b-7d1f2a3b4c5d"}]`, metaMessage),
+		patching(old, "an annotation of a ReplicaSet", "add", "/metadata/annotations/evil", `"true"`, annotationMessage),
 		{name: "a Deployment replaced", do: update, want: byPolicy(restartOnly, specMessage)},
 		{name: "a Deployment scaled", do: scale(deployment()), want: byPolicy(noSubresources, message)},
 		{name: "a StatefulSet scaled", do: scale(statefulSet()), want: byPolicy(noSubresources, message)},

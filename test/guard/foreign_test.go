@@ -18,7 +18,7 @@ import (
 // on every update: what would be rolled out is then no longer a restart alone, and the guard refuses it
 // like anything else that the operator's account writes. It is not refused to others.
 func testForeignAdmission(t *testing.T, w *world) {
-	const restart = `[{"op":"add","path":"/spec/template/metadata/annotations/fullmesh.dev~1restart-cause","value":"foreign"}]`
+	const restart = `[{"op":"add","path":"/spec/template/metadata/annotations/fullmesh.dev~1restarted-by","value":"foreign"}]`
 	policy := &admissionregistrationv1.MutatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: "stamp"},
 		Spec: admissionregistrationv1.MutatingAdmissionPolicySpec{
@@ -61,7 +61,7 @@ func testForeignAdmission(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	if err := byPolicy("fullmesh-restart-only", tAnnotationMessage)(jsonPatch(t.Context(), w.operator, deployment(), restart)); err != nil {
+	if err := byPolicy(restartOnly, tAnnotationMessage)(jsonPatch(t.Context(), w.operator, deployment(), restart)); err != nil {
 		t.Error(err)
 	}
 	if err := w.admin.Delete(t.Context(), binding); err != nil {

@@ -61,7 +61,7 @@ func testAttacks(t *testing.T, w *world, attacks []attack) {
 func (w *world) versions(t *testing.T) map[string]string {
 	t.Helper()
 	versions := map[string]string{}
-	for _, object := range append(things(), rollout()) {
+	for _, object := range append(things(), rollout(), meshRestart(shop, "deployment-web-1")) {
 		key := client.ObjectKeyFromObject(object)
 		if err := w.admin.Get(t.Context(), key, object); err != nil {
 			t.Fatal(err)

@@ -50,7 +50,11 @@ const (
 	noSubresources = "fullmesh-no-subresources"
 	podsDryRunOnly = "fullmesh-pods-dry-run-only"
 	evictOnly      = "fullmesh-evict-only"
+	ledgerOnly     = "fullmesh-ledger"
 )
+
+// restartedBy is the annotation on a template that restarts a workload and names the MeshRestart.
+const restartedBy = "fullmesh.dev/restarted-by"
 
 // caller sends requests as somebody.
 type caller struct {
@@ -74,11 +78,34 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	c := cluster.ForTest(t, cluster.Options{APIServerOnly: true})
+	w := install(t, c)
+	for _, namespace := range []string{injectorNamespace, shop} {
+		// In a whole cluster, a controller makes it.
+		w.create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}})
+	}
+	for _, object := range things() {
+		w.create(t, object)
+	}
+	w.createRollout(t, c)
+	w.awaitGuard(t)
+	w.record(t, meshRestart(shop, "deployment-web-1"))
+	return w
+}
+
+// record creates a MeshRestart, which only the operator may.
+func (w *world) record(t *testing.T, restart *v1alpha1.MeshRestart) {
+	t.Helper()
+	if err := w.operator.Create(t.Context(), restart); err != nil {
+		t.Fatalf("Creating MeshRestart %s: %v", client.ObjectKeyFromObject(restart), err)
+	}
+}
+
+// install installs Fullmesh in a cluster, and makes the namespaces.
+func install(t *testing.T, c *cluster.Cluster) *world {
+	t.Helper()
 	w := &world{admin: newCaller(t, c.Config())}
 	for _, namespace := range []string{injectorNamespace, shop} {
 		w.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
-		// In a whole cluster, a controller makes it.
-		w.create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}})
 	}
 	root, err := manifests.Root()
 	if err != nil {
@@ -87,11 +114,22 @@ func newWorld(t *testing.T) *world {
 	if err := manifests.Apply(t.Context(), w.admin, root, "config/crd", "config/rbac", "config/guard"); err != nil {
 		t.Fatal(err)
 	}
-	w.rehearsal = w.admin
-	w.rehearsal.Client = client.NewDryRunClient(w.admin.Client)
-	w.rehearsal.dryRun = []string{metav1.DryRunAll}
+	w.rehearsal = rehearsing(w.admin)
+	w.operator = accountCaller(t, c, operatorNamespace, "fullmesh")
+	return w
+}
 
-	kubeconfig, err := c.ServiceAccountKubeconfig(t.Context(), operatorNamespace, "fullmesh")
+// rehearsing sends the same requests with dryRun.
+func rehearsing(c caller) caller {
+	c.Client = client.NewDryRunClient(c.Client)
+	c.dryRun = []string{metav1.DryRunAll}
+	return c
+}
+
+// accountCaller has a token of a ServiceAccount.
+func accountCaller(t *testing.T, c *cluster.Cluster, namespace, name string) caller {
+	t.Helper()
+	kubeconfig, err := c.ServiceAccountKubeconfig(t.Context(), namespace, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +138,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	config.QPS = -1
-	w.operator = newCaller(t, config)
-
-	for _, object := range things() {
-		w.create(t, object)
-	}
-	w.createRollout(t, c)
-	w.awaitGuard(t)
-	return w
+	return newCaller(t, config)
 }
 
 func newCaller(t *testing.T, config *rest.Config) caller {
@@ -315,6 +346,7 @@ func (w *world) awaitGuard(t *testing.T) {
 	await(t, "policy "+evictOnly+" is in force", func(ctx context.Context) error {
 		return refusedByPolicy(evict(ctx, caller{Client: dryRun}, nil), evictOnly, "")
 	})
+	w.awaitLedgerGuard(t)
 	await(t, "policy "+podsDryRunOnly+" is in force", func(ctx context.Context) error {
 		// Were it created, it would be deleted by nobody; so it has a name of its own.
 		probe := pod("")
@@ -323,18 +355,21 @@ func (w *world) awaitGuard(t *testing.T) {
 	})
 }
 
+// awaitLedgerGuard is awaitGuard for the policy on the ledger, by the request with which the operator tries it.
+func (w *world) awaitLedgerGuard(t *testing.T) {
+	t.Helper()
+	await(t, "policy "+ledgerOnly+" is in force", func(ctx context.Context) error {
+		return refusedByPolicy(rehearsing(w.operator).Create(ctx, meshRestart(operatorNamespace, "guard-probe")), ledgerOnly, probeMessage)
+	})
+}
+
+// awaitLimit is more than the garbage collector takes to learn of a new kind, which it asks for every 30 s.
+const awaitLimit = 2 * time.Minute
+
 func await(t *testing.T, what string, condition func(context.Context) error) {
 	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 20*time.Second, true,
-		func(ctx context.Context) (bool, error) {
-			if err := condition(ctx); err == nil || ctx.Err() == nil {
-				last = err
-			}
-			return last == nil, nil
-		})
-	if err != nil {
-		t.Fatalf("Waiting until %s: %v", what, errors.Join(err, last))
+	if err := cluster.Eventually(t.Context(), 100*time.Millisecond, awaitLimit, condition); err != nil {
+		t.Fatalf("Waiting until %s: %v", what, err)
 	}
 }
 
@@ -357,10 +392,13 @@ func refusedByPolicy(err error, policy, message string) error {
 }
 
 // byRBAC is a refusal because no role gives the operator a verb on a resource.
-func byRBAC(verb, resource string) refusal {
+func byRBAC(verb, resource string) refusal { return byRBACOf(account, verb, resource) }
+
+// byRBACOf is byRBAC for another user.
+func byRBACOf(user, verb, resource string) refusal {
 	return func(err error) error {
 		return refused(err, apierrors.IsForbidden,
-			fmt.Sprintf("User %q cannot %s resource %q", account, verb, resource))
+			fmt.Sprintf("User %q cannot %s resource %q", user, verb, resource))
 	}
 }
 

@@ -70,8 +70,8 @@ func TestTheDefaultInstallRuns(t *testing.T) {
 			}
 			return nil
 		})
-		if len(policies.Items) != 4 {
-			t.Errorf("There are %d policies, want 4", len(policies.Items))
+		if len(policies.Items) != 5 {
+			t.Errorf("There are %d policies, want 5", len(policies.Items))
 		}
 		for _, policy := range policies.Items {
 			if checking := policy.Status.TypeChecking; checking != nil {
@@ -82,21 +82,24 @@ func TestTheDefaultInstallRuns(t *testing.T) {
 		}
 	})
 
-	t.Run("whoever may view a namespace may read its report", func(t *testing.T) {
+	t.Run("whoever may view a namespace may read its report and its restarts", func(t *testing.T) {
 		for _, name := range []string{"view", "edit", "admin"} {
 			await(t, func(ctx context.Context) error {
 				role := &rbacv1.ClusterRole{}
 				if err := c.Get(ctx, client.ObjectKey{Name: name}, role); err != nil {
 					return err
 				}
-				if !slices.ContainsFunc(role.Rules, func(rule rbacv1.PolicyRule) bool {
-					return slices.Contains(rule.Resources, "meshreports") && slices.Contains(rule.Verbs, "list")
-				}) {
-					return fmt.Errorf("role %s does not reach meshreports", name)
+				for _, resource := range []string{"meshreports", "meshrestarts"} {
+					if !slices.ContainsFunc(role.Rules, func(rule rbacv1.PolicyRule) bool {
+						return slices.Contains(rule.Resources, resource) && slices.Contains(rule.Verbs, "list")
+					}) {
+						return fmt.Errorf("role %s does not reach %s", name, resource)
+					}
 				}
 				for _, rule := range role.Rules {
-					if slices.Contains(rule.APIGroups, "fullmesh.dev") && slices.Contains(rule.Verbs, "create") {
-						return fmt.Errorf("role %s may create %v", name, rule.Resources)
+					writes := slices.ContainsFunc(rule.Verbs, func(verb string) bool { return !slices.Contains([]string{"get", "list", "watch"}, verb) })
+					if slices.Contains(rule.APIGroups, "fullmesh.dev") && writes {
+						return fmt.Errorf("role %s may %v %v", name, rule.Verbs, rule.Resources)
 					}
 				}
 				return nil

@@ -23,6 +23,7 @@ func TestTheDefaultInstallIsComplete(t *testing.T) {
 		"Namespace/fullmesh-system",
 		"CustomResourceDefinition/meshpolicies.fullmesh.dev",
 		"CustomResourceDefinition/meshreports.fullmesh.dev",
+		"CustomResourceDefinition/meshrestarts.fullmesh.dev",
 		"ServiceAccount/fullmesh",
 		"ClusterRole/fullmesh",
 		"ClusterRoleBinding/fullmesh",
@@ -39,6 +40,8 @@ func TestTheDefaultInstallIsComplete(t *testing.T) {
 		"ValidatingAdmissionPolicyBinding/fullmesh-evict-only",
 		"ValidatingAdmissionPolicy/fullmesh-no-subresources",
 		"ValidatingAdmissionPolicyBinding/fullmesh-no-subresources",
+		"ValidatingAdmissionPolicy/fullmesh-ledger",
+		"ValidatingAdmissionPolicyBinding/fullmesh-ledger",
 	} {
 		if find(objects, want) == nil {
 			t.Errorf("config/default has no %s", want)
@@ -60,13 +63,25 @@ func TestTheGuardNamesTheAccountOfTheOperator(t *testing.T) {
 	for _, object := range objects {
 		switch object.GetKind() {
 		case "ValidatingAdmissionPolicy":
-			conditions, _, _ := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
-			if len(conditions) != 1 {
-				t.Fatalf("Policy %s has %d match conditions, want 1", object.GetName(), len(conditions))
+			// The policy on the ledger is for everybody, and has exceptions for the account.
+			field, wantConditions := "matchConditions", 1
+			if object.GetName() == "fullmesh-ledger" {
+				field, wantConditions = "variables", 0
 			}
-			expression, _ := conditions[0].(map[string]any)["expression"].(string)
-			if want := "request.userInfo.username == '" + account + "'"; expression != want {
-				t.Errorf("Policy %s matches %q, want %q", object.GetName(), expression, want)
+			expressions, _, _ := unstructured.NestedSlice(object.Object, "spec", field)
+			var named []string
+			for _, expression := range expressions {
+				expression, _ := expression.(map[string]any)["expression"].(string)
+				if strings.Contains(expression, "username") {
+					named = append(named, expression)
+				}
+			}
+			if want := []string{"request.userInfo.username == '" + account + "'"}; !slices.Equal(named, want) {
+				t.Errorf("Policy %s has in %s %q, want %q", object.GetName(), field, named, want)
+			}
+			conditions, _, _ := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
+			if len(conditions) != wantConditions {
+				t.Errorf("Policy %s has %d match conditions, want %d", object.GetName(), len(conditions), wantConditions)
 			}
 			if failure, _, _ := unstructured.NestedString(object.Object, "spec", "failurePolicy"); failure != "Fail" {
 				t.Errorf("Policy %s has failurePolicy %q, want Fail", object.GetName(), failure)
@@ -100,6 +115,29 @@ func TestTheOperatorsRolesHaveNoSecretsAndNoWildcards(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What the operator writes is said here once more, apart from what is its own.
+func TestTheOperatorPatchesThreeKindsOfWorkloadsAndRollouts(t *testing.T) {
+	var patched []string
+	for _, object := range renderDefault(t) {
+		if object.GetKind() != "ClusterRole" || object.GetName() != "fullmesh" && object.GetName() != "fullmesh-eviction" {
+			continue
+		}
+		rules, _, _ := unstructured.NestedSlice(object.Object, "rules")
+		for _, rule := range rules {
+			groups, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "apiGroups")
+			resources, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "resources")
+			verbs, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "verbs")
+			ours := slices.Contains(groups, "fullmesh.dev") || slices.Contains(groups, "events.k8s.io")
+			if !ours && (slices.Contains(verbs, "patch") || slices.Contains(verbs, "update")) {
+				patched = append(patched, resources...)
+			}
+		}
+	}
+	if want := []string{"deployments", "statefulsets", "daemonsets", "rollouts"}; !slices.Equal(patched, want) {
+		t.Errorf("The operator may patch %v, want %v", patched, want)
 	}
 }
 
