@@ -6,7 +6,7 @@ import (
 )
 
 // What fails is tried again after a time that doubles from firstRetry: up to lastRetry where the
-// cluster may mend it by itself, up to lastRetryByHand where somebody must. Failures are remembered
+// cluster may fix it by itself, up to lastRetryByHand where somebody must. Failures are remembered
 // for as long as failuresAreKept.
 const (
 	firstRetry      = 2 * time.Second

@@ -39,7 +39,7 @@ func init() {
 	metrics.Registry.MustRegister(restartsStarted, restartsEnded, evictions, checksAnswered, disagreements, newestPlan)
 }
 
-// planCollector gives the gauges of the newest plan when they are asked for, so that the series of
+// planCollector gives the gauges of the newest plan when they are asked for, so the series of
 // a policy go with it.
 type planCollector struct {
 	plan atomic.Pointer[restart.Plan]

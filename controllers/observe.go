@@ -245,7 +245,7 @@ func latest(a, b time.Time) time.Time {
 type source struct {
 	observer *Observer
 	cache    cache.Cache
-	// kinds beside the observed ones whose events matter.
+	// kinds other than the observed ones whose events matter.
 	kinds []client.Object
 	// dynamic reads the optional kinds.
 	dynamic dynamic.Interface
@@ -257,7 +257,7 @@ type source struct {
 	injectorRead  func()
 }
 
-// Start implements source.Source. The cache that it registers with is started beside it.
+// Start implements source.Source. The cache that it registers with is started at the same time.
 func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	s.wake.start(queue)
 	s.injectorRead = s.observer.deferInjector()

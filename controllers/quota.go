@@ -54,7 +54,7 @@ func amounts(text string) map[string]resource.Quantity {
 }
 
 // asks is what a Pod of the spec counts for in quotas, by the names that quotas use. What its
-// init containers or the cluster's defaults add is left out, so that rather too little is freed.
+// init containers or the cluster's defaults add is left out, so rather too little is freed.
 func asks(spec *corev1.PodSpec) map[string]resource.Quantity {
 	sums := map[string]resource.Quantity{
 		"pods":       resource.MustParse("1"),

@@ -21,7 +21,7 @@ func Kinds() []client.Object {
 }
 
 // Read takes a cluster's objects, which somebody has read before, into the inventory. It is what
-// ReadOnce does with those that it lists, so that of ConfigMaps only those of the control plane's
+// ReadOnce does with those that it lists, so of ConfigMaps only those of the control plane's
 // namespace belong among them. Objects of other kinds change nothing.
 func (o *Observer) Read(objects []client.Object) error {
 	injectorRead := o.deferInjector()

@@ -154,7 +154,7 @@ func (r *reporter) reportNamespace(ctx context.Context, plan *restart.NamespaceP
 	return 0, nil
 }
 
-// statusOf is what is to be reported of a namespace: while the cluster cannot be watched, nothing that was seen is
+// statusOf is what is reported of a namespace: while the cluster cannot be watched, nothing that was seen is
 // held to be so.
 func (r *reporter) statusOf(plan *restart.NamespacePlan, before v1alpha1.MeshReportStatus, generation int64,
 	watchStale string) v1alpha1.MeshReportStatus {

@@ -131,14 +131,14 @@ func ofControlPlane(ctx context.Context, manager ctrl.Manager, namespace string)
 		return of, err
 	}
 	if !of.configMaps {
-		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so that the injector's policy is assumed to be enabled",
+		log.FromContext(ctx).Info("ConfigMaps of the control plane cannot be read, so the injector's policy is assumed to be enabled",
 			"namespace", namespace)
 	}
 	if of.services, err = canRead(ctx, manager, namespace, "services"); err != nil {
 		return of, err
 	}
 	if !of.services {
-		log.FromContext(ctx).Info("Services of the control plane cannot be read, so that its workloads are told by the labels of Istio's "+
+		log.FromContext(ctx).Info("Services of the control plane cannot be read, so its workloads are told by the labels of Istio's "+
 			"charts", "namespace", namespace)
 	}
 	return of, nil

@@ -211,7 +211,7 @@ func reportedWorkload(verdict *restart.Verdict, now time.Time) v1alpha1.Reported
 	}
 }
 
-// withNotes is what is said of a workload, followed by what is worth knowing beside it.
+// withNotes is what is said of a workload, followed by what is worth knowing in addition.
 func withNotes(message string, notes []mesh.Note) string {
 	for _, note := range notes {
 		message += " Note: " + note.Message

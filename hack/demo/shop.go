@@ -13,7 +13,7 @@ import (
 // image does nothing and is on every registry mirror.
 const image = "registry.k8s.io/pause:3.10"
 
-// exhibit is one of the shop's workloads, with what is to be said of it.
+// exhibit is one of the shop's workloads, with what is said of it.
 type exhibit struct {
 	object client.Object
 	// remark is why it is there.

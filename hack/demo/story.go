@@ -129,7 +129,7 @@ func (d *demo) labelShop(ctx context.Context) error {
 	if meshed != 1 {
 		return fmt.Errorf("%d Pods of %s have a sidecar, want the new one alone", meshed, scaled)
 	}
-	d.say.text("The new Pod has a sidecar, and the three beside it have none: three of four requests to %s arrive without mTLS, and no "+
+	d.say.text("The new Pod has a sidecar, and the three next to it have none: three of four requests to %s arrive without mTLS, and no "+
 		"dashboard says so.", scaled)
 	return nil
 }

@@ -58,7 +58,7 @@ func (v *voice) good(format string, args ...any) {
 }
 
 func (v *voice) line(format string, args ...any) {
-	// A demo without audience goes on, so that it cleans up.
+	// A demo without audience goes on, so it cleans up.
 	_, _ = fmt.Fprintf(v.out, format+"\n", args...)
 }
 

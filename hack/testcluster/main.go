@@ -227,7 +227,7 @@ func (s supervisor) hold(result *os.File) (err error) {
 	if !ok {
 		return errors.New("another one runs already")
 	}
-	// Not closed, so that it is held until this process is gone.
+	// Not closed, so it is held until this process is gone.
 	defer runtime.KeepAlive(lock)
 	if err := errors.Join(lock.Truncate(0), os.WriteFile(s.lockFile(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)); err != nil {
 		return err

@@ -43,7 +43,7 @@ var dumpExtensions = []string{".yaml", ".yml", ".json"}
 type dump struct {
 	// objects are of the kinds that are looked at. Of one that is there twice, the later counts.
 	objects []client.Object
-	// newest is the newest time that any object tells of.
+	// newest is the newest time in any object.
 	newest time.Time
 	// passedOver counts objects of other kinds; withoutKind is the first document that is no
 	// object.

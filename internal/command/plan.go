@@ -31,7 +31,7 @@ func newPlan() *cobra.Command {
 it, how many Pods are in the mesh, what is found, what Fullmesh would do now, and why.
 
 plan makes the decision that the operator makes and acts on none of it. It only lists, and writes
-nothing: not even a dry run, so that a workload which it would restart may yet be held by the dry-run
+nothing: not even a dry run, so a workload which it would restart may yet be held by the dry-run
 check that the operator makes first. It takes the admission guard to be in force unless a MeshPolicy
 says that the operator has found it missing, and it counts the red button (fullmesh stop) where it may
 see that.
@@ -89,7 +89,7 @@ func (o *planOptions) narrow(document *planDocument, subject *subject, notes scr
 	}
 	document.Namespaces = slices.DeleteFunc(document.Namespaces, func(row namespaceRow) bool { return row.Name != o.namespace })
 	if len(document.Namespaces) == 0 {
-		notes.line("No MeshPolicy governs the namespace %s, so that nothing is done about it. (System and control-plane namespaces are "+
+		notes.line("No MeshPolicy governs the namespace %s, so nothing is done about it. (System and control-plane namespaces are "+
 			"governed only with the label %s=true.)", o.namespace, v1alpha1.IncludeLabel)
 	}
 	return nil

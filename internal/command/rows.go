@@ -48,7 +48,7 @@ type workloadRow struct {
 	// ClearsBy says who or what ends a hold.
 	ClearsBy v1alpha1.ClearedBy `json:"clearsBy,omitempty"`
 	Message  string             `json:"message"`
-	// Notes are worth knowing beside it.
+	// Notes are worth knowing in addition.
 	Notes []mesh.Note `json:"notes,omitempty"`
 }
 

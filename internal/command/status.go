@@ -41,7 +41,7 @@ whether it may restart, and of every governed namespace how many Pods are in the
 workload that is not complete, what is done about it and why.
 
 With --watch it goes on and shows a bar for each namespace (on a terminal) or a line for each change
-(elsewhere), until it is interrupted or what --until says has come about.`,
+(elsewhere), until it is interrupted or what --until says has happened.`,
 		Example: `  fullmesh status
   fullmesh status -n shop
   fullmesh status --watch --until full-mesh`,
@@ -56,7 +56,7 @@ With --watch it goes on and shows a bar for each namespace (on a terminal) or a 
 	options.output.addFlag(flags)
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "print this namespace only")
 	flags.BoolVarP(&options.watch, "watch", "w", false, "go on and show progress")
-	flags.Var(&options.until, "until", "with --watch, end when this has come about: full-mesh, or settled (nothing is left that Fullmesh "+
+	flags.Var(&options.until, "until", "with --watch, end when this has happened: full-mesh, or settled (nothing is left that Fullmesh "+
 		"will do by itself)")
 	return command
 }
@@ -124,7 +124,7 @@ func (o *statusOptions) read(ctx context.Context, reader client.Reader) (*status
 // explainNothing says why there is nothing to print, where that is so.
 func (o *statusOptions) explainNothing(ctx context.Context, reader client.Reader, document *statusDocument, notes screen) error {
 	if len(document.Policies) == 0 && o.namespace == "" {
-		notes.line("There is no MeshPolicy, so that nothing is governed. fullmesh plan shows what one would do.")
+		notes.line("There is no MeshPolicy, so nothing is governed. fullmesh plan shows what one would do.")
 	}
 	for _, policy := range document.Policies {
 		if !policy.Observed {

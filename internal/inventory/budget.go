@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 )
 
-// budgetIndex finds the disruption budgets that may cover Pods by the labels of these, so that many
-// budgets beside many workloads are not each held against each.
+// budgetIndex finds the disruption budgets that may cover Pods by the labels of these, so many
+// budgets and many workloads are not each compared with each.
 type budgetIndex struct {
 	// byLabel are the places of those that ask for a label with one value; anywhere of all others.
 	byLabel  map[label][]int

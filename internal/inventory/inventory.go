@@ -293,7 +293,7 @@ func (i *Inventory) SetPod(pod *mesh.Pod) {
 	i.setPod(pod)
 }
 
-// Evicted takes in that the API server has accepted the eviction of a Pod, so that the next decision
+// Evicted takes in that the API server has accepted the eviction of a Pod, so the next decision
 // counts it as going before the informer tells.
 func (i *Inventory) Evicted(uid types.UID) {
 	i.mu.Lock()

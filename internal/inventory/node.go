@@ -59,7 +59,7 @@ func (s *Unplaced) compare(other *Unplaced) int {
 }
 
 // SetNode takes in a Node. What it costs does not depend on how many Pods there are, unless it is
-// cordoned or freed: then every Pod is looked at once, so that none has to be kept by its node.
+// cordoned or freed: then every Pod is looked at once, so none has to be kept by its node.
 func (i *Inventory) SetNode(node *Node) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -117,7 +117,7 @@ type Workload struct {
 	Finding v1alpha1.Finding
 	Reason  mesh.Reason
 	Message string
-	// Notes are worth knowing beside it, of the template and of running Pods, by reason.
+	// Notes are worth knowing in addition, of the template and of running Pods, by reason.
 	Notes []mesh.Note
 
 	Pods Pods

@@ -20,7 +20,7 @@ func (i *Injector) Equal(other *Injector) bool {
 	return slices.Equal(i.revisions, other.revisions) && i.ambient.text == other.ambient.text
 }
 
-// CompareObservations orders observations, so that what is said of them does not depend on the
+// CompareObservations orders observations, so what is said of them does not depend on the
 // order in which Pods were seen.
 func CompareObservations(a, b Observation) int {
 	return cmp.Or(

@@ -42,7 +42,7 @@ type Expectation struct {
 	Message string
 	// Assumed says that something could not be read, and which; empty where everything was.
 	Assumed string
-	// Notes are worth knowing beside it.
+	// Notes are worth knowing in addition.
 	Notes []Note
 }
 

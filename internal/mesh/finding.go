@@ -33,7 +33,7 @@ const (
 	// traffic goes nowhere.
 	ReasonAmbientPending Reason = "AmbientPending"
 	// ReasonAmbientNotCaptured: the Pod is labelled for the ambient mesh, and the CNI agent has not
-	// captured it. Labels take effect on running Pods, so that this does not last where the agent
+	// captured it. Labels take effect on running Pods, so this does not last where the agent
 	// and ztunnel are well.
 	ReasonAmbientNotCaptured Reason = "AmbientNotCaptured"
 	// ReasonAmbientBlocked: the Pod is labelled for the ambient mesh, and an annotation that only

@@ -42,7 +42,7 @@ type MatchRequest struct {
 	Injected bool
 }
 
-// Match is whether matchConditions are met. An error beside it is judged by the webhook's failure
+// Match is whether matchConditions are met. An error with it is judged by the webhook's failure
 // policy.
 type Match struct {
 	Met bool
@@ -109,7 +109,7 @@ type hook struct {
 }
 
 // NewInjector compiles the webhooks of Istio's among the given configurations, with the injectors'
-// ConfigMaps among the given ones. Others are ignored, so that everything that was listed can be
+// ConfigMaps among the given ones. Others are ignored, so everything that was listed can be
 // given.
 func NewInjector(webhooks []*admissionregistrationv1.MutatingWebhookConfiguration, configMaps []*corev1.ConfigMap,
 	options Options) *Injector {

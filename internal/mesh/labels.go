@@ -31,7 +31,7 @@ func (p *podLabels) Lookup(label string) (string, bool) {
 	return "", false
 }
 
-// lookupInjected knows what Istio's template writes beside the sidecar
+// lookupInjected knows what Istio's template writes in addition to the sidecar
 // (files/injection-template.yaml).
 func (p *podLabels) lookupInjected(label string) (string, bool) {
 	of := p.template.Labels

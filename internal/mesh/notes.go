@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Note is something worth knowing beside what was decided, with its own reason and sentence.
+// Note is something worth knowing in addition to what was decided, with its own reason and sentence.
 type Note struct {
 	Reason  Reason `json:"reason"`
 	Message string `json:"message"`
 }
 
-// What is worth knowing beside what was decided.
+// What is worth knowing in addition to what was decided.
 const (
 	// ReasonConflict: two webhooks, or labels that contradict each other.
 	ReasonConflict Reason = "Conflict"
@@ -98,7 +98,7 @@ func withAsks(template Template, asks string) Template {
 	return template
 }
 
-// NotesOn says what is worth knowing of running Pods that carry the same, beside what was judged:
+// NotesOn says what is worth knowing of running Pods that carry the same, in addition to what was judged:
 // what they only seem to have, and that their labels ask for something else than their template.
 func (i *Injector) NotesOn(namespace Namespace, template Template, expected Expectation, observed Observation) []Note {
 	var notes []Note

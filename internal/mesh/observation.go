@@ -41,7 +41,7 @@ type Proxy uint8
 const (
 	// ProxyNone: no proxy; the Pod is uninjected.
 	ProxyNone Proxy = iota
-	// ProxyClassic: a container beside the others.
+	// ProxyClassic: a container among the others.
 	ProxyClassic
 	// ProxyNative: an init container that is restarted always.
 	ProxyNative

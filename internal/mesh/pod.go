@@ -173,7 +173,7 @@ func containerTrouble(status *corev1.ContainerStatus) *Trouble {
 	return trouble
 }
 
-// DeepCopyObject implements runtime.Object. A Pod is never changed once it is made, so that the
+// DeepCopyObject implements runtime.Object. A Pod is never changed once it is made, so the
 // copy shares what it points to.
 func (p *Pod) DeepCopyObject() runtime.Object {
 	cut := *p

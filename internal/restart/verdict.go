@@ -92,7 +92,7 @@ const (
 	ReasonBudgetExhausted        Reason = "BudgetExhausted"
 )
 
-// Step is what is to be done about a workload, now.
+// Step is what must be done about a workload, now.
 type Step uint8
 
 // The steps.

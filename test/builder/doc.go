@@ -1,4 +1,4 @@
-// Package builder makes API objects for tests, so that a test reads like the situation that it is
+// Package builder makes API objects for tests, so a test reads like the situation that it is
 // about:
 //
 //	builder.Deployment("shop", "cart").Replicas(3).Unavailable(0).Surge(1).Build()

@@ -1,7 +1,7 @@
 // Copyright The Fullmesh Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manifests renders the kustomizations under config/ and applies them, so that tests run
+// Package manifests renders the kustomizations under config/ and applies them, so tests run
 // under the very RBAC, guard and definitions that an administrator installs.
 package manifests
 
