@@ -103,12 +103,12 @@ func (a *actor) Recheck(ctx context.Context, unfinished *inventory.Restart) time
 		if err := a.recheck(ctx, unfinished); err != nil {
 			return err
 		}
-		return errUnsettled // until nothing asks for it any more
+		return errRecheckLater // until nothing asks for it any more
 	})
 }
 
-// errUnsettled has something looked at again later and later.
-var errUnsettled = errors.New("it is looked at again")
+// errRecheckLater has a restart rechecked with back-off.
+var errRecheckLater = errors.New("check again later")
 
 // Prune deletes a MeshRestart that is not kept any more, in the background.
 func (a *actor) Prune(ctx context.Context, surplus *inventory.Restart) time.Duration {
@@ -138,7 +138,7 @@ func (a *actor) work(ctx context.Context, uid types.UID, begin func(), step func
 		ctx, cancel := context.WithTimeout(ctx, stepTime)
 		defer cancel()
 		err := step(ctx)
-		if err != nil && !errors.Is(err, errUnsettled) && !errors.Is(err, errStopped) {
+		if err != nil && !errors.Is(err, errRecheckLater) && !errors.Is(err, errStopped) {
 			log.FromContext(ctx).Error(err, "What was decided could not be done, and is tried again")
 		}
 		a.mu.Lock()
@@ -168,7 +168,7 @@ func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1a
 	created, err := a.create(ctx, verdict.Restart, object)
 	switch {
 	case namespaceIsGone(err):
-		return errUnsettled // the informer tells it soon
+		return errRecheckLater // the informer tells it soon
 	case isRefusal(err), apierrors.IsBadRequest(err):
 		a.refused(ctx, verdict, policy, err)
 		return nil
@@ -275,8 +275,8 @@ func (a *actor) touch(ctx context.Context, r *inventory.Restart, object *invento
 	}
 }
 
-// readTouched finds out whether a workload was touched of which the API server refuses to be touched. Where no answer
-// was lost it was not, and somebody else has changed its spec.
+// readTouched finds out whether the patch landed although the API server refused it. Where no answer was lost it did
+// not, and somebody else has changed the workload's spec.
 func (a *actor) readTouched(ctx context.Context, r *inventory.Restart, unanswered bool) (bool, error) {
 	live, err := a.readWorkload(ctx, r)
 	switch {
@@ -309,7 +309,7 @@ func (a *actor) readWorkload(ctx context.Context, r *inventory.Restart) (*invent
 		return nil, err
 	}
 	object, is := cut.(*inventory.Object)
-	if !is || object.Kind == "ReplicaSet" && object.Owner.Exists() {
+	if !is || inventory.StandsBetween(object) {
 		return nil, nil // it was adopted, and is part of another workload
 	}
 	return object, a.takeIn(current)

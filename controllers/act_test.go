@@ -221,7 +221,7 @@ func TestRestartLooksAgainWhereTheWorkloadHasMovedOn(t *testing.T) {
 
 // finishedPatch is a merge patch of a MeshRestart's status that ends it.
 func finishedPatch(result v1alpha1.RestartResult) string {
-	return fmt.Sprintf(`{"status":{"conditions":[{"type":"Finished","status":"True","reason":%q,"message":"",`+
+	return fmt.Sprintf(`{"status":{"endTime":"2026-11-23T12:00:00Z","conditions":[{"type":"Finished","status":"True","reason":%q,"message":"",`+
 		`"lastTransitionTime":"2026-11-23T12:00:00Z"}]}}`, result)
 }
 
@@ -620,7 +620,7 @@ func TestRestartInANamespaceThatGoesIsLeftAlone(t *testing.T) {
 			a := w.actor(w.operator, inventoryOf(t, builder.Namespace(test.namespace).Build(), object))
 			verdict := restartOf(object)
 			a.inventory.AddPendingRestart(verdict.Restart)
-			if err := a.start(t.Context(), verdict, nil); !errors.Is(err, errUnsettled) {
+			if err := a.start(t.Context(), verdict, nil); !errors.Is(err, errRecheckLater) {
 				t.Errorf("the error is %v", err)
 			}
 			if sent, answers := a.events.take(), a.checker.Answers(a.inventory.Snapshot()); len(sent)+len(answers) > 0 {

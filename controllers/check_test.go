@@ -99,13 +99,14 @@ func TestPodIsBuiltAsItsControllerWould(t *testing.T) {
 			labels: map[string]string{"app": "web", "version": "v1", "pod-template-hash": "dryrun"},
 		},
 		{
-			object:  builder.StatefulSet("shop", "web").With(claimVolumes).TemplateAnnotated("team/tem", "plate").Build(),
-			labels:  map[string]string{"app": "web", "statefulset.kubernetes.io/pod-name": "web-0", "controller-revision-hash": "dryrun"},
+			object: builder.StatefulSet("shop", "web").With(claimVolumes).TemplateAnnotated("team/tem", "plate").Build(),
+			labels: map[string]string{"app": "web", "statefulset.kubernetes.io/pod-name": "web-0", "apps.kubernetes.io/pod-index": "0",
+				"controller-revision-hash": "dryrun"},
 			volumes: map[string]string{"data": "data-web-0", "scratch": "scratch-web-0"},
 		},
 		{
 			object: builder.DaemonSet("shop", "web").TemplateAnnotated("team/tem", "plate").Build(),
-			labels: map[string]string{"app": "web", "controller-revision-hash": "dryrun"},
+			labels: map[string]string{"app": "web", "controller-revision-hash": "dryrun", "pod-template-generation": "1"},
 		},
 		{
 			object: builder.Rollout("shop", "web").TemplateAnnotated("team/tem", "plate").Build(),

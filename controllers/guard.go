@@ -17,7 +17,7 @@ import (
 	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
-// How long it is believed what was found of the guard.
+// How long the result of a probe of the guard is trusted.
 const (
 	guardHoldsFor   = 5 * time.Minute
 	guardMissingFor = 10 * time.Second
@@ -67,7 +67,7 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	if again := g.triedAt.Add(g.believedFor()); !g.triedAt.IsZero() && now.Before(again) {
+	if again := g.triedAt.Add(g.trustedFor()); !g.triedAt.IsZero() && now.Before(again) {
 		return again, nil
 	}
 	target := g.target(snapshot)
@@ -80,7 +80,7 @@ func (g *guard) Try(ctx context.Context, snapshot *inventory.Snapshot) (time.Tim
 	if g.state == restart.GuardHolds && !g.waived {
 		g.state, err = g.tryWorkload(ctx, target)
 	}
-	return now.Add(g.believedFor()), err
+	return now.Add(g.trustedFor()), err
 }
 
 func (g *guard) tryLedger(ctx context.Context) (restart.Guard, error) {
@@ -118,7 +118,7 @@ func foundOf(err error, refusal, doing string) (restart.Guard, error) {
 	}
 }
 
-func (g *guard) believedFor() time.Duration {
+func (g *guard) trustedFor() time.Duration {
 	if g.state == restart.GuardHolds {
 		return guardHoldsFor
 	}

@@ -1,9 +1,6 @@
 package controllers
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -14,33 +11,16 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/dynamic"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 	"github.com/fullmesh/fullmesh/internal/mesh"
 )
-
-// Events are debounced before the inventory is looked at: for at least minDelay, and for several times as long as
-// the last pass took, up to maxDelay. A busy cluster must not mean a busy operator.
-const (
-	minDelay     = 50 * time.Millisecond
-	delayPerPass = 4
-	maxDelay     = time.Second
-)
-
-// theInventory is the one request there is.
-var theInventory = reconcile.Request{}
 
 // Observer keeps the inventory up to date.
 type Observer struct {
@@ -238,184 +218,4 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// source feeds a controller's queue with a request for every event, after the inventory has taken it
-// in. The controller's workers start when the inventory is complete.
-type source struct {
-	observer *Observer
-	cache    cache.Cache
-	// kinds other than the observed ones whose events matter.
-	kinds []client.Object
-	// dynamic reads the optional kinds.
-	dynamic dynamic.Interface
-	// wake lets others ask for a pass.
-	wake *debouncer
-
-	registrations []toolscache.ResourceEventHandlerRegistration
-	optional      []*optionalWatch
-	injectorRead  func()
-}
-
-// Start implements source.Source. The cache that it registers with is started at the same time.
-func (s *source) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	s.wake.start(queue)
-	s.injectorRead = s.observer.deferInjector()
-	for _, kind := range append(observed(), s.kinds...) {
-		informer, err := s.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
-		}
-		registration, err := informer.AddEventHandler(s.observer.handler(s.wake))
-		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
-		}
-		s.registrations = append(s.registrations, registration)
-	}
-	for i := range optionalKinds {
-		watch := newOptionalWatch(&optionalKinds[i], s.dynamic, s.observer, s.wake)
-		s.optional = append(s.optional, watch)
-		go watch.run(ctx)
-	}
-	return nil
-}
-
-// handler takes events in, and asks for a pass.
-func (o *Observer) handler(wake *debouncer) toolscache.ResourceEventHandler {
-	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) { o.take(object); wake.Trigger() },
-		UpdateFunc: func(old, object any) {
-			o.replace(old, object)
-			if !isHeartbeat(old, object) {
-				wake.Trigger()
-			}
-		},
-		DeleteFunc: func(object any) { o.drop(object); wake.Trigger() },
-	}
-}
-
-// isHeartbeat reports whether no more has happened than that a kubelet wrote its node's status, as each
-// does every few minutes.
-func isHeartbeat(old, object any) bool {
-	former, wasNode := old.(*inventory.Node)
-	node, isNode := object.(*inventory.Node)
-	return wasNode && isNode && former.UID == node.UID && former.Cordoned == node.Cordoned
-}
-
-// WaitForSync implements source.SyncingSource: it waits until every kind's first list is in the
-// inventory. An optional kind that cannot be read keeps restarts from beginning and not the operator
-// from saying so.
-func (s *source) WaitForSync(ctx context.Context) error {
-	synced := make([]toolscache.InformerSynced, 0, len(s.registrations))
-	for _, registration := range s.registrations {
-		synced = append(synced, registration.HasSynced)
-	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		return errors.New("reading the cluster took too long; see the log for kinds that cannot be listed")
-	}
-	for _, watch := range s.optional {
-		select {
-		case <-watch.settled:
-		case <-ctx.Done():
-			return fmt.Errorf("reading %s took too long", watch.kind.name())
-		}
-	}
-	s.injectorRead()
-	return nil
-}
-
-// debouncer asks for passes over the inventory.
-type debouncer struct {
-	mu    sync.Mutex
-	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
-	wait  time.Duration
-}
-
-func (w *debouncer) start(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.queue, w.wait = queue, minDelay
-}
-
-// passTook says how long a pass took.
-func (w *debouncer) passTook(took time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.wait = min(max(minDelay, delayPerPass*took), maxDelay)
-}
-
-// Trigger asks for a pass soon. What asks until then is served by the same one.
-func (w *debouncer) Trigger() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.queue != nil {
-		w.queue.AddAfter(theInventory, w.wait)
-	}
-}
-
-// In asks for a pass after a time, but not sooner than Trigger does; 0 asks for none.
-func (w *debouncer) In(wait time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.queue != nil && wait > 0 {
-		w.queue.AddAfter(theInventory, max(wait, w.wait))
-	}
-}
-
-// ReadOnce reads the whole cluster into the inventory, without watching it: namespaces, webhooks,
-// workloads and Pods, and the injector's ConfigMaps and Services in istioNamespace where that is
-// allowed.
-func (o *Observer) ReadOnce(ctx context.Context, reader client.Reader, istioNamespace string) error {
-	injectorRead := o.deferInjector()
-	defer injectorRead()
-	lists := []client.ObjectList{
-		&corev1.NamespaceList{},
-		&admissionregistrationv1.MutatingWebhookConfigurationList{},
-		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &appsv1.ReplicaSetList{},
-		&batchv1.JobList{}, &batchv1.CronJobList{},
-		&policyv1.PodDisruptionBudgetList{},
-		&corev1.NodeList{},
-		&corev1.PodList{},
-	}
-	for _, list := range lists {
-		if err := o.readList(ctx, reader, list); err != nil {
-			return err
-		}
-	}
-	// Before Fullmesh is installed there are none.
-	if err := o.readList(ctx, reader, &v1alpha1.MeshRestartList{}); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
-		return err
-	}
-	if err := o.readOptional(ctx, reader); err != nil {
-		return err
-	}
-	for _, list := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.ServiceList{}} {
-		if err := o.readList(ctx, reader, list, client.InNamespace(istioNamespace)); err != nil && !apierrors.IsForbidden(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o *Observer) readList(ctx context.Context, reader client.Reader, list client.ObjectList, options ...client.ListOption) error {
-	for {
-		page := append([]client.ListOption{client.Limit(500), client.Continue(list.GetContinue())}, options...)
-		if err := reader.List(ctx, list, page...); err != nil {
-			return fmt.Errorf("listing %T: %w", list, err)
-		}
-		err := meta.EachListItemWithAlloc(list, func(object runtime.Object) error {
-			cut, err := cutDown(object)
-			if err != nil {
-				return err
-			}
-			o.take(cut)
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("reading %T: %w", list, err)
-		}
-		if list.GetContinue() == "" {
-			return nil
-		}
-	}
 }

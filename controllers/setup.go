@@ -138,8 +138,8 @@ func ofControlPlane(ctx context.Context, manager ctrl.Manager, namespace string)
 		return of, err
 	}
 	if !of.services {
-		log.FromContext(ctx).Info("Services of the control plane cannot be read, so its workloads are told by the labels of Istio's "+
-			"charts", "namespace", namespace)
+		log.FromContext(ctx).Info("Services of the control plane cannot be read, so its workloads are told by the labels of Istio's charts",
+			"namespace", namespace)
 	}
 	return of, nil
 }

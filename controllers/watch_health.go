@@ -39,12 +39,12 @@ func newWatchHealth(now func() time.Time, changed func()) *watchHealth {
 
 // Stale says which watch is broken since when and why; empty where the inventory is up to date.
 // Otherwise due is when it may come to be said; zero where nothing is broken.
-func (s *watchHealth) Stale() (what string, due time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, request := range slices.Sorted(maps.Keys(s.broken)) {
-		outage := s.broken[request]
-		if counts := outage.since.Add(staleAfter); s.now().Before(counts) {
+func (h *watchHealth) Stale() (what string, due time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, request := range slices.Sorted(maps.Keys(h.broken)) {
+		outage := h.broken[request]
+		if counts := outage.since.Add(staleAfter); h.now().Before(counts) {
 			if due.IsZero() || counts.Before(due) {
 				due = counts
 			}
@@ -56,20 +56,20 @@ func (s *watchHealth) Stale() (what string, due time.Time) {
 	return "", due
 }
 
-// ready is the readiness check: one that has lost watchHealth of the cluster does nothing.
-func (s *watchHealth) ready(*http.Request) error {
-	if what, _ := s.Stale(); what != "" {
+// ready is the readiness check: an operator that cannot watch the cluster is not ready.
+func (h *watchHealth) ready(*http.Request) error {
+	if what, _ := h.Stale(); what != "" {
 		return errors.New(what)
 	}
 	return nil
 }
 
 // Wrap looks at the requests that go through a transport.
-func (s *watchHealth) Wrap(next http.RoundTripper) http.RoundTripper {
+func (h *watchHealth) Wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		response, err := next.RoundTrip(request)
 		if request.URL.Query().Get("watch") == "true" {
-			s.note(request, response, err)
+			h.note(request, response, err)
 		}
 		return response, err
 	})
@@ -79,39 +79,39 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
 
-func (s *watchHealth) note(request *http.Request, response *http.Response, err error) {
+func (h *watchHealth) note(request *http.Request, response *http.Response, err error) {
 	switch {
 	case err != nil && request.Context().Err() != nil:
-		s.markHealthy(request.URL.Path) // nobody wants it any more
+		h.markHealthy(request.URL.Path) // nobody wants it any more
 	case err != nil:
-		s.markBroken(request.URL.Path, "no answer: "+err.Error())
+		h.markBroken(request.URL.Path, "no answer: "+err.Error())
 	case response.StatusCode == http.StatusNotFound, response.StatusCode < http.StatusMultipleChoices:
-		s.markHealthy(request.URL.Path) // what is not served has no objects
+		h.markHealthy(request.URL.Path) // what is not served has no objects
 	default:
-		s.markBroken(request.URL.Path, strings.TrimSpace(response.Status))
+		h.markBroken(request.URL.Path, strings.TrimSpace(response.Status))
 	}
 }
 
-func (s *watchHealth) markBroken(request, why string) {
-	s.mu.Lock()
-	outage, already := s.broken[request]
+func (h *watchHealth) markBroken(request, why string) {
+	h.mu.Lock()
+	outage, already := h.broken[request]
 	if !already {
-		outage.since = s.now()
+		outage.since = h.now()
 	}
 	outage.why = why
-	s.broken[request] = outage
-	s.mu.Unlock()
+	h.broken[request] = outage
+	h.mu.Unlock()
 	if !already {
-		s.changed()
+		h.changed()
 	}
 }
 
-func (s *watchHealth) markHealthy(request string) {
-	s.mu.Lock()
-	_, broken := s.broken[request]
-	delete(s.broken, request)
-	s.mu.Unlock()
+func (h *watchHealth) markHealthy(request string) {
+	h.mu.Lock()
+	_, broken := h.broken[request]
+	delete(h.broken, request)
+	h.mu.Unlock()
 	if broken {
-		s.changed()
+		h.changed()
 	}
 }

@@ -199,7 +199,7 @@ func toList() []rbacv1.PolicyRule {
 		{Verbs: list, APIGroups: []string{"batch"}, Resources: []string{"jobs", "cronjobs"}},
 		{Verbs: list, APIGroups: []string{"policy"}, Resources: []string{"poddisruptionbudgets"}},
 		{Verbs: list, APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"mutatingwebhookconfigurations"}},
-		{Verbs: list, APIGroups: []string{"fullmesh.dev"}, Resources: []string{"meshpolicies"}},
+		{Verbs: list, APIGroups: []string{"fullmesh.dev"}, Resources: []string{"meshpolicies", "meshrestarts"}},
 	}
 }
 
@@ -390,7 +390,7 @@ func testPlanWritesNothing(t *testing.T, w *world) {
 }
 
 func testPlanWithoutRights(t *testing.T, w *world) {
-	for i, resource := range []string{"pods", "statefulsets", "cronjobs", "poddisruptionbudgets", "mutatingwebhookconfigurations", "meshpolicies"} {
+	for i, resource := range []string{"pods", "statefulsets", "cronjobs", "poddisruptionbudgets", "mutatingwebhookconfigurations", "meshpolicies", "meshrestarts"} {
 		rules := toList()
 		for i := range rules {
 			rules[i].Resources = slices.DeleteFunc(rules[i].Resources, func(r string) bool { return r == resource })

@@ -186,8 +186,7 @@ func (d *dump) sayWhatIsMissing(istioNamespace string, notes screen) {
 	}
 	if counted["MeshPolicy"] > 0 && counted["MeshRestart"] == 0 {
 		notes.line("The dump has a MeshPolicy and no MeshRestarts. If the cluster has some, a workload whose restart has failed looks due " +
-			"here. " +
-			"Add: kubectl get meshrestarts -A -o yaml")
+			"here. Add: kubectl get meshrestarts -A -o yaml")
 	}
 	if counted["Node"] == 0 && d.hasScheduledPods() {
 		notes.line("The dump has no Nodes: which of them are cordoned is not known. Add: kubectl get nodes -o yaml")

@@ -89,8 +89,8 @@ func (o *planOptions) narrow(document *planDocument, subject *subject, notes scr
 	}
 	document.Namespaces = slices.DeleteFunc(document.Namespaces, func(row namespaceRow) bool { return row.Name != o.namespace })
 	if len(document.Namespaces) == 0 {
-		notes.line("No MeshPolicy governs the namespace %s, so nothing is done about it. (System and control-plane namespaces are "+
-			"governed only with the label %s=true.)", o.namespace, v1alpha1.IncludeLabel)
+		notes.line("No MeshPolicy governs the namespace %s, so nothing is done about it. (System and control-plane namespaces are governed "+
+			"only with the label %s=true.)", o.namespace, v1alpha1.IncludeLabel)
 	}
 	return nil
 }

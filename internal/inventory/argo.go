@@ -151,7 +151,7 @@ func argoPercent(value *intstr.IntOrString) *intstr.IntOrString {
 	return value
 }
 
-// hasTemplateRef reports whether the object takes its template from another, which is never one that hasTemplateRef
+// hasTemplateRef reports whether the object takes its template from another, which is never one that does so
 // itself.
 func (o *Object) hasTemplateRef() bool { return o.TemplateOf.Group == "apps" }
 

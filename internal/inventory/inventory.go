@@ -210,7 +210,7 @@ func (i *Inventory) SetObject(object *Object) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(i.links, object.UID)
-	if standsBetween(object) {
+	if StandsBetween(object) {
 		i.objects[object.UID] = object
 		i.regroup(object.Namespace, object.UID)
 		i.takeDown(object)

@@ -33,7 +33,7 @@ func (i *Inventory) judge(w *workload) *Workload {
 		judged.countGroup(g, by)
 	}
 	if judged.Finding == "" {
-		judged.Finding, judged.Reason, judged.Message = vacuous(judged.Expectation)
+		judged.Finding, judged.Reason, judged.Message = findingWithoutPods(judged.Expectation)
 	}
 	if going := judged.InFlight; going != nil {
 		judged.Unready = w.unready(judged)
@@ -49,8 +49,8 @@ func (i *Inventory) judge(w *workload) *Workload {
 	return judged
 }
 
-// vacuous is the finding of a workload without running Pods.
-func vacuous(expectation mesh.Expectation) (v1alpha1.Finding, mesh.Reason, string) {
+// findingWithoutPods is the finding of a workload without running Pods.
+func findingWithoutPods(expectation mesh.Expectation) (v1alpha1.Finding, mesh.Reason, string) {
 	if expectation.Inject {
 		return v1alpha1.FindingMeshed, mesh.ReasonExpected, "No Pod runs; the next one is injected."
 	}

@@ -41,7 +41,7 @@ func (i *Inventory) rootOf(g *group) mesh.Key {
 	if link, found := i.links[g.owner.UID]; found && link.Namespace == g.namespace && link.Owner().Exists() {
 		return link.Owner().Key(g.namespace)
 	}
-	if object := i.ownerOf(g); object != nil && standsBetween(object) {
+	if object := i.ownerOf(g); object != nil && StandsBetween(object) {
 		return object.Owner.Key(g.namespace)
 	}
 	return g.owner.Key(g.namespace)
@@ -55,7 +55,7 @@ func (i *Inventory) ownerOf(g *group) *Object {
 	return nil
 }
 
-// standsBetween reports whether an object is a ReplicaSet or Job that something else controls.
-func standsBetween(object *Object) bool {
+// StandsBetween reports whether an object is a ReplicaSet or Job that something else controls.
+func StandsBetween(object *Object) bool {
 	return object.Owner.Exists() && slices.ContainsFunc(mesh.Kinds, func(kind mesh.Kind) bool { return kind.Makes == object.Kind })
 }

@@ -43,8 +43,7 @@ func (u *usage) exhausted(scope v1alpha1.BudgetScope, allows string) *hold {
 			count(u.workloads, "restart"), count(u.pods, "Pod"))}
 	if len(u.failed) > 0 {
 		h.message += fmt.Sprintf(" These have failed and still count, until as many of their Pods are ready as before or nothing has moved "+
-			"for a "+
-			"while: %s.", firstNames(u.failed))
+			"for a while: %s.", firstNames(u.failed))
 	}
 	return h
 }

@@ -126,8 +126,7 @@ func canaryAnnotationIsInvalid(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonInvalidAnnotation, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("Annotation %s has the value %q, and only \"true\" is known. Set that to have the workload restarted before "+
-			"the others, "+
-			"or remove the annotation.", v1alpha1.CanaryAnnotation, value)}
+			"the others, or remove the annotation.", v1alpha1.CanaryAnnotation, value)}
 }
 
 // canaryHasFailed holds where the canaries have failed: the others would go the same way.

@@ -29,8 +29,8 @@ func (c *Candidate) inputsHash() string {
 	return c.inputsHashNow
 }
 
-// come is what new Pods of the workload are.
-func (c *Candidate) come() string {
+// newPodsAre is what new Pods of the workload are.
+func (c *Candidate) newPodsAre() string {
 	if c.workload.Finding == v1alpha1.FindingLeftover {
 		return "without a sidecar"
 	}

@@ -306,7 +306,7 @@ func checkCases() map[string]cases {
 				"somebody did three times in a row": {scene: newScene(outside(cart(), 3)).when(
 					specChanged(3, noon.Add(8*time.Second)),
 				), reason: restart.ReasonSpecKeepsChanging, clearsBy: byTime,
-					message: "It was so 3 times in a row: see what keeps writing it (kubectl get deployment/cart -n shop -o yaml --show-managed-fields)."},
+					message: "This has happened 3 times in a row: see what keeps writing it (kubectl get deployment/cart -n shop -o yaml --show-managed-fields)."},
 			},
 			passes: map[string]*scene{
 				"when it is time to try again": newScene(outside(cart(), 3)).when(specChanged(3, noon)),

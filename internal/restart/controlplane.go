@@ -62,7 +62,7 @@ func isDegraded(plane *inventory.Workload) *hold {
 		answer.message += fmt.Sprintf(" It has exceeded its progress deadline. See: kubectl describe %s -n %s", forKubectl(object),
 			object.Namespace)
 	case failing != nil:
-		answer.message += fmt.Sprintf(" Not ready is %s. See: kubectl logs %s -n %s", describe(failing), failing.Name, object.Namespace)
+		answer.message += fmt.Sprintf(" Not ready: %s. See: kubectl logs %s -n %s", describe(failing), failing.Name, object.Namespace)
 	}
 	return answer
 }

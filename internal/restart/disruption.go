@@ -82,7 +82,7 @@ func (c *Candidate) unreadyMayNotBeEvicted(budget *inventory.DisruptionBudget) *
 		answer.message += fmt.Sprintf(" One does not become ready by itself: %s.", describe(failing))
 	}
 	answer.message += fmt.Sprintf(" Set unhealthyPodEvictionPolicy: AlwaysAllow, or delete the Pods that are not ready; those that "+
-		"follow are %s.", c.come())
+		"follow are %s.", c.newPodsAre())
 	return answer
 }
 

@@ -68,9 +68,9 @@ func isAJob(c *Candidate) *hold {
 	if !c.workload.Key.Is().RunsToCompletion {
 		return nil
 	}
-	message := fmt.Sprintf("A Job that has started is not restarted; one created now is %s.", c.come())
+	message := fmt.Sprintf("A Job that has started is not restarted; one created now is %s.", c.newPodsAre())
 	if c.workload.Key.Is().Makes != "" {
-		message = fmt.Sprintf("Pods of a run that has started stay as they are; the next run is %s.", c.come())
+		message = fmt.Sprintf("Pods of a run that has started stay as they are; the next run is %s.", c.newPodsAre())
 	}
 	if c.workload.Finding != v1alpha1.FindingLeftover {
 		message += " A classic sidecar keeps running after the Job's container exits and can keep the Job from completing."
@@ -111,7 +111,7 @@ func isScaledToZero(c *Candidate) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonScaledToZero, clearsBy: v1alpha1.ClearedByCluster,
-		message: fmt.Sprintf("It asks for no Pods; those that still run are going away, and the next ones are %s.", c.come())}
+		message: fmt.Sprintf("It asks for no Pods; those that still run are going away, and the next ones are %s.", c.newPodsAre())}
 }
 
 func isPaused(c *Candidate) *hold {

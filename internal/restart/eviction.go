@@ -25,7 +25,7 @@ func evictionIsDisabled(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonEvictionDisabled, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "Fullmesh runs with --eviction=Disabled." + because + " Enable it (the flag, and the verb in config/rbac), or delete the " +
-			"Pods that must be replaced one by one; those that follow are " + c.come() + "."}
+			"Pods that must be replaced one by one; those that follow are " + c.newPodsAre() + "."}
 }
 
 // updateIsPending holds where a Pod that is evicted would come back with another template than it
@@ -57,18 +57,18 @@ func updateIsPending(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonUpdatePending, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("A Pod that is evicted would come back with another template than it runs: %s. Delete the Pods yourself when "+
-			"that update may go ahead; those that follow are %s.", why, c.come())}
+			"that update may go ahead; those that follow are %s.", why, c.newPodsAre())}
 }
 
 // evictionWaitsForItsPods holds where a Pod is missing or not ready that stays: no other is taken down with it.
 func evictionWaitsForItsPods(c *Candidate) *hold {
-	if c.method().name != v1alpha1.MethodEviction || !isMoving(c.workload) {
+	if c.method().name != v1alpha1.MethodEviction || !isUnsettled(c.workload) {
 		return nil
 	}
 	return &hold{reason: ReasonPodsNotReady, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Only %d of %d Pods are ready, and no further Pod is evicted until those that stay are. If that does not "+
 			"happen, delete the Pods that must be replaced one by one; those that follow are %s.",
-			c.workload.Pods.Ready, c.workload.Object.Replicas, c.come())}
+			c.workload.Pods.Ready, c.workload.Object.Replicas, c.newPodsAre())}
 }
 
 // evictedAtOnce is how many Pods may be down because of evictions.
@@ -94,7 +94,7 @@ func evicting(c *Candidate, r *inventory.Restart, timeout time.Duration) Verdict
 		return verdict
 	}
 	broughtIn := isBroughtIn(c.workload, r)
-	moving := broughtIn || isMoving(c.workload) || c.workload.NewestToReplace > r.Cause.Newest
+	moving := broughtIn || isUnsettled(c.workload) || c.workload.NewestToReplace > r.Cause.Newest
 	deadline := c.evictionDeadline(r, timeout, moving)
 	overdue := !c.pass.Now.Before(deadline)
 	if moving && overdue {
@@ -132,7 +132,7 @@ func (c *Candidate) evictionsEnded(r *inventory.Restart) (Verdict, bool) {
 		return Verdict{}, false
 	case cameUpAsBefore(c.workload, r):
 		return c.finishIneffective(r), true
-	case c.policy == nil && !isMoving(c.workload) && !c.roundIsOpen(r):
+	case c.policy == nil && !isUnsettled(c.workload) && !c.roundIsOpen(r):
 		return c.finish(r, v1alpha1.ResultInterrupted, "Not every Pod was evicted: no MeshPolicy governs the namespace any more."), true
 	default:
 		return Verdict{}, false
@@ -309,8 +309,8 @@ func isWhole(workload *inventory.Workload) bool {
 	return workload.Pods.Running >= workload.Object.Replicas && workload.Pods.Ready == workload.Pods.Running
 }
 
-// isMoving reports whether a Pod is missing or not ready that nobody is about to evict.
-func isMoving(workload *inventory.Workload) bool { return !onlyOutsideIsDown(workload) }
+// isUnsettled reports whether a Pod is missing or not ready that nobody is about to evict.
+func isUnsettled(workload *inventory.Workload) bool { return !onlyOutsideIsDown(workload) }
 
 // onlyOutsideIsDown reports whether every Pod is ready but for those that must be replaced.
 func onlyOutsideIsDown(workload *inventory.Workload) bool {

@@ -104,8 +104,8 @@ func everythingIsStopped(p *pass, _ *Policy) *hold {
 		return nil
 	}
 	return &hold{reason: ReasonStopped, clearsBy: v1alpha1.ClearedByAdmin,
-		message: "Everything is stopped: nothing starts, and no further Pod is evicted. Run: fullmesh stop --clear " +
-			"(with -n where the operator is not in fullmesh-system)"}
+		message: "Everything is stopped: nothing starts, and no further Pod is evicted. Run: fullmesh stop --clear (with -n where the " +
+			"operator is not in fullmesh-system)"}
 }
 
 func guardIsNotInForce(p *pass, _ *Policy) *hold {
@@ -114,8 +114,8 @@ func guardIsNotInForce(p *pass, _ *Policy) *hold {
 		return nil
 	case GuardMissing:
 		return &hold{reason: ReasonGuardMissing, clearsBy: v1alpha1.ClearedByAdmin,
-			message: "The admission guard is not in force. Apply config/guard, whose policies must name the ServiceAccount of this " +
-				"operator, or start the operator with --allow-unguarded, which waives the guard of workloads and not that of MeshRestarts."}
+			message: "The admission guard is not in force. Apply config/guard, whose policies must name the ServiceAccount of this operator, " +
+				"or start the operator with --allow-unguarded, which waives the guard of workloads and not that of MeshRestarts."}
 	default:
 		return &hold{reason: ReasonGuardUnknown, clearsBy: v1alpha1.ClearedByCluster,
 			message: "Nothing shows yet that the admission guard is in force; it is tried again. If it lasts, something else refuses the " +
@@ -162,6 +162,6 @@ func policyBreakerIsOpen(p *pass, policy *Policy) *hold {
 
 // WatchStaleMessage says that the cluster cannot be watched, and what helps.
 func WatchStaleMessage(stale string) string {
-	return fmt.Sprintf("The watch is broken, so this may be out of date: %s. If it lasts, check that the API server is reachable and that "+
-		"config/rbac is applied.", stale)
+	return fmt.Sprintf("The watch is broken, so this may be out of date: %s. If it lasts, check that the API server is reachable and "+
+		"that config/rbac is applied.", stale)
 }

@@ -19,8 +19,7 @@ func lastRestartFailed(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonRestartFailed, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("%s The workload's own controller keeps trying. Fullmesh restarts it again only after its template, the "+
-			"namespace's "+
-			"labels or the injector has changed, or when asked: %s", last.Message, retryCure(c.workload))}
+			"namespace's labels or the injector has changed, or when asked: %s", last.Message, retryCure(c.workload))}
 }
 
 // restartWasIneffective holds likewise: each round's Pods are newer, so an injector that answers dry runs and not
@@ -56,8 +55,7 @@ func wasAlreadyRestarted(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonAlreadyRestarted, clearsBy: v1alpha1.ClearedByOwner,
 		message: fmt.Sprintf("It was restarted for this very cause at %s, and these Pods were not replaced. Find out what keeps its "+
-			"controller from "+
-			"replacing them, or delete them. For another try run: %s", moment(last.Start), retryCure(c.workload))}
+			"controller from replacing them, or delete them. For another try run: %s", moment(last.Start), retryCure(c.workload))}
 }
 
 func notBefore(c *Candidate) string {
@@ -71,7 +69,7 @@ func notBefore(c *Candidate) string {
 func (c *Candidate) evictionsHaveRecovered() bool {
 	last := c.workload.Outcome
 	return last.Failed() && last.Method == v1alpha1.MethodEviction && c.method().name == v1alpha1.MethodEviction &&
-		!isMoving(c.workload) && time.Unix(newestReady(c.workload, last), 0).After(last.End)
+		!isUnsettled(c.workload) && time.Unix(newestReady(c.workload, last), 0).After(last.End)
 }
 
 // leftByEviction reports whether the Pods that must be replaced are those that evictions have not come to.

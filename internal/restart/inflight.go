@@ -94,12 +94,10 @@ func (c *Candidate) finishReverted(r *inventory.Restart) Verdict {
 			moment(writer.Time)))
 	case writer.Manager == "":
 		return c.finish(r, v1alpha1.ResultReverted, fmt.Sprintf("The annotation %s was taken off the template, or never landed there. Have "+
-			"whatever manages the "+
-			"workload keep fullmesh.dev/ annotations.", v1alpha1.RestartedByAnnotation))
+			"whatever manages the workload keep fullmesh.dev/ annotations.", v1alpha1.RestartedByAnnotation))
 	default:
 		return c.finish(r, v1alpha1.ResultReverted, fmt.Sprintf("The annotation %s was taken off the template, most likely by field manager "+
-			"%q (at %s), or never "+
-			"landed there. Have whatever manages the workload keep fullmesh.dev/ annotations.",
+			"%q (at %s), or never landed there. Have whatever manages the workload keep fullmesh.dev/ annotations.",
 			v1alpha1.RestartedByAnnotation, writer.Manager, moment(writer.Time)))
 	}
 }

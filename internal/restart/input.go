@@ -34,7 +34,7 @@ type Input struct {
 	Guard   Guard
 	// Answers are those of dry-run checks. Where it is nil, none is asked for and each is taken to be yes.
 	Answers map[CheckKey]Check
-	// Evictions and SpecChanges are what is remembered of workloads, by their UIDs.
+	// Memory is what earlier passes learned about workloads.
 	Memory Memory
 	// EvictionDisabled says that no Pod may be evicted.
 	EvictionDisabled bool

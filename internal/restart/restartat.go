@@ -26,7 +26,7 @@ func templateIsShared(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonTemplateSharedWithRollout, clearsBy: v1alpha1.ClearedByOwner,
 		message: "An Argo Rollout takes its template from this workload, and a rollout restart of one would start an update of the other. " +
-			"Scale it to zero once the Rollout runs, or delete the Pods that must be replaced one by one; those that follow are " + c.come() + "."}
+			"Scale it to zero once the Rollout runs, or delete the Pods that must be replaced one by one; those that follow are " + c.newPodsAre() + "."}
 }
 
 // anotherRestartIsRequested holds where somebody else has set spec.restartAt and Argo's controller is
@@ -39,11 +39,11 @@ func anotherRestartIsRequested(c *Candidate) *hold {
 	case object.RestartAt.After(c.pass.Now):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByTime, until: object.RestartAt,
 			message: fmt.Sprintf("Its owner has asked for a restart at %s (spec.restartAt), and the Pods that follow are %s. Fullmesh does not "+
-				"set an earlier time.", moment(object.RestartAt), c.come())}
+				"set an earlier time.", moment(object.RestartAt), c.newPodsAre())}
 	case !object.RestartAt.Equal(object.RestartedAt):
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
 			message: fmt.Sprintf("A restart that Fullmesh did not ask for is going on (spec.restartAt: %s); the Pods that follow are %s.",
-				moment(object.RestartAt), c.come())}
+				moment(object.RestartAt), c.newPodsAre())}
 	default:
 		return nil
 	}
@@ -59,11 +59,11 @@ func argoWaitsForItsPods(c *Candidate) *hold {
 	if failing := c.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A Pod cannot become ready (%s), and Argo Rollouts restarts none while as many are down as its strategy "+
-				"allows. Fix or delete that Pod; the one that follows it is %s.", describe(failing), c.come())}
+				"allows. Fix or delete that Pod; the one that follows it is %s.", describe(failing), c.newPodsAre())}
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Only %d of %d Pods are ready, and Argo Rollouts restarts none while as many are down as its strategy allows. "+
-			"If that does not change, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, c.come())}
+			"If that does not change, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, c.newPodsAre())}
 }
 
 // argoMayEvictNone holds where the API server would refuse every eviction that Argo's controller asks
@@ -82,7 +82,7 @@ func (c *Candidate) restartWasDropped(r *inventory.Restart) (Verdict, bool) {
 			"progress.", moment(object.RestartAt))), true
 	case object.Updating && !isBroughtIn(c.workload, r):
 		return c.finish(r, v1alpha1.ResultReverted, "Its template was changed while the restart was in progress. Argo Rollouts drops the "+
-			"restart then, and the Pods of the update are "+c.come()+"."), true
+			"restart then, and the Pods of the update are "+c.newPodsAre()+"."), true
 	default:
 		return Verdict{}, false
 	}

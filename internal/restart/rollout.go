@@ -32,7 +32,7 @@ func anotherRolloutIsInProgress(c *Candidate) *hold {
 		return stuck
 	default:
 		return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster, until: stalls,
-			message: fmt.Sprintf("A rollout that Fullmesh did not start is in progress (%s); its new Pods are %s.", updated, c.come())}
+			message: fmt.Sprintf("A rollout that Fullmesh did not start is in progress (%s); its new Pods are %s.", updated, c.newPodsAre())}
 	}
 }
 
@@ -73,9 +73,9 @@ func statefulSetWaitsForItsPods(c *Candidate) *hold {
 	if failing := c.workload.AnyFailing(); failing != nil {
 		return &hold{reason: ReasonRolloutStuck, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("A Pod cannot become ready (%s), and a StatefulSet with podManagementPolicy OrderedReady replaces none until "+
-				"it is. Fix or delete that Pod; the one that follows it is %s.", describe(failing), c.come())}
+				"it is. Fix or delete that Pod; the one that follows it is %s.", describe(failing), c.newPodsAre())}
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Only %d of %d Pods are ready, and a StatefulSet with podManagementPolicy OrderedReady replaces none until all "+
-			"are. If that does not happen, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, c.come())}
+			"are. If that does not happen, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, c.newPodsAre())}
 }

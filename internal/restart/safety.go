@@ -84,7 +84,7 @@ func isOwnedByOperator(c *Candidate) *hold {
 	case object == nil || !object.Restartable():
 		return &hold{reason: ReasonOwnedByOperator, clearsBy: v1alpha1.ClearedByOwner,
 			message: fmt.Sprintf("%s makes these Pods, and Fullmesh does not read objects of that kind. Restart it by the means of that "+
-				"controller, or delete the Pods that must be replaced one by one; those that follow are %s.", c.workload.Key, c.come())}
+				"controller, or delete the Pods that must be replaced one by one; those that follow are %s.", c.workload.Key, c.newPodsAre())}
 	case !object.Owner.Exists():
 		return nil
 	case object.IsRollout():

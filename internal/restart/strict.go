@@ -117,8 +117,8 @@ func (c *Candidate) callers() *callers {
 	return counted
 }
 
-// needsActionToJoin reports whether somebody must do something before the workload is brought into the mesh, other than
-// for what holds as well those whom it calls: the policy's gate, and the injector of their revision.
+// needsActionToJoin reports whether somebody must do something before the workload is brought into the mesh, not counting
+// holds that equally stop those that it calls: the policy's gate, and the injector of their revision.
 func (p *pass) needsActionToJoin(workload *inventory.Workload, callersOf callersOf) bool {
 	verdict := p.verdicts[workload]
 	if verdict == nil || !verdict.NeedsAction() {
