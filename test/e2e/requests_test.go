@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,11 @@ func TestRequestsPerRestart(test *testing.T) {
 	for what, count := range map[string]int{"dry-run Pod": size, "MeshRestart": size, "template change": size, "result": size, "other change of a workload": 0} {
 		if counts[what] != count {
 			t.Errorf("%d requests of the sort %q, want %d", counts[what], what, count)
+			for i := range requests {
+				if request := &requests[i]; classify(request) == what {
+					t.Logf("  %s: %s %s %s, answered %d: %s", request.Received.Format(time.StampMilli), request.Verb, request.Resource, request.Name, request.Code, request.Object)
+				}
+			}
 		}
 	}
 	for what, count := range counts {
