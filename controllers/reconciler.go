@@ -2,12 +2,9 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/sets"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -169,19 +166,6 @@ func usable(policies []policyInForce) []*restart.Policy {
 	return usable
 }
 
-// stopped reports whether the red button is pressed.
-func (a *actor) stopped(ctx context.Context) (bool, error) {
-	err := a.client.Get(ctx, client.ObjectKey{Namespace: a.namespace, Name: v1alpha1.StopConfigMap}, &corev1.ConfigMap{})
-	switch {
-	case err == nil:
-		return true, nil
-	case apierrors.IsNotFound(err):
-		return false, nil
-	default:
-		return false, fmt.Errorf("looking for ConfigMap %s/%s: %w", a.namespace, v1alpha1.StopConfigMap, err)
-	}
-}
-
 // act hands out what was decided, and returns in how long it must be called again for what is put off; 0 where
 // nothing is. It waits for no answer: workers act side by side, one step of a workload at a time.
 func (r *Reconciler) act(ctx context.Context, plan *restart.Plan, policies []policyInForce) time.Duration {
@@ -217,5 +201,3 @@ func objectOf(policy *restart.Policy, policies []policyInForce) *v1alpha1.MeshPo
 	}
 	return nil
 }
-
-var errStopped = errors.New("everything is stopped")

@@ -113,7 +113,7 @@ func Setup(ctx context.Context, manager ctrl.Manager, options Options) error {
 	if of.services {
 		watched.kinds = append(watched.kinds, &corev1.Service{})
 	}
-	err = ctrl.NewControllerManagedBy(manager).Named("rollout").WatchesRawSource(watched).
+	err = ctrl.NewControllerManagedBy(manager).Named("fullmesh").WatchesRawSource(watched).
 		WithOptions(controller.Options{CacheSyncTimeout: readingMayTake}).Complete(reconciler)
 	if err != nil {
 		return fmt.Errorf("adding the controller: %w", err)

@@ -6,9 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
@@ -173,20 +171,6 @@ func (a *accounts) account(policy *Policy, namespace string, scope v1alpha1.Budg
 	return a.policies[policy]
 }
 
-// sharesDisruptionBudget holds where a workload that is in flight counts against the same
-// PodDisruptionBudget: rolling updates do not ask them.
-func sharesDisruptionBudget(c *Candidate) *hold {
-	for _, budget := range c.disruptionBudgets() {
-		for _, other := range c.pass.budgets.inFlight[c.namespace.Name] {
-			if budget.Selector.Matches(labels.Set(other.Template.Labels)) {
-				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
-					message: fmt.Sprintf("PodDisruptionBudget %s also covers a workload that is being restarted; one follows the other.", budget.Name)}
-			}
-		}
-	}
-	return nil
-}
-
 // leavesNoRoom holds where a budget does not allow one more now.
 func leavesNoRoom(c *Candidate) *hold {
 	budgets, cost := c.pass.budgets, c.atOnce(c.method().name)
@@ -268,7 +252,3 @@ func resolve(limit *intstr.IntOrString, of int) int {
 	}
 	return n
 }
-
-// SystemNamespaces are governed only where a label on them says so, in addition to those of the mesh's
-// control planes and of the operator itself.
-var SystemNamespaces = sets.New("kube-system", "kube-public", "kube-node-lease")

@@ -192,7 +192,8 @@ func (c *Candidate) holdBeforePacing() *hold {
 	if unsafe != nil && (gate == nil || unsafe.needsSomebody()) {
 		return unsafe
 	}
-	if c.pass.recordGate(c); gate != nil {
+	c.pass.recordGate(c)
+	if gate != nil {
 		h := gate.about(c.workload)
 		if unsafe != nil {
 			h.until = earlier(h.until, unsafe.until)

@@ -3,6 +3,8 @@ package restart
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/fullmesh/fullmesh/api/v1alpha1"
 	"github.com/fullmesh/fullmesh/internal/inventory"
 )
@@ -116,6 +118,20 @@ func (c *Candidate) exhausted() *inventory.DisruptionBudget {
 	for _, budget := range c.disruptionBudgets() {
 		if budget.Allowed == 0 {
 			return budget
+		}
+	}
+	return nil
+}
+
+// sharesDisruptionBudget holds where a workload that is in flight counts against the same
+// PodDisruptionBudget: rolling updates do not ask them.
+func sharesDisruptionBudget(c *Candidate) *hold {
+	for _, budget := range c.disruptionBudgets() {
+		for _, other := range c.pass.budgets.inFlight[c.namespace.Name] {
+			if budget.Selector.Matches(labels.Set(other.Template.Labels)) {
+				return &hold{reason: ReasonSharesDisruptionBudget, clearsBy: v1alpha1.ClearedByCluster,
+					message: fmt.Sprintf("PodDisruptionBudget %s also covers a workload that is being restarted; one follows the other.", budget.Name)}
+			}
 		}
 	}
 	return nil

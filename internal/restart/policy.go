@@ -172,3 +172,7 @@ func Governing(ranked []*Policy, system bool, namespace *inventory.Namespace) *P
 	}
 	return nil
 }
+
+// SystemNamespaces are governed only where a label on them says so, in addition to those of the mesh's
+// control planes and of the operator itself.
+var SystemNamespaces = sets.New("kube-system", "kube-public", "kube-node-lease")

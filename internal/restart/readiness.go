@@ -44,7 +44,8 @@ func specKeepsChanging(c *Candidate) *hold {
 	h := &hold{reason: ReasonSpecKeepsChanging, clearsBy: v1alpha1.ClearedByTime, until: changes.Until,
 		message: fmt.Sprintf("Its spec changed while it was about to be restarted; that is tried again at %s.", moment(changes.Until))}
 	if changes.InARow >= maxSpecChanges {
-		h.message += fmt.Sprintf(" This has happened %d times in a row: see what keeps writing it (kubectl get %s -n %s -o yaml --show-managed-fields).",
+		h.message += fmt.Sprintf(" This has happened %d times in a row: see what keeps writing it "+
+			"(kubectl get %s -n %s -o yaml --show-managed-fields).",
 			changes.InARow, forKubectl(c.workload.Object), c.workload.Object.Namespace)
 	}
 	return h

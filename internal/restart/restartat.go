@@ -26,7 +26,8 @@ func templateIsShared(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonTemplateSharedWithRollout, clearsBy: v1alpha1.ClearedByOwner,
 		message: "An Argo Rollout takes its template from this workload, and a rollout restart of one would start an update of the other. " +
-			"Scale it to zero once the Rollout runs, or delete the Pods that must be replaced one by one; those that follow are " + c.newPodsAre() + "."}
+			"Scale it to zero once the Rollout runs, or delete the Pods that must be replaced one by one; those that follow are " +
+			c.newPodsAre() + "."}
 }
 
 // anotherRestartIsRequested holds where somebody else has set spec.restartAt and Argo's controller is

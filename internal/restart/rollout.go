@@ -77,5 +77,6 @@ func statefulSetWaitsForItsPods(c *Candidate) *hold {
 	}
 	return &hold{reason: ReasonRolloutInProgress, clearsBy: v1alpha1.ClearedByCluster,
 		message: fmt.Sprintf("Only %d of %d Pods are ready, and a StatefulSet with podManagementPolicy OrderedReady replaces none until all "+
-			"are. If that does not happen, delete the Pods that are not ready; those that follow are %s.", pods.Ready, object.Replicas, c.newPodsAre())}
+			"are. If that does not happen, delete the Pods that are not ready; those that follow are %s.",
+			pods.Ready, object.Replicas, c.newPodsAre())}
 }

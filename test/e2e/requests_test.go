@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ func classify(request *cluster.AuditEvent) string {
 		return ""
 	case request.Verb == "get", request.Verb == "list":
 		return "read " + request.Resource
+	case request.Resource == "pods" && request.DryRun && request.Code >= http.StatusBadRequest:
+		return "dry-run Pod without a good answer"
 	case request.Resource == "pods" && request.DryRun:
 		return "dry-run Pod"
 	case request.DryRun:
