@@ -29,6 +29,9 @@ func inFlight(c *Candidate, r *inventory.Restart, progressTimeout time.Duration)
 		verdict := c.goesOn(r, fmt.Sprintf("Restarting since %s. How far it is, is not known: %s.", moment(r.Start), c.pass.WatchStale))
 		verdict.Reason = ReasonWatchStale
 		return verdict
+	case !isKnown(r.Method):
+		return c.goesOn(r, fmt.Sprintf("Restarting since %s by the method %q, which this version of Fullmesh does not know. It is left alone: "+
+			"run a version that knows it, or delete MeshRestart %s as an administrator of the cluster.", moment(r.Start), r.Method, r.Name))
 	case object.Terminating:
 		return c.finish(r, v1alpha1.ResultInterrupted, "The workload is being deleted.")
 	case !r.HasTouched(object):
@@ -64,6 +67,16 @@ func inFlight(c *Candidate, r *inventory.Restart, progressTimeout time.Duration)
 	verdict := c.goesOn(r, fmt.Sprintf("Restarting since %s: %s.", moment(r.Start), progress(workload, r)))
 	verdict.Until = deadline
 	return verdict
+}
+
+// isKnown reports whether this version can tell how far a restart by a method is.
+func isKnown(method v1alpha1.RestartMethod) bool {
+	switch method {
+	case v1alpha1.MethodRolloutRestart, v1alpha1.MethodRestartAt, v1alpha1.MethodEviction:
+		return true
+	default:
+		return false
+	}
 }
 
 // notTouched gives the verdict on a restart of which its workload shows nothing. It was written down and is about to

@@ -62,6 +62,28 @@ func TestARestartDoesNotEndUnseen(t *testing.T) {
 	}
 }
 
+// What a later version has begun counts, and ends when that one says so.
+func TestARestartByAnUnknownMethodIsLeftAlone(t *testing.T) {
+	later := func(r *inventory.Restart) { r.Method, r.Start = "Later", noon.Add(-48*time.Hour) }
+	for name, objects := range map[string][]any{
+		"everything is outside after two days": outside(restarted(cart(), later), 3),
+		"everything is in the mesh":            runs(restarted(cart(), later).Build(), injected, injected, injected),
+		"the workload is being deleted":        outside(restarted(cart(), later).With(terminating), 3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := builder.Enforcing("mesh").Budget(v1alpha1.BudgetScopePolicy, 1, nil)
+			given := verdicts(newScene(policy, objects, outside(deployment("shop", "pay"), 3)).decide())
+			if got := given["Deployment shop/cart"]; got.Action != v1alpha1.ActionInFlight || got.Step != restart.StepNone || resultOf(got) != "" ||
+				!strings.Contains(got.Message, `by the method "Later", which this version of Fullmesh does not know`) {
+				t.Errorf("%s, step %d, result %q: %s", got.Action, got.Step, resultOf(got), got.Message)
+			}
+			if got := given["Deployment shop/pay"]; got.Reason != restart.ReasonBudgetExhausted {
+				t.Errorf("the other one: %s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+}
+
 func TestRestartInFlight(t *testing.T) {
 	three := func(how func(*builder.PodBuilder)) []func(*builder.PodBuilder) {
 		return []func(*builder.PodBuilder){how, how, how}
