@@ -225,10 +225,11 @@ func (c *Candidate) progressDeadline(r *inventory.Restart, timeout time.Duration
 }
 
 // longest is when a restart that has come as far as this one has taken longer than it may. Pods that were scaled away
-// have taken their time as well.
+// have taken their time as well; those that were added get none of their own, or a restart would go on for as long as
+// its owner adds some.
 func (c *Candidate) longest(r *inventory.Restart, patience time.Duration) time.Time {
 	scaledAway := max(0, r.Replicas-c.workload.Object.Replicas)
-	return r.Start.Add(time.Duration(replaced(c.workload)+scaledAway+1) * patience)
+	return r.Start.Add(time.Duration(min(replaced(c.workload)+scaledAway, r.Replicas)+1) * patience)
 }
 
 // lastProgress is when the newest Pod of those that the restart brought became ready, or when the
@@ -271,5 +272,5 @@ func freesItsPlace(workload *inventory.Workload, r *inventory.Restart, timeout t
 	if r.End.After(last) {
 		last = r.End
 	}
-	return earlier(last.Add(patience), r.End.Add(time.Duration(replaced(workload)+1)*patience))
+	return earlier(last.Add(patience), r.End.Add(time.Duration(min(replaced(workload), r.Replicas)+1)*patience))
 }
