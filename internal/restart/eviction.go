@@ -220,7 +220,8 @@ func (c *Candidate) evictionsHeld(moving bool) *hold {
 // nextRound completes the verdict on a workload of which everything that was evicted is back.
 func (c *Candidate) nextRound(verdict Verdict, r *inventory.Restart, timeout time.Duration) Verdict {
 	past := c.evictionsSince(r)
-	served := time.Unix(newestReady(c.workload, r), 0).Add(time.Duration(c.workload.Object.MinReadySeconds) * time.Second)
+	served := time.Unix(newestReady(c.workload, r), 0).Add(min(time.Duration(c.workload.Object.MinReadySeconds)*time.Second,
+		c.workload.Object.Patience())) // which is bounded
 	_, checked := c.answer()
 	givenUp := past.RefusedSince.Add(timeout)
 	switch {
