@@ -97,6 +97,13 @@ type MeshRestartSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 
+	// podsAtOnce is how many Pods the restart takes down or adds at once, as the strategy said when it was decided
+	// on. It counts against budgets for no more than that, whatever becomes of the strategy and of the number of
+	// Pods meanwhile. When unset: what the strategy says now.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	PodsAtOnce *int32 `json:"podsAtOnce,omitempty"`
+
 	// attempt is one more than the highest among the workload's MeshRestarts that existed.
 	// +required
 	// +kubebuilder:validation:Minimum=1

@@ -518,6 +518,11 @@ func (in *MeshRestartSpec) DeepCopyInto(out *MeshRestartSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.PodsAtOnce != nil {
+		in, out := &in.PodsAtOnce, &out.PodsAtOnce
+		*out = new(int32)
+		**out = **in
+	}
 	if in.Excused != nil {
 		in, out := &in.Excused, &out.Excused
 		*out = new(int32)

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ type Restart struct {
 	InputsHash string
 	// Replicas is how many Pods the workload asked for, and Ready how many were ready.
 	Replicas, Ready int
+	// AtOnce is how many Pods the restart takes down or adds at once, as it was decided; 0 where that is not written
+	// down.
+	AtOnce int
 	// Attempt counts the restarts of the workload; Excused, how many before it were without effect for a reason
 	// that is not held against the workload.
 	Attempt, Excused int
@@ -83,6 +87,7 @@ func FromMeshRestart(object *v1alpha1.MeshRestart) *Restart {
 		InputsHash:      spec.InputsHash,
 		Replicas:        int(value(spec.Replicas)),
 		Ready:           int(value(spec.ReadyReplicas)),
+		AtOnce:          int(value(spec.PodsAtOnce)),
 		Attempt:         int(spec.Attempt),
 		Excused:         int(value(spec.Excused)),
 		Requests:        value(spec.Requests),
@@ -145,6 +150,7 @@ func (r *Restart) MeshRestart() *v1alpha1.MeshRestart {
 			InputsHash:    r.InputsHash,
 			Replicas:      new(int32(r.Replicas)),
 			ReadyReplicas: new(int32(r.Ready)),
+			PodsAtOnce:    orUnset(int32(min(r.AtOnce, math.MaxInt32))),
 			Attempt:       int32(r.Attempt),
 			Excused:       orUnset(int32(r.Excused)),
 			Requests:      orUnset(r.Requests),

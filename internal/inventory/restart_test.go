@@ -22,7 +22,7 @@ func full() *inventory.Restart {
 		WorkloadUID: "cart", Generation: 3, Policy: "mesh",
 		Cause:     inventory.Cause{Finding: v1alpha1.FindingStale, Revision: "canary", Newest: noon.Unix()},
 		Method:    v1alpha1.MethodRestartAt,
-		RestartAt: noon.Add(time.Second), InputsHash: "1-abc", Replicas: 5, Ready: 4, Attempt: 2, Excused: 1,
+		RestartAt: noon.Add(time.Second), InputsHash: "1-abc", Replicas: 5, Ready: 4, AtOnce: 3, Attempt: 2, Excused: 1,
 		Probes:   inventory.Probes{Policy: 3, Namespace: 1},
 		Requests: v1alpha1.RetryRequests{Workload: "w", Namespace: "n", Policy: "p"},
 		Start:    noon.Add(time.Minute),

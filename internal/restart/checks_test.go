@@ -185,7 +185,7 @@ func TestRestartIsDue(t *testing.T) {
 		verdict.ClearsBy != "" {
 		t.Errorf("verdict %s %s, step %d, cleared by %q", verdict.Action, verdict.Reason, verdict.Step, verdict.ClearsBy)
 	}
-	want := inventory.FromMeshRestart(restartOf(cart().Build(), since(noon)))
+	want := inventory.FromMeshRestart(restartOf(cart().Build(), since(noon), takingAtOnce(1)))
 	want.UID, want.ResourceVersion = "", ""
 	if diff := cmp.Diff(want, verdict.Restart); diff != "" {
 		t.Errorf("its MeshRestart (-want +got):\n%s", diff)

@@ -104,11 +104,11 @@ func (p *pass) judgeRestarts(n *NamespacePlan) {
 	for _, workload := range n.Open {
 		c := &Candidate{pass: p, namespace: n.Namespace, policy: n.Policy, workload: workload, podLimit: podLimit}
 		for _, stray := range workload.Strays {
-			p.budgets.reserve(n, workload, stray, c.atOnce(stray.Method))
+			p.budgets.reserve(n, workload, stray, c.atOnceBy(stray))
 			n.Recheck = append(n.Recheck, stray)
 		}
 		if r := workload.InFlight; r != nil {
-			p.budgets.reserve(n, workload, r, c.atOnce(r.Method))
+			p.budgets.reserve(n, workload, r, c.atOnceBy(r))
 			p.breakers.countInFlight(c, r)
 			n.add(inFlight(c, r, timeout))
 			continue
@@ -119,7 +119,7 @@ func (p *pass) judgeRestarts(n *NamespacePlan) {
 		}
 		if last := workload.Outcome; last.Failed() {
 			if frees := freesItsPlace(workload, last, timeout); frees.After(p.Now) {
-				p.budgets.reserve(n, workload, last, c.atOnce(last.Method))
+				p.budgets.reserve(n, workload, last, c.atOnceBy(last))
 				c.reserved = last
 				n.wakeTimes = append(n.wakeTimes, frees)
 			}
@@ -180,16 +180,16 @@ func (c *Candidate) hold() *hold {
 func (q *queued) decideInTurn() Verdict {
 	c, p := q.candidate, q.candidate.pass
 	if c.reserved != nil { // it does not wait for itself
-		p.budgets.giveBack(q.plan, c.workload, c.reserved, c.atOnce(c.reserved.Method))
+		p.budgets.giveBack(q.plan, c.workload, c.reserved, c.atOnceBy(c.reserved))
 	}
 	if h := pacing.run(c); h != nil {
 		if c.reserved != nil {
-			p.budgets.reserve(q.plan, c.workload, c.reserved, c.atOnce(c.reserved.Method))
+			p.budgets.reserve(q.plan, c.workload, c.reserved, c.atOnceBy(c.reserved))
 		}
 		return c.held(h)
 	}
 	r := c.newRestart()
-	p.budgets.reserve(q.plan, c.workload, r, c.atOnce(r.Method))
+	p.budgets.reserve(q.plan, c.workload, r, r.AtOnce)
 	c.canary().start(c.workload)
 	r.Probes = p.breakers.start(c)
 	verdict := Verdict{

@@ -81,6 +81,9 @@ func (c *Candidate) evictedAtOnce() int {
 	if c.podLimit > 0 {
 		most = min(most, c.podLimit)
 	}
+	if r := c.workload.InFlight; r != nil && r.AtOnce > 0 {
+		most = min(most, r.AtOnce)
+	}
 	if c.policy == nil { // no further one goes
 		most = min(most, max(object.Replicas-pods.Ready, 1))
 	}

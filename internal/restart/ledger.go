@@ -49,6 +49,7 @@ func (c *Candidate) newRestart() *inventory.Restart {
 		InputsHash:  c.inputsHash(),
 		Replicas:    object.Replicas,
 		Ready:       workload.Pods.Ready,
+		AtOnce:      c.atOnce(c.method().name),
 		Attempt:     1,
 		Requests:    c.requests(),
 		Start:       c.pass.Now.UTC().Truncate(time.Second),

@@ -112,6 +112,16 @@ func (c *Candidate) atOnce(by v1alpha1.RestartMethod) int {
 	}
 }
 
+// atOnceBy is how many Pods a restart of the workload that is in the ledger takes down or adds at once. Its owner may
+// have changed the strategy, or the number of Pods, since it was decided: that takes no more room from others.
+func (c *Candidate) atOnceBy(r *inventory.Restart) int {
+	now := c.atOnce(r.Method)
+	if r.AtOnce > 0 {
+		return min(now, r.AtOnce)
+	}
+	return now
+}
+
 // methodInWords is the method for people: rollout restart, 1 down and 1 on top at once.
 func (c *Candidate) methodInWords() string {
 	method, strategy := c.method(), c.workload.Object.Strategy

@@ -428,6 +428,9 @@ func ofPods(replicas, ready int) tweak {
 	return func(r *inventory.Restart) { r.Replicas, r.Ready = replicas, ready }
 }
 
+// takingAtOnce is how many Pods the strategy said that a restart takes at once when it was decided on.
+func takingAtOnce(pods int) tweak { return func(r *inventory.Restart) { r.AtOnce = pods } }
+
 // decidedBy is the hash over what decided when a restart began.
 func decidedBy(inputs string) tweak { return func(r *inventory.Restart) { r.InputsHash = inputs } }
 
