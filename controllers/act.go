@@ -101,6 +101,7 @@ func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1a
 	case err != nil || created == nil:
 		return err
 	}
+	a.recorder.Served(created.Namespace, created.Start)
 	if created.Method != v1alpha1.MethodEviction {
 		touched, err := a.touch(ctx, created, object)
 		if isRefusal(err) {

@@ -22,6 +22,9 @@ const (
 type Memory struct {
 	Evictions   map[types.UID]Evictions
 	SpecChanges map[types.UID]SpecChanges
+	// Served is when a restart was begun last in each namespace: MeshRestarts go with their workloads, and whoever
+	// deletes these must not come first each time.
+	Served map[string]time.Time
 }
 
 // Evictions is what is remembered of the evictions of one workload.
@@ -53,7 +56,7 @@ type Recorder struct {
 func (r *Recorder) Memory() Memory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Memory{Evictions: maps.Clone(r.known.Evictions), SpecChanges: maps.Clone(r.known.SpecChanges)}
+	return Memory{Evictions: maps.Clone(r.known.Evictions), SpecChanges: maps.Clone(r.known.SpecChanges), Served: maps.Clone(r.known.Served)}
 }
 
 // EvictionAccepted remembers that the API server accepted an eviction.
@@ -98,6 +101,19 @@ func (r *Recorder) SpecChanged(uid types.UID, now time.Time) {
 	maps.DeleteFunc(r.known.SpecChanges, func(_ types.UID, old SpecChanges) bool { return now.Sub(old.Until) > memoryLasts })
 	past := r.known.SpecChanges[uid]
 	r.known.SpecChanges[uid] = SpecChanges{InARow: past.InARow + 1, Until: now.Add(Backoff(past.InARow))}
+}
+
+// Served remembers that a restart was begun in a namespace.
+func (r *Recorder) Served(namespace string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known.Served == nil {
+		r.known.Served = map[string]time.Time{}
+	}
+	maps.DeleteFunc(r.known.Served, func(_ string, last time.Time) bool { return now.Sub(last) > memoryLasts })
+	if last := r.known.Served[namespace]; last.Before(now) {
+		r.known.Served[namespace] = now
+	}
 }
 
 // Restarted remembers that a workload could be restarted.

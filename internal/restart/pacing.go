@@ -13,7 +13,8 @@ import (
 // fairQueue gives the candidates in a fair order: the namespace that has the fewest in flight is next; among
 // those the one that has waited for the longest, by the ledger, and then the first by name. One
 // gets more than half of what its policy allows at once only when no other one can use it. While a probe is due for a
-// policy, that is the workload whose failure would cost the least, of a namespace in which nothing has failed.
+// policy, that is the workload whose failure would cost the least, of a namespace in which nothing has failed and
+// nothing was restarted since the breaker opened.
 type fairQueue struct {
 	budgets    *accounts
 	namespaces []*namespaceQueue
@@ -45,6 +46,9 @@ func (q *namespaceQueue) evaluateFirst() {
 		// The owner's word is about the namespace alone.
 		q.failed, q.rank, q.size = len(c.pass.breakers.namespaces[q.namespace].failures), max(1,
 			rankAsCanary(c.workload)), c.workload.Pods.Running
+		if q.served.After(c.pass.breakers.policies[c.policy].since) {
+			q.failed++ // that was a probe: an owner who takes back its failure does not get the next one as well
+		}
 	}
 }
 
@@ -55,7 +59,7 @@ func newFairQueue(candidates []queued, budgets *accounts) *fairQueue {
 	for _, waiting := range candidates {
 		q, found := byName[waiting.plan.Name]
 		if !found {
-			q = &namespaceQueue{namespace: waiting.plan.Name, served: lastStart(waiting.plan.Namespace)}
+			q = &namespaceQueue{namespace: waiting.plan.Name, served: waiting.candidate.pass.lastStart(waiting.plan.Namespace)}
 			byName[waiting.plan.Name] = q
 			f.namespaces = append(f.namespaces, q)
 		}
@@ -69,12 +73,13 @@ func newFairQueue(candidates []queued, budgets *accounts) *fairQueue {
 	return f
 }
 
-// lastStart is when the newest restart of a namespace began.
-func lastStart(namespace *inventory.Namespace) time.Time {
-	if len(namespace.Restarts) == 0 {
-		return time.Time{}
+// lastStart is when the newest restart of a namespace began, as far as the ledger or memory says.
+func (p *pass) lastStart(namespace *inventory.Namespace) time.Time {
+	last := p.Memory.Served[namespace.Name]
+	if len(namespace.Restarts) > 0 && namespace.Restarts[0].Start.After(last) {
+		last = namespace.Restarts[0].Start
 	}
-	return namespace.Restarts[0].Start
+	return last
 }
 
 // next is the candidate whose turn it is; nil where none is left. What has been decided about those before it counts.

@@ -1006,6 +1006,7 @@ func (s *simulation) start(namespace *restart.NamespacePlan, verdict *restart.Ve
 		}
 	}
 	s.memory.Restarted(r.WorkloadUID)
+	s.memory.Served(r.Namespace, r.Start)
 	return true
 }
 
