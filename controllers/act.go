@@ -132,8 +132,11 @@ func (a *actor) refused(ctx context.Context, verdict *restart.Verdict, policy *v
 // answer in time.
 func (a *actor) create(ctx context.Context, intended *inventory.Restart, object *inventory.Object) (*inventory.Restart, error) {
 	wanted := intended.MeshRestart()
-	wanted.OwnerReferences = []metav1.OwnerReference{{APIVersion: object.Is().APIVersion(), Kind: object.Kind, Name: object.Name,
-		UID: object.UID}}
+	// What a probe of a policy's breaker came to is about others as well, and stays when its owner deletes the workload.
+	if intended.Probes.Policy == 0 {
+		wanted.OwnerReferences = []metav1.OwnerReference{{APIVersion: object.Is().APIVersion(), Kind: object.Kind, Name: object.Name,
+			UID: object.UID}}
+	}
 	for tries := 0; ; tries++ {
 		created := wanted.DeepCopy()
 		err := a.client.Create(ctx, created)

@@ -104,7 +104,7 @@ func TestMeshRestartSaysWhatIsIntendedAndGoesWithItsWorkload(t *testing.T) {
 			verdict := restartOf(known(t, test.object))
 			intended := verdict.Restart
 			intended.Method, intended.Excused = test.method, 2
-			intended.Probes = inventory.Probes{Policy: 3, Namespace: 1}
+			intended.Probes = inventory.Probes{Namespace: 1}
 			intended.Requests = v1alpha1.RetryRequests{Workload: "a", Namespace: "b", Policy: "c"}
 			if test.method == v1alpha1.MethodRestartAt {
 				intended.RestartAt = noon
@@ -125,6 +125,24 @@ func TestMeshRestartSaysWhatIsIntendedAndGoesWithItsWorkload(t *testing.T) {
 				t.Errorf("its owner is %+v, want %s by its UID, neither as a controller nor blocking", owner, test.owner)
 			}
 		})
+	}
+}
+
+// Its owner may delete the workload, and with it what opens the breaker of other namespaces again.
+func TestMeshRestartOfAPolicysProbeStaysWithoutItsWorkload(t *testing.T) {
+	w := apiServer(t)
+	shop := w.namespace(t)
+	object := builder.Deployment(shop, "web").Build()
+	w.create(t, object)
+	a := w.actor(w.operator, inventoryOf(t, builder.Namespace(shop).Build(), object))
+	verdict := restartOf(known(t, object))
+	verdict.Restart.Probes = inventory.Probes{Policy: 3, Namespace: 1}
+	if err := a.start(t.Context(), verdict, nil); err != nil {
+		t.Fatal(err)
+	}
+	got := get(t, w, &v1alpha1.MeshRestart{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: verdict.Restart.Name}})
+	if want := verdict.Restart.MeshRestart(); !equalSpecs(&want.Spec, &got.Spec) || len(got.OwnerReferences) > 0 {
+		t.Errorf("its owners are %v, its spec (-want +got):\n%s", got.OwnerReferences, cmp.Diff(want.Spec, got.Spec))
 	}
 }
 

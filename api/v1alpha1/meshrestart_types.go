@@ -15,7 +15,8 @@ const (
 // operator only, and says what is intended and why; its end is written into status. All MeshRestarts together
 // are what Fullmesh knows of the restarts it has made.
 //
-// A MeshRestart goes with its workload. Whoever deletes those of a workload that still runs allows another
+// A MeshRestart goes with its workload, but for one that tries a policy's circuit breaker, which is about other
+// namespaces as well. Whoever deletes those of a workload that still runs allows another
 // restart for each cause; config/guard leaves that to the operator and to whoever may delete MeshRestarts in
 // all namespaces.
 // +kubebuilder:object:root=true
