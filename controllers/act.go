@@ -123,7 +123,11 @@ func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1a
 func (a *actor) refused(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy, err error) {
 	object := verdict.Workload.Object
 	log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
-	a.checker.Remember(verdict.CheckKey, restart.Check{Outcome: restart.CheckRefused, Message: err.Error()}, false)
+	outcome := restart.CheckRefused
+	if strings.Contains(err.Error(), "exceeded quota") {
+		outcome = restart.CheckNotRecorded
+	}
+	a.checker.Remember(verdict.CheckKey, restart.Check{Outcome: outcome, Message: err.Error()}, false)
 	a.announcer.Refused(verdict, policy, err)
 }
 

@@ -430,6 +430,8 @@ func TestRestartThatIsNotAdmitted(t *testing.T) {
 		object func(shop string) *appsv1.Deployment
 		refuse func(t *testing.T, shop string)
 		says   string
+		// outcome is what is remembered, where it is not that admission refused the restart.
+		outcome restart.CheckOutcome
 	}{
 		{
 			name:   "by a policy",
@@ -461,7 +463,8 @@ func TestRestartThatIsNotAdmitted(t *testing.T) {
 					WorkloadUID: "try", Policy: "try", Cause: inventory.Cause{Finding: v1alpha1.FindingMissing}, Method: v1alpha1.MethodEviction, InputsHash: "v1-try", Attempt: 1,
 				}).MeshRestart())
 			},
-			says: "exceeded quota",
+			says:    "exceeded quota: team, requested: count/meshrestarts.fullmesh.dev=1, used: count/meshrestarts.fullmesh.dev=0",
+			outcome: restart.CheckNotRecorded,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -481,7 +484,11 @@ func TestRestartThatIsNotAdmitted(t *testing.T) {
 			if err := a.start(t.Context(), verdict, nil); err != nil {
 				t.Error(err)
 			}
-			if answer := a.checker.Answers(a.inventory.Snapshot())[verdict.CheckKey]; answer.Outcome != restart.CheckRefused ||
+			want := restart.CheckRefused
+			if test.outcome != 0 {
+				want = test.outcome
+			}
+			if answer := a.checker.Answers(a.inventory.Snapshot())[verdict.CheckKey]; answer.Outcome != want ||
 				!strings.Contains(answer.Message, test.says) {
 				t.Errorf("remembered is %+v", answer)
 			}

@@ -137,14 +137,14 @@ func (c *checker) Remember(key restart.CheckKey, answer restart.Check, yes bool)
 	if answer.At.IsZero() {
 		answer.At = now
 	}
-	switch {
+	switch former := c.answers[key]; {
 	case !yes:
 		longest := lastRetry
 		if answer.NeedsSomebody() {
 			longest = lastRetryByHand
 		}
 		answer.Retry = c.refused.failed(key, now, longest)
-	case c.answers[key].Outcome != restart.CheckRefused:
+	case !former.RefusesRestart():
 		c.refused.succeeded(key)
 	}
 	c.answers[key] = answer

@@ -956,6 +956,10 @@ func checkCases() map[string]cases {
 					restart.Check{Outcome: restart.CheckRefused, Message: "the guard"},
 				),
 					reason: restart.ReasonRefusedByAdmission, clearsBy: byAdmin, message: "the guard"},
+				"a quota has no room for the MeshRestart": {scene: newScene(outside(cart(), 3)).answer(
+					restart.Check{Outcome: restart.CheckNotRecorded, Message: "exceeded quota: team"},
+				),
+					reason: restart.ReasonQuotaExceeded, clearsBy: byOwner, message: "count/meshrestarts.fullmesh.dev"},
 				"an old no stands": {scene: newScene(outside(cart(), 3)).answer(
 					restart.Check{Outcome: restart.CheckDenied, Message: "no", At: yesterday, Received: yesterday, Retry: noon.Add(time.Hour)},
 				),

@@ -58,6 +58,8 @@ const (
 	CheckFailed
 	// CheckRefused: admission refused the restart itself.
 	CheckRefused
+	// CheckNotRecorded: a quota has no room for the MeshRestart.
+	CheckNotRecorded
 )
 
 // String is the outcome as metrics name it.
@@ -65,6 +67,7 @@ func (o CheckOutcome) String() string {
 	return [...]string{
 		"admitted", "fits_in_turn", "unreachable", "denied_by_injector", "over_quota", "denied_by_pod_security",
 		"denied_by_policy", "no_service_account", "denied", "unsupported", "no_root_certificate", "forbidden", "failed", "refused",
+		"not_recorded",
 	}[o]
 }
 
@@ -86,6 +89,11 @@ type Check struct {
 func (c *Check) Promises(expected mesh.Expectation) bool {
 	finding := mesh.Judge(expected, c.Observed).Finding
 	return c.Outcome == CheckAdmitted && (finding == v1alpha1.FindingMeshed || finding == v1alpha1.FindingNotExpected)
+}
+
+// RefusesRestart reports whether it is the restart that was refused, and not a new Pod.
+func (c *Check) RefusesRestart() bool {
+	return c.Outcome == CheckRefused || c.Outcome == CheckNotRecorded
 }
 
 // NeedsSomebody reports whether the answer stays as it is until somebody does something.
@@ -194,6 +202,9 @@ var refusals = map[CheckOutcome]hold{
 	CheckRefused: {reason: ReasonRefusedByAdmission, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "Admission refuses the restart. Correct the policy or webhook that it names; where that is Fullmesh's own guard, another " +
 			"webhook changes the workload in the same request and must leave Fullmesh's account alone."},
+	CheckNotRecorded: {reason: ReasonQuotaExceeded, clearsBy: v1alpha1.ClearedByOwner,
+		message: "A quota has no room for the MeshRestart that is written before anything is restarted. Raise " +
+			"count/meshrestarts.fullmesh.dev in the ResourceQuota that is named here, or remove it there."},
 	CheckForbidden: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByAdmin,
 		message: "The operator's account may not make the dry run of a new Pod. Apply config/rbac of this version."},
 	CheckFailed: {reason: ReasonCheckFailed, clearsBy: v1alpha1.ClearedByCluster,
