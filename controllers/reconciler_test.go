@@ -249,6 +249,53 @@ func TestPassChecksAndThenRestarts(t *testing.T) {
 }
 
 // Between the decision and the restart somebody presses the red button.
+// Whoever has every right in a namespace may write what its report says, which is for people.
+func TestReportThatATenantEditsChangesNoDecision(t *testing.T) {
+	for name, edit := range map[string]func(*v1alpha1.MeshReportStatus){
+		"that everything is in the mesh": func(status *v1alpha1.MeshReportStatus) {
+			status.Workloads = nil
+			for i := range status.Conditions {
+				status.Conditions[i].Status = metav1.ConditionTrue
+			}
+		},
+		"that its restarts are in flight": func(status *v1alpha1.MeshReportStatus) {
+			for i := range status.Workloads {
+				status.Workloads[i].Action = v1alpha1.ActionInFlight
+			}
+		},
+		"that another policy governs it": func(status *v1alpha1.MeshReportStatus) { status.Policy = "evil" },
+		"nothing":                        func(status *v1alpha1.MeshReportStatus) { *status = v1alpha1.MeshReportStatus{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, "a", "evil")
+				if err := s.pass(t, 1); err != nil {
+					t.Fatal(err)
+				}
+				report := reportIn(t, s.client, "evil")
+				if report == nil || len(report.Status.Workloads) == 0 {
+					t.Fatalf("there is nothing to edit: %+v", report)
+				}
+				edit(&report.Status)
+				if err := s.client.Status().Update(t.Context(), report); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.pass(t, 2); err != nil {
+					t.Error(err)
+				}
+				if diff := cmp.Diff([]string{"a/web", "evil/web"}, s.wrote()); diff != "" {
+					t.Errorf("restarts (-want +got):\n%s", diff)
+				}
+				for _, r := range s.ledger(t) {
+					if !r.InFlight() || r.Policy != "production" || r.Attempt != 1 {
+						t.Errorf("a MeshRestart is %+v", r)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestRedButtonIsLookedAtBeforeEachRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, "a", "b", "c")

@@ -64,6 +64,20 @@ func TestRecorderOfSpecChanges(t *testing.T) {
 	}
 }
 
+// What counts is the newest turn of a namespace, for a day.
+func TestRecorderOfTurns(t *testing.T) {
+	recorder := &restart.Recorder{}
+	recorder.Served("shop", noon)
+	recorder.Served("shop", noon.Add(-time.Minute))
+	if got := recorder.Memory().Served["shop"]; !got.Equal(noon) {
+		t.Errorf("served last at %s", got)
+	}
+	recorder.Served("bank", noon.Add(25*time.Hour))
+	if got, known := recorder.Memory().Served["shop"]; known {
+		t.Errorf("a day later it was served at %s", got)
+	}
+}
+
 // Nobody is remembered forever of whom nothing has happened for a day.
 func TestRecorderForgets(t *testing.T) {
 	recorder := &restart.Recorder{}
