@@ -70,6 +70,7 @@ func TestLedger(t *testing.T) {
 	// An attack is rehearsed by the operator's account, with every right.
 	w.grantEverything(t)
 	t.Run("attacked", func(t *testing.T) { testLedgerAttacks(t, w) })
+	t.Run("reached from", func(t *testing.T) { testTenants(t, w) })
 	t.Run("migrated", func(t *testing.T) { testMigration(t, w) })
 	t.Run("read by whoever may view", func(t *testing.T) { testView(t, w) })
 	t.Run("cleared by an administrator of the cluster", func(t *testing.T) { testAdministrator(t, w) })
