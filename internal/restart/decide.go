@@ -48,8 +48,9 @@ func Decide(in Input) *Plan { return newPass(&in, nil).decide() }
 func (p *pass) decide() *Plan {
 	plan := &Plan{Policies: map[*Policy]*PolicyPlan{}}
 	p.govern(plan)
+	var candidates []queued
 	for _, namespace := range plan.Namespaces { // when all that percentages are taken of is known
-		p.judgeRestarts(namespace)
+		candidates = append(candidates, p.judgeRestarts(plan, namespace)...)
 	}
 	p.breakers.evaluate()
 	for policy := range p.governed {
@@ -58,9 +59,9 @@ func (p *pass) decide() *Plan {
 	for _, namespace := range plan.Namespaces {
 		namespace.slowDownEvictions(p.budgets)
 	}
-	queue := newFairQueue(p.judgeCandidates(plan), p.budgets)
+	queue := newFairQueue(p.judgeCandidates(candidates), p.budgets)
 	for next := queue.next(); next != nil; next = queue.next() {
-		next.plan.add(next.decideInTurn())
+		p.add(next.plan, next.decideInTurn())
 	}
 	p.complete(plan)
 	return plan
@@ -82,7 +83,7 @@ func (p *pass) govern(plan *Plan) {
 		} else if !slices.ContainsFunc(namespace.Restarts, mayCount) {
 			continue
 		}
-		plan.Namespaces = append(plan.Namespaces, &NamespacePlan{Namespace: namespace, Policy: policy, pass: p})
+		plan.Namespaces = append(plan.Namespaces, &NamespacePlan{Namespace: namespace, Policy: policy})
 	}
 }
 
@@ -90,8 +91,8 @@ func (p *pass) govern(plan *Plan) {
 func mayCount(r *inventory.Restart) bool { return r.InFlight() || r.Failed() }
 
 // judgeRestarts gives the verdicts on restarts that are in flight or have just ended, and counts them and those
-// that have failed. The other workloads are left for judgeCandidates.
-func (p *pass) judgeRestarts(n *NamespacePlan) {
+// that have failed. The other workloads are the candidates.
+func (p *pass) judgeRestarts(plan *Plan, n *NamespacePlan) []queued {
 	timeout := defaultProgressTimeout
 	if n.Policy != nil {
 		timeout = n.Policy.progressTimeout
@@ -100,6 +101,7 @@ func (p *pass) judgeRestarts(n *NamespacePlan) {
 		p.budgets.reserve(n, nil, orphan, 1)
 		n.Recheck = append(n.Recheck, orphan)
 	}
+	var candidates []queued
 	podLimit := p.budgets.podLimit(n.Policy, n.Name)
 	for _, workload := range n.Open {
 		c := &Candidate{pass: p, namespace: n.Namespace, policy: n.Policy, workload: workload, podLimit: podLimit}
@@ -110,23 +112,30 @@ func (p *pass) judgeRestarts(n *NamespacePlan) {
 		if r := workload.InFlight; r != nil {
 			p.budgets.reserve(n, workload, r, c.atOnceBy(r))
 			p.breakers.countInFlight(c, r)
-			n.add(inFlight(c, r, timeout))
+			p.add(n, inFlight(c, r, timeout))
 			continue
 		}
 		if verdict, late := completedLate(c); late {
-			n.add(verdict)
+			p.add(n, verdict)
 			continue
 		}
 		if last := workload.Outcome; last.Failed() {
 			if frees := freesItsPlace(workload, last, timeout); frees.After(p.Now) {
 				p.budgets.reserve(n, workload, last, c.atOnceBy(last))
 				c.reserved = last
-				n.wakeTimes = append(n.wakeTimes, frees)
+				plan.wakeAt(frees, p.Now)
 			}
 		}
 		p.breakers.countFailure(c)
-		n.rest = append(n.rest, c)
+		candidates = append(candidates, queued{candidate: c, plan: n})
 	}
+	return candidates
+}
+
+// add gives a verdict.
+func (p *pass) add(n *NamespacePlan, verdict Verdict) {
+	n.Verdicts = append(n.Verdicts, verdict)
+	p.verdicts[verdict.Workload] = &verdict
 }
 
 // slowDownEvictions has one Pod of each workload evicted at a time while more may be down than the budgets allow:
@@ -145,24 +154,23 @@ func (n *NamespacePlan) slowDownEvictions(budgets *accounts) {
 
 // judgeCandidates gives the verdicts that do not depend on what else is restarted, and returns the candidates for
 // which it does. Workloads that would refuse plain traffic come last: what becomes of their callers is known then.
-func (p *pass) judgeCandidates(plan *Plan) []queued {
-	var open []queued
-	for _, wouldRefuse := range []bool{false, true} {
-		for _, n := range plan.Namespaces {
-			if n.Policy == nil {
-				continue
-			}
-			for _, c := range n.rest {
-				if c.wouldRefusePlainTraffic().Strict != wouldRefuse {
-					continue
-				}
-				switch h := c.hold(); {
-				case h != nil:
-					n.add(c.held(h))
-				case !c.workload.Complete():
-					open = append(open, queued{candidate: c, plan: n})
-				}
-			}
+func (p *pass) judgeCandidates(candidates []queued) []queued {
+	var first, strict, open []queued
+	for _, q := range candidates {
+		switch c := q.candidate; {
+		case c.policy == nil:
+		case c.wouldRefusePlainTraffic().Strict:
+			strict = append(strict, q)
+		default:
+			first = append(first, q)
+		}
+	}
+	for _, q := range slices.Concat(first, strict) {
+		switch h := q.candidate.hold(); {
+		case h != nil:
+			p.add(q.plan, q.candidate.held(h))
+		case !q.candidate.workload.Complete():
+			open = append(open, q)
 		}
 	}
 	return open
@@ -225,10 +233,6 @@ func (p *pass) complete(plan *Plan) {
 				plan.wakeAt(n.Verdicts[i].Until, p.Now)
 			}
 		}
-		for _, at := range n.wakeTimes {
-			plan.wakeAt(at, p.Now)
-		}
-		n.rest, n.pass = nil, nil
 	}
 }
 

@@ -43,18 +43,6 @@ type NamespacePlan struct {
 	Recheck []*inventory.Restart
 	// Surplus are MeshRestarts that are not kept any more.
 	Surplus []*inventory.Restart
-
-	pass *pass
-	// rest are the workloads of which no restart is in flight or has just ended.
-	rest []*Candidate
-	// wakeTimes are when time may change what the verdicts rest on.
-	wakeTimes []time.Time
-}
-
-// add gives a verdict.
-func (n *NamespacePlan) add(verdict Verdict) {
-	n.Verdicts = append(n.Verdicts, verdict)
-	n.pass.verdicts[verdict.Workload] = &verdict
 }
 
 // Steps are what must be done, in its order: how restarts have ended comes first.
