@@ -32,11 +32,11 @@ func (b *breakers) add(policy *Policy, namespace *inventory.Namespace) {
 		if r.Result != v1alpha1.ResultSucceeded {
 			continue
 		}
-		if r.Probes.Namespace > 0 && r.End.After(own.lastProbe) {
-			own.lastProbe = r.End
+		if r.Probes.Namespace > 0 {
+			own.lastProbe = later(own.lastProbe, r.End)
 		}
-		if of := b.policies[policy]; r.Probes.Policy > 0 && r.Policy == policy.Name && r.End.After(of.lastProbe) {
-			of.lastProbe = r.End
+		if of := b.policies[policy]; r.Probes.Policy > 0 && r.Policy == policy.Name {
+			of.lastProbe = later(of.lastProbe, r.End)
 		}
 	}
 }

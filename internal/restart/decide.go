@@ -244,6 +244,14 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // moment formats a time for messages.
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 

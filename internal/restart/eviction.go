@@ -193,11 +193,7 @@ func (c *Candidate) roundIsOpen(r *inventory.Restart) bool {
 // longestEviction is when evictions that move have taken longer than they may: each Pod may have waited before it
 // went for as long as after, and the last may have gone a moment ago.
 func (c *Candidate) longestEviction(r *inventory.Restart, patience time.Duration) time.Time {
-	bound, last := c.longest(r, 2*patience), c.memory().Last.Add(patience)
-	if last.After(bound) {
-		return last
-	}
-	return bound
+	return later(c.longest(r, 2*patience), c.memory().Last.Add(patience))
 }
 
 // cameUpAsBefore reports whether a Pod that came in the place of another is as that one was. One whose
@@ -325,11 +321,5 @@ func onlyOutsideIsDown(workload *inventory.Workload) bool {
 // lastMoved is when the newest Pod was evicted, came or became ready in the mesh, or when the first
 // eviction was due.
 func (c *Candidate) lastMoved(r *inventory.Restart) time.Time {
-	last := lastProgress(c.workload, r)
-	for _, at := range []time.Time{c.memory().Last, time.Unix(c.workload.NewestMeshed, 0)} {
-		if at.After(last) {
-			last = at
-		}
-	}
-	return last
+	return later(later(lastProgress(c.workload, r), c.memory().Last), time.Unix(c.workload.NewestMeshed, 0))
 }

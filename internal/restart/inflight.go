@@ -170,10 +170,7 @@ func isNotExpectedAnyMore(workload *inventory.Workload, r *inventory.Restart) bo
 func (c *Candidate) finishIneffective(r *inventory.Restart) Verdict {
 	verdict := c.finish(r, v1alpha1.ResultIneffective, fmt.Sprintf("The Pods were replaced and are still %s.", c.workload.Finding))
 	created := time.Unix(c.workload.NewestToReplace, 0)
-	changedLast := c.namespace.Changed
-	if changed := c.pass.Snapshot.ChangedFor(c.workload.Expectation); changed.After(changedLast) {
-		changedLast = changed
-	}
+	changedLast := later(c.namespace.Changed, c.pass.Snapshot.ChangedFor(c.workload.Expectation))
 	switch {
 	case r.Excused >= maxExcused:
 	case created.Before(changedLast.Add(graceAfterChange)):
@@ -235,10 +232,7 @@ func (c *Candidate) longest(r *inventory.Restart, patience time.Duration) time.T
 // lastProgress is when the newest Pod of those that the restart brought became ready, or when the
 // restart began.
 func lastProgress(workload *inventory.Workload, r *inventory.Restart) time.Time {
-	if ready := time.Unix(newestReady(workload, r), 0); ready.After(r.Start) {
-		return ready
-	}
-	return r.Start
+	return later(r.Start, time.Unix(newestReady(workload, r), 0))
 }
 
 // newestReady is when the newest Pod became ready of those that are as the restart was to make them.
@@ -268,9 +262,6 @@ func freesItsPlace(workload *inventory.Workload, r *inventory.Restart, timeout t
 	if !goesOn && pods.Ready >= min(r.Ready, object.Replicas) {
 		return r.Start
 	}
-	last, patience := lastProgress(workload, r), timeout+object.Patience()
-	if r.End.After(last) {
-		last = r.End
-	}
+	last, patience := later(lastProgress(workload, r), r.End), timeout+object.Patience()
 	return earlier(last.Add(patience), r.End.Add(time.Duration(min(replaced(workload), r.Replicas)+1)*patience))
 }

@@ -76,8 +76,8 @@ func newFairQueue(candidates []queued, budgets *accounts) *fairQueue {
 // lastStart is when the newest restart of a namespace began, as far as the ledger or memory says.
 func (p *pass) lastStart(namespace *inventory.Namespace) time.Time {
 	last := p.Memory.Served[namespace.Name]
-	if len(namespace.Restarts) > 0 && namespace.Restarts[0].Start.After(last) {
-		last = namespace.Restarts[0].Start
+	if len(namespace.Restarts) > 0 {
+		last = later(last, namespace.Restarts[0].Start)
 	}
 	return last
 }

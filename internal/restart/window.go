@@ -82,8 +82,8 @@ func latestEnd(all []window, t time.Time) time.Time {
 	var latest time.Time
 	for i := range all {
 		begun := all[i].next(t.Add(-all[i].duration))
-		if end := begun.Add(all[i].duration); !begun.IsZero() && !begun.After(t) && end.After(latest) {
-			latest = end
+		if !begun.IsZero() && !begun.After(t) {
+			latest = later(latest, begun.Add(all[i].duration))
 		}
 	}
 	return latest
