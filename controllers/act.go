@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,11 +56,11 @@ type actor struct {
 	mu    sync.Mutex
 	// busy are the workloads and MeshRestarts that are acted on, by their UIDs.
 	busy map[types.UID]bool
-	// failed are those of which the last write was refused or had no answer.
+	// failed are those whose last step failed.
 	failed backOff[types.UID]
 }
 
-// newActor makes ready an actor of which the clients and the like are set.
+// newActor makes an actor ready for use; its clients are set already.
 func newActor(a *actor) *actor {
 	a.slots, a.busy, a.recorder = make(chan struct{}, actAtOnce), map[types.UID]bool{}, &restart.Recorder{}
 	return a
@@ -83,13 +84,9 @@ var errStopped = errors.New("everything is stopped")
 // start creates the MeshRestart and touches the workload that it names.
 func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy) error {
 	object := verdict.Workload.Object
-	switch stopped, err := a.stopped(ctx); {
-	case err != nil:
+	if stopped, err := a.stopped(ctx); err != nil || stopped {
 		a.inventory.DropPendingRestart(verdict.Restart)
-		return err
-	case stopped:
-		a.inventory.DropPendingRestart(verdict.Restart)
-		return errStopped
+		return cmp.Or(err, errStopped)
 	}
 	created, err := a.create(ctx, verdict.Restart, object)
 	switch {
@@ -119,7 +116,7 @@ func (a *actor) start(ctx context.Context, verdict *restart.Verdict, policy *v1a
 	return nil
 }
 
-// refused has a workload held of which the API server does not admit the restart.
+// refused has a workload held because the API server did not admit its restart.
 func (a *actor) refused(ctx context.Context, verdict *restart.Verdict, policy *v1alpha1.MeshPolicy, err error) {
 	object := verdict.Workload.Object
 	log.FromContext(ctx).Info("Admission refused a restart", "kind", object.Kind, "workload", klog.KObj(object), "reason", err.Error())
@@ -138,8 +135,7 @@ func (a *actor) create(ctx context.Context, intended *inventory.Restart, object 
 	wanted := intended.MeshRestart()
 	// What a probe of a policy's breaker came to is about others as well, and stays when its owner deletes the workload.
 	if intended.Probes.Policy == 0 {
-		wanted.OwnerReferences = []metav1.OwnerReference{{APIVersion: object.Is().APIVersion(), Kind: object.Kind, Name: object.Name,
-			UID: object.UID}}
+		wanted.OwnerReferences = []metav1.OwnerReference{ownedBy(object)}
 	}
 	for tries := 0; ; tries++ {
 		created := wanted.DeepCopy()
@@ -328,7 +324,7 @@ func (a *actor) deleteRestart(ctx context.Context, r *inventory.Restart) error {
 
 // pause waits before the next try; it is false where there is no time for one.
 func (a *actor) pause(ctx context.Context, tries int) bool {
-	timer := time.NewTimer(restart.Backoff(tries) / 4)
+	timer := time.NewTimer(restart.Backoff(tries, restart.LastRetry) / 4)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -371,13 +371,7 @@ func TestFinishReplacesTheStatusThatItSaw(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			object := builder.Deployment(shop, strings.ReplaceAll(test.name, " ", "-")).Build()
-			w.create(t, object)
-			a := w.actor(w.operator, inventoryOf(t, builder.Namespace(shop).Build(), object))
-			if err := a.start(t.Context(), restartOf(known(t, object)), nil); err != nil {
-				t.Fatal(err)
-			}
-			begun := workloadIn(t, a.inventory, known(t, object).Key())
+			a, object, begun := w.restarted(t, shop, strings.ReplaceAll(test.name, " ", "-"))
 			verdict := &restart.Verdict{Workload: begun, Step: restart.StepFinish,
 				Restart: begun.InFlight.Ended(v1alpha1.ResultSucceeded, "Late.", noon)}
 			read := func() *v1alpha1.MeshRestart {
@@ -542,13 +536,7 @@ func TestMeshRestartThatIsGoneLeavesTheInventory(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			object := builder.Deployment(shop, strings.ReplaceAll(test.name, " ", "-")).Build()
-			w.create(t, object)
-			a := w.actor(w.operator, inventoryOf(t, builder.Namespace(shop).Build(), object))
-			if err := a.start(t.Context(), restartOf(known(t, object)), nil); err != nil {
-				t.Fatal(err)
-			}
-			workload := workloadIn(t, a.inventory, known(t, object).Key())
+			a, object, workload := w.restarted(t, shop, strings.ReplaceAll(test.name, " ", "-"))
 			if err := w.admin.Delete(t.Context(), &w.ledgerOf(t, object)[0]); err != nil {
 				t.Fatal(err)
 			}
@@ -754,6 +742,18 @@ func fieldsOf(t *testing.T, object client.Object, manager string) []string {
 	}
 	slices.Sort(fields)
 	return fields
+}
+
+// restarted is a Deployment that has just been restarted, as the actor that did it knows it.
+func (w *world) restarted(t *testing.T, namespace, name string) (*acting, *appsv1.Deployment, *inventory.Workload) {
+	t.Helper()
+	object := builder.Deployment(namespace, name).Build()
+	w.create(t, object)
+	a := w.actor(w.operator, inventoryOf(t, builder.Namespace(namespace).Build(), object))
+	if err := a.start(t.Context(), restartOf(known(t, object)), nil); err != nil {
+		t.Fatal(err)
+	}
+	return a, object, workloadIn(t, a.inventory, known(t, object).Key())
 }
 
 // workloadIn is a workload as the inventory has it.

@@ -3,14 +3,14 @@ package controllers
 import (
 	"maps"
 	"time"
+
+	"github.com/fullmesh/fullmesh/internal/restart"
 )
 
-// What fails is tried again after a time that doubles from firstRetry: up to lastRetry where the
-// cluster may fix it by itself, up to lastRetryByHand where somebody must. Failures are remembered
-// for as long as failuresAreKept.
+// What fails is tried again after a time that doubles, up to restart.LastRetry where the cluster may
+// fix it by itself, and up to lastRetryByHand where somebody must. Failures are remembered for as long
+// as failuresAreKept.
 const (
-	firstRetry      = 2 * time.Second
-	lastRetry       = 15 * time.Second
 	lastRetryByHand = time.Minute
 	failuresAreKept = time.Hour
 )
@@ -31,7 +31,7 @@ func (b *backOff[K]) failed(key K, now time.Time, longest time.Duration) time.Ti
 	}
 	maps.DeleteFunc(b.known, func(_ K, old failures) bool { return now.Sub(old.until) > failuresAreKept })
 	failed := b.known[key]
-	failed.until = now.Add(min(firstRetry<<min(failed.inARow, 16), longest))
+	failed.until = now.Add(restart.Backoff(failed.inARow, longest))
 	failed.inARow++
 	b.known[key] = failed
 	return failed.until

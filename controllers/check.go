@@ -139,7 +139,7 @@ func (c *checker) Remember(key restart.CheckKey, answer restart.Check, yes bool)
 	}
 	switch former := c.answers[key]; {
 	case !yes:
-		longest := lastRetry
+		longest := restart.LastRetry
 		if answer.NeedsSomebody() {
 			longest = lastRetryByHand
 		}
@@ -216,8 +216,8 @@ func (c *checker) forget(snapshot *inventory.Snapshot) {
 
 // refusals tell apart why a Pod would not be created, by what the API server's admission says
 // (k8s.io/apiserver/pkg/admission/plugin/webhook/errors, plugin/resourcequota,
-// k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount). The first of which every part
-// is said counts.
+// k8s.io/pod-security-admission and k8s.io/kubernetes/plugin/pkg/admission/serviceaccount). The first row counts whose
+// parts are all said.
 var refusals = []struct {
 	says    []string
 	outcome restart.CheckOutcome
@@ -260,7 +260,7 @@ func podOf(object *inventory.Object) *corev1.Pod {
 			Labels:          template.Labels,
 			Annotations:     template.Annotations,
 			Finalizers:      template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{controllerOf(object)},
+			OwnerReferences: []metav1.OwnerReference{controlledBy(object)},
 		},
 		Spec: template.Spec,
 	}
@@ -286,12 +286,12 @@ func addClaims(pod *corev1.Pod, object *inventory.Object) {
 	}
 }
 
-func controllerOf(object *inventory.Object) metav1.OwnerReference {
-	return metav1.OwnerReference{
-		APIVersion: object.Is().APIVersion(),
-		Kind:       object.Kind,
-		Name:       object.Name,
-		UID:        object.UID,
-		Controller: new(true),
-	}
+func controlledBy(object *inventory.Object) metav1.OwnerReference {
+	owner := ownedBy(object)
+	owner.Controller = new(true)
+	return owner
+}
+
+func ownedBy(object *inventory.Object) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: object.Is().APIVersion(), Kind: object.Kind, Name: object.Name, UID: object.UID}
 }

@@ -390,7 +390,7 @@ func TestQuestionWithoutAnswerIsGivenUp(t *testing.T) {
 		if took := (<-answered).Sub(begun); took != checkTimeout {
 			t.Errorf("it was given up after %s", took)
 		}
-		if answer, _ := answerTo(c, key); answer.Outcome != restart.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+firstRetry)) {
+		if answer, _ := answerTo(c, key); answer.Outcome != restart.CheckFailed || !answer.Retry.Equal(begun.Add(checkTimeout+restart.FirstRetry)) {
 			t.Errorf("the answer is %+v", answer)
 		}
 	})
@@ -455,7 +455,7 @@ func TestAnswersThatNobodyAsksForAreForgotten(t *testing.T) {
 			t.Errorf("the answer for %s was forgotten too early", key.UID)
 		}
 	}
-	clock.pass(lastRetry)
+	clock.pass(restart.LastRetry)
 	c.Remember(restart.CheckKey{UID: "new"}, restart.Check{Outcome: restart.CheckDenied}, false)
 	for _, key := range []restart.CheckKey{old, other} {
 		if _, known := answerTo(c, key); known {

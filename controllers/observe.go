@@ -48,8 +48,7 @@ func NewObserver(options mesh.Options, now func() time.Time) *Observer {
 	}
 }
 
-// observed are the kinds that the inventory is made of, and of which the inventory keeps no more than
-// is judged.
+// observed are the kinds that the inventory is made of. It keeps no more of their objects than is judged.
 func observed() []client.Object {
 	return []client.Object{
 		&corev1.Namespace{}, &corev1.Pod{},

@@ -320,7 +320,7 @@ func TestRedButtonIsLookedAtBeforeEachRestart(t *testing.T) {
 		if looks.Load() != 4 {
 			t.Errorf("it was looked for %d times: once before the decision and before each of three restarts is 4", looks.Load())
 		}
-		time.Sleep(lastRetry)
+		time.Sleep(restart.LastRetry)
 		if err := s.pass(t, 2); err != nil || s.wrote() != nil {
 			t.Errorf("something is restarted though everything is stopped, or %v", err)
 		}
@@ -500,7 +500,7 @@ func TestNothingStartsInPlaceOfWhatIsNotWrittenDown(t *testing.T) {
 					t.Errorf("the other one is held by %s: %s", row.Reason, row.Message)
 				}
 				answer.Store(new(error))
-				time.Sleep(lastRetry)                // in the bubble's time, after which the end is tried again
+				time.Sleep(restart.LastRetry)        // in the bubble's time, after which the end is tried again
 				if err := s.pass(t, 3); err != nil { // it ends, the other one is checked, and is restarted
 					t.Fatal(err)
 				}
@@ -567,7 +567,7 @@ func TestCreationWithoutAnAnswerIsLookedUp(t *testing.T) {
 			t.Errorf("while it cannot be read, something is written, or %v", err)
 		}
 		s.actor.reader = lost
-		time.Sleep(firstRetry)
+		time.Sleep(restart.FirstRetry)
 		if err := s.pass(t, 1); err != nil {
 			t.Fatal(err)
 		}

@@ -72,9 +72,7 @@ func (r *reporter) Report(ctx context.Context, plan *restart.Plan, policies []po
 	var errs []error
 	putOff := func(wait time.Duration, err error) {
 		errs = append(errs, err)
-		if wait > 0 && (again == 0 || wait < again) {
-			again = wait
-		}
+		again = shortest(again, wait)
 	}
 	for i := range policies {
 		putOff(r.reportPolicy(ctx, &policies[i], stateOf(plan, &policies[i], watchStale)))
@@ -223,7 +221,7 @@ func (r *reporter) writeAgain(key client.ObjectKey, err error, doing string) (ti
 	if err = ignoreStale(err, doing); err == nil {
 		return writeAgainAfter, nil
 	}
-	return r.failed.failed(key, r.now(), lastRetry).Sub(r.now()), err
+	return r.failed.failed(key, r.now(), restart.LastRetry).Sub(r.now()), err
 }
 
 // wait is how long a write has to be put off.

@@ -364,7 +364,7 @@ func TestReportThatCannotBeWrittenIsAnErrorAndKeepsNoOther(t *testing.T) {
 			in("shop", planned(1, paused))}}, nil, "")
 	}
 	again, err := report()
-	if err == nil || !strings.Contains(err.Error(), "creating a MeshReport") || again != firstRetry {
+	if err == nil || !strings.Contains(err.Error(), "creating a MeshReport") || again != restart.FirstRetry {
 		t.Errorf("again in %s, %v", again, err)
 	}
 	if sent := r.events.take(); len(sent) != 1 || reportIn(t, r.client, "shop") == nil {

@@ -93,7 +93,7 @@ func (a *actor) work(ctx context.Context, uid types.UID, begin func(), step func
 		delete(a.busy, uid)
 		<-a.slots
 		if err != nil {
-			a.failed.failed(uid, a.now(), lastRetry)
+			a.failed.failed(uid, a.now(), restart.LastRetry)
 		} else {
 			a.failed.succeeded(uid)
 		}

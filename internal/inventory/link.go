@@ -19,8 +19,7 @@ type Link struct {
 
 // LinkTo keeps of an object which other one controls it.
 func LinkTo(object metav1.Object) *Link {
-	link := &Link{Meta: mesh.MetaOf(object), owner: unique.Make(mesh.OwnerOf(object))}
-	return link
+	return &Link{Meta: mesh.MetaOf(object), owner: unique.Make(mesh.OwnerOf(object))}
 }
 
 // Owner is what controls the object.

@@ -160,13 +160,14 @@ func (r *Restart) MeshRestart() *v1alpha1.MeshRestart {
 	if !r.RestartAt.IsZero() {
 		object.Spec.RestartAt = new(metav1.NewTime(r.RestartAt))
 	}
-	for scope, number := range map[v1alpha1.BreakerScope]int{v1alpha1.BreakerScopePolicy: r.Probes.Policy,
-		v1alpha1.BreakerScopeNamespace: r.Probes.Namespace} {
-		if number > 0 {
-			object.Spec.Probes = append(object.Spec.Probes, v1alpha1.BreakerProbe{Scope: scope, Number: int32(number)})
+	for _, probe := range []v1alpha1.BreakerProbe{
+		{Scope: v1alpha1.BreakerScopeNamespace, Number: int32(r.Probes.Namespace)},
+		{Scope: v1alpha1.BreakerScopePolicy, Number: int32(r.Probes.Policy)},
+	} {
+		if probe.Number > 0 {
+			object.Spec.Probes = append(object.Spec.Probes, probe)
 		}
 	}
-	slices.SortFunc(object.Spec.Probes, func(a, b v1alpha1.BreakerProbe) int { return cmp.Compare(a.Scope, b.Scope) })
 	return object
 }
 

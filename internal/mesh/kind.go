@@ -35,6 +35,11 @@ type Kind struct {
 	ByShare bool
 }
 
+// jobPodLabels are those of the Pods of a Job, also of one that a CronJob makes.
+var jobPodLabels = map[string]string{
+	"batch.kubernetes.io/controller-uid": "dryrun", "batch.kubernetes.io/job-name": "%s", "controller-uid": "dryrun", "job-name": "%s",
+}
+
 // Kinds are those whose objects are read.
 var Kinds = []Kind{
 	{
@@ -64,18 +69,11 @@ var Kinds = []Kind{
 	},
 	{
 		Group: "batch", Version: "v1", Name: "Job", Resource: "jobs",
-		PodLabels: map[string]string{
-			"batch.kubernetes.io/controller-uid": "dryrun", "batch.kubernetes.io/job-name": "%s", "controller-uid": "dryrun", "job-name": "%s",
-		},
-		RunsToCompletion: true,
+		PodLabels: jobPodLabels, RunsToCompletion: true,
 	},
 	{
 		Group: "batch", Version: "v1", Name: "CronJob", Resource: "cronjobs", ShortNames: []string{"cj"},
-		Makes: "Job",
-		PodLabels: map[string]string{
-			"batch.kubernetes.io/controller-uid": "dryrun", "batch.kubernetes.io/job-name": "%s", "controller-uid": "dryrun", "job-name": "%s",
-		},
-		RunsToCompletion: true,
+		Makes: "Job", PodLabels: jobPodLabels, RunsToCompletion: true,
 	},
 }
 

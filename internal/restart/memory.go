@@ -11,10 +11,11 @@ import (
 // memoryLasts is how long a workload is remembered of which nothing has happened.
 const memoryLasts = 24 * time.Hour
 
-// How soon what was refused is tried again: after a time that doubles from firstRetry up to lastRetry.
+// How soon what was refused is tried again: after a time that doubles from FirstRetry, up to LastRetry where the
+// cluster may end it by itself.
 const (
-	firstRetry = 2 * time.Second
-	lastRetry  = 15 * time.Second
+	FirstRetry = 2 * time.Second
+	LastRetry  = 15 * time.Second
 )
 
 // Memory is what is remembered of workloads between decisions. It is a cache: a process that knows nothing decides
@@ -75,17 +76,14 @@ func (r *Recorder) EvictionRefused(uid types.UID, why string, now time.Time) boo
 	if first {
 		past.RefusedSince = now
 	}
-	past.Refused, past.Until = why, now.Add(Backoff(past.Refusals))
+	past.Refused, past.Until = why, now.Add(Backoff(past.Refusals, LastRetry))
 	past.Refusals++
 	r.setEvictions(uid, past, now)
 	return first
 }
 
 func (r *Recorder) setEvictions(uid types.UID, past Evictions, now time.Time) {
-	if r.known.Evictions == nil {
-		r.known.Evictions = map[types.UID]Evictions{}
-	}
-	maps.DeleteFunc(r.known.Evictions, func(_ types.UID, old Evictions) bool {
+	r.known.Evictions = fresh(r.known.Evictions, func(old Evictions) bool {
 		return now.Sub(old.Last) > memoryLasts && now.Sub(old.Until) > memoryLasts
 	})
 	r.known.Evictions[uid] = past
@@ -95,25 +93,17 @@ func (r *Recorder) setEvictions(uid types.UID, past Evictions, now time.Time) {
 func (r *Recorder) SpecChanged(uid types.UID, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known.SpecChanges == nil {
-		r.known.SpecChanges = map[types.UID]SpecChanges{}
-	}
-	maps.DeleteFunc(r.known.SpecChanges, func(_ types.UID, old SpecChanges) bool { return now.Sub(old.Until) > memoryLasts })
+	r.known.SpecChanges = fresh(r.known.SpecChanges, func(old SpecChanges) bool { return now.Sub(old.Until) > memoryLasts })
 	past := r.known.SpecChanges[uid]
-	r.known.SpecChanges[uid] = SpecChanges{InARow: past.InARow + 1, Until: now.Add(Backoff(past.InARow))}
+	r.known.SpecChanges[uid] = SpecChanges{InARow: past.InARow + 1, Until: now.Add(Backoff(past.InARow, LastRetry))}
 }
 
 // Served remembers that a restart was begun in a namespace.
 func (r *Recorder) Served(namespace string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known.Served == nil {
-		r.known.Served = map[string]time.Time{}
-	}
-	maps.DeleteFunc(r.known.Served, func(_ string, last time.Time) bool { return now.Sub(last) > memoryLasts })
-	if last := r.known.Served[namespace]; last.Before(now) {
-		r.known.Served[namespace] = now
-	}
+	r.known.Served = fresh(r.known.Served, func(last time.Time) bool { return now.Sub(last) > memoryLasts })
+	r.known.Served[namespace] = later(r.known.Served[namespace], now)
 }
 
 // Restarted remembers that a workload could be restarted.
@@ -123,5 +113,16 @@ func (r *Recorder) Restarted(uid types.UID) {
 	delete(r.known.SpecChanges, uid)
 }
 
-// Backoff is how long to wait after a refusal that so many came before.
-func Backoff(before int) time.Duration { return min(firstRetry<<min(before, 16), lastRetry) }
+// Backoff is how long to wait after a refusal that so many came before, which is longest at most.
+func Backoff(before int, longest time.Duration) time.Duration {
+	return min(FirstRetry<<min(before, 16), longest)
+}
+
+// fresh is what is known without what is too old. It is never nil.
+func fresh[K comparable, V any](known map[K]V, isOld func(V) bool) map[K]V {
+	if known == nil {
+		return map[K]V{}
+	}
+	maps.DeleteFunc(known, func(_ K, value V) bool { return isOld(value) })
+	return known
+}

@@ -98,7 +98,7 @@ func TestRecorderForgets(t *testing.T) {
 // A time in the future does not overflow, however often something was refused.
 func TestBackoffIsBounded(t *testing.T) {
 	for before, want := range map[int]time.Duration{0: 2 * time.Second, 2: 8 * time.Second, 3: 15 * time.Second, 1000: 15 * time.Second} {
-		if got := restart.Backoff(before); got != want {
+		if got := restart.Backoff(before, restart.LastRetry); got != want {
 			t.Errorf("after %d refusals: %s, want %s", before, got, want)
 		}
 	}

@@ -119,14 +119,14 @@ func (c *Candidate) callers() *callers {
 
 // needsActionToJoin reports whether somebody must do something before the workload is brought into the mesh, not counting
 // holds that equally stop those that it calls: the policy's gate, and the injector of their revision.
-func (p *pass) needsActionToJoin(workload *inventory.Workload, callersOf callersOf) bool {
+func (p *pass) needsActionToJoin(workload *inventory.Workload, by callersOf) bool {
 	verdict := p.verdicts[workload]
 	if verdict == nil || !verdict.NeedsAction() {
 		return false
 	}
-	gate := p.gates[callersOf.policy]
+	gate := p.gates[by.policy]
 	if gate != nil && gate.Reason == verdict.Reason {
 		return false
 	}
-	return verdict.Reason != ReasonInjectorRollingOut || workload.Expectation.Revision != callersOf.revision
+	return verdict.Reason != ReasonInjectorRollingOut || workload.Expectation.Revision != by.revision
 }
