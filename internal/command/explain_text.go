@@ -166,32 +166,25 @@ func (e *explanation) printPhases(out screen) {
 	}
 	rows := table{{"PHASE", "ANSWER", "CHECKS"}}
 	for _, phase := range e.Phases {
-		var holds []string
-		passed, assumed, unreached := 0, 0, 0
+		var holds, parts []string
+		counts := map[restart.Answer]int{}
 		for _, asked := range phase.Checks {
-			switch asked.Answer {
-			case restart.AnswerHolds:
+			if asked.Answer == restart.AnswerHolds {
 				holds = append(holds, asked.Check)
-			case restart.AnswerAssumed:
-				assumed++
-			case restart.AnswerNotReached:
-				unreached++
-			default:
-				passed++
+			} else {
+				counts[asked.Answer]++
 			}
 		}
-		var parts []string
 		if len(holds) > 0 {
 			parts = append(parts, strings.Join(holds, ", "))
 		}
-		if passed > 0 {
-			parts = append(parts, fmt.Sprintf("%d passed", passed))
-		}
-		if assumed > 0 {
-			parts = append(parts, fmt.Sprintf("%d assumed", assumed))
-		}
-		if unreached > 0 {
-			parts = append(parts, fmt.Sprintf("%d not reached", unreached))
+		for _, of := range []struct {
+			answer restart.Answer
+			words  string
+		}{{restart.AnswerPassed, "passed"}, {restart.AnswerAssumed, "assumed"}, {restart.AnswerNotReached, "not reached"}} {
+			if count := counts[of.answer]; count > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", count, of.words))
+			}
 		}
 		rows = append(rows, []string{phase.Phase, answers[phase.Answer], strings.Join(parts, "; ")})
 	}
